@@ -1,0 +1,115 @@
+# The menu: `make help`. Every target does its own set-up, and writes only inside this directory.
+# Needs Python 3.11 or later with venv, the Rust toolchain, make and a C compiler.
+
+PYTHON ?= python3
+VENV := .venv
+EXAMPLES := calc.py:calc requests.py:request checksums.py:checksum pages.py:fetch_and_parse
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help build demo test test-rust test-python lint bench docs clean
+
+# Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
+export PYO3_PYTHON := $(VIRTUAL_ENV)/bin/python
+export CARGO_TARGET_DIR := $(CURDIR)/target
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport CONDA_PREFIX PYTHONHOME
+
+py := $(VENV)/bin/python
+pip_install := $(py) -m pip install --quiet --no-input
+extension := python/forkright/_core.abi3.so
+sources := $(shell find crates -path "*/src*" -o -name Cargo.toml -o -name build.rs) \
+	Cargo.toml Cargo.lock pyproject.toml
+
+# `$(call say,what begins)`: with the seconds since make began, so that the lines tell how long each step took.
+began := $(shell date +%s)
+say = @printf '%s %4d s  %s\n' '==>' "$$(($$(date +%s) - $(began)))" '$(1)'
+
+help:  ## this menu
+	@echo 'make TARGET [PYTHON=python3.13 VENV=.venv-3.13]'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r target what; do \
+		printf '  %-11s %s\n' "$$target" "$$what"; done
+
+build: $(extension)  ## the package with its extension, release build, into .venv
+
+demo: build  ## the examples under every plan, side by side, with a verdict each; under two minutes
+	@for example in $(EXAMPLES); do \
+		printf '\n== examples/%s\n' "$$example"; \
+		$(py) -m forkright compare "examples/$$example" || exit; \
+	done
+	$(call say,demo done)
+
+test: test-rust test-python  ## all tests
+
+test-rust: | $(VENV)/.made  ## the tests of the Rust crates
+	$(call say,Rust tests: compiling them takes a while the first time)
+	@cargo test --quiet --workspace --exclude forkright-python
+
+test-python: build $(VENV)/.dev  ## the tests of the Python package
+	$(call say,Python tests)
+	@$(py) -m pytest
+	$(call say,Python tests passed)
+
+lint: build $(VENV)/.dev  ## rustfmt, clippy, ruff, mypy --strict, and the stubs against the binary
+	$(call say,rustfmt)
+	@cargo fmt --all --check
+	$(call say,clippy)
+	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+	$(call say,ruff)
+	@$(py) -m ruff check --quiet
+	@$(py) -m ruff format --check --quiet
+	$(call say,mypy)
+	@$(py) -m mypy --strict
+	$(call say,stubtest)
+	@$(py) -m mypy.stubtest forkright._core --mypy-config-file pyproject.toml
+	$(call say,lint passed)
+
+bench: build $(VENV)/.dev  ## the benchmarks
+	$(call say,benchmarks)
+	@$(py) benchmarks/run.py
+
+docs: $(VENV)/.docs  ## the site in site/ and the Rust documentation in target/doc; a dead link is an error
+	$(call say,mkdocs)
+	@$(py) -m mkdocs build --strict
+	$(call say,rustdoc)
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-private-items
+	$(call say,docs are in site/ and target/doc/)
+
+clean:  ## removes everything that was built, .venv too
+	rm -rf $(VENV) target site dist build $(extension) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find python tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	$(call say,making $(VENV) with $(PYTHON))
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'error: `$(PYTHON)` is not Python 3.11 or later' >&2; \
+		echo 'hint: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)' >&2; exit 1; }
+	@cargo --version >/dev/null || { \
+		echo 'error: `cargo` was not found' >&2; \
+		echo 'hint: install the Rust toolchain, see https://rustup.rs' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo 'error: `$(PYTHON) -m venv` failed' >&2; \
+		echo 'hint: on Debian and Ubuntu, apt install python3-venv' >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt | $(VENV)/.made
+	$(call say,installing the tools: $<)
+	@$(pip_install) -r $<
+	@touch $@
+
+$(VENV)/.docs: requirements-docs.txt | $(VENV)/.made
+	$(call say,installing the tools: $<)
+	@$(pip_install) -r $<
+	@touch $@
+
+# The extension gets the time at which its build began: a file edited meanwhile is newer, and builds again.
+$(extension): $(sources) $(VENV)/.made $(VENV)/.dev
+	$(call say,building the extension: a few minutes the first time)
+	@touch $(VENV)/.began
+	@PIP_QUIET=1 $(py) -m maturin develop --release --quiet
+	@touch -r $(VENV)/.began $@
+	$(call say,built)

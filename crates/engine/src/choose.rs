@@ -1,0 +1,232 @@
+//! Which plan to take: the candidates, and the choice among their forecasts. Pure; called by `governor`
+//! and by whoever replays a report. Without it a choice would be a side effect that nobody can question.
+
+use serde::{Deserialize, Serialize};
+
+use crate::forecast::{Forecast, Remaining};
+use crate::machine::Machine;
+use crate::plan::{Kind, Plan};
+use crate::profile::Demand;
+use crate::words;
+
+/// The most threads that a choice considers, in one process or several together.
+pub const MOST_THREADS: u32 = 256;
+/// A change of plan must save this share of the time that is left ...
+const WORTH_SHARE: f64 = 0.10;
+/// ... and this many seconds, when it is the first that leaves the calling thread ...
+const WORTH_LEAVING_SERIAL: f64 = 0.002;
+/// ... or this many later.
+const WORTH_CHANGING: f64 = 0.005;
+/// Forecasts this close to the best are as good: the simplest of them is taken.
+const TIE_SHARE: f64 = 0.03;
+
+/// Whether tasks may run in another process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Leave {
+    /// They give the same result there.
+    Yes,
+    /// Nobody has looked yet.
+    Unknown,
+    /// They must stay here, for this reason: a full sentence without its full stop.
+    No(String),
+}
+
+/// What a choice must respect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Constraints {
+    /// Whether processes are allowed.
+    pub may_leave: Leave,
+    /// The plan in force: leaving it must be worth it.
+    pub current: Plan,
+}
+
+/// Plans that were not considered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuledOut {
+    /// Their kind.
+    pub kind: Kind,
+    /// Why.
+    pub reason: String,
+}
+
+/// The plan taken, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The plan taken.
+    pub plan: Plan,
+    /// Its forecast in seconds from the moment of the choice.
+    pub seconds: f64,
+    /// The forecasts it beat, the best first.
+    pub beaten: Vec<Forecast>,
+    /// What was ruled out, and why.
+    pub ruled_out: Vec<RuledOut>,
+    /// What one task asks for, as far as it was known.
+    pub demand: Demand,
+    /// The whole of it in one sentence.
+    pub sentence: String,
+}
+
+/// The plans worth a forecast: thread counts in powers of two, processes up to the cores, and both.
+pub fn candidates(machine: &Machine, remaining: &Remaining, max_workers: Option<u32>) -> Vec<Plan> {
+    let unfinished = remaining.tasks + f64::from(remaining.here) + f64::from(remaining.away);
+    let most = (unfinished.ceil() as u32).clamp(1, max_workers.unwrap_or(u32::MAX).max(1));
+    let cores = machine.width();
+    let threads: Vec<u32> = steps(most.min(MOST_THREADS), cores);
+    let processes = steps(most.min(cores), cores);
+    let mut plans: Vec<(u32, u32)> = threads.iter().map(|&threads| (0, threads)).collect();
+    for &p in &processes {
+        let inside = steps((most.min(MOST_THREADS.max(p)) / p).max(1), cores);
+        plans.extend(inside.into_iter().map(|threads| (p, threads)));
+    }
+    plans.into_iter().filter_map(|(p, t)| Plan::new(p, t).ok()).collect()
+}
+
+/// 1, 2, 4 ... up to `most`, with `most` and `also` among them.
+fn steps(most: u32, also: u32) -> Vec<u32> {
+    let doubling = std::iter::successors(Some(1_u32), |n| n.checked_mul(2));
+    let mut steps: Vec<u32> = doubling.take_while(|&n| n < most).collect();
+    steps.extend([also.min(most), most]);
+    steps.sort_unstable();
+    steps.dedup();
+    steps
+}
+
+/// Takes the plan with the best forecast that is allowed, unless staying is as good. None only when there
+/// is no forecast of an allowed plan.
+pub fn choose(forecasts: &[Forecast], demand: &Demand, constraints: &Constraints) -> Option<Verdict> {
+    let refusal = match &constraints.may_leave {
+        Leave::Yes => None,
+        Leave::Unknown => Some("it has not been checked yet whether the work may leave this process"),
+        Leave::No(reason) => Some(reason.as_str()),
+    };
+    let allowed = |forecast: &&Forecast| refusal.is_none() || !forecast.plan.leaves();
+    let best = forecasts.iter().filter(allowed).min_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
+    let ties = |forecast: &&Forecast| forecast.seconds <= best.seconds * (1.0 + TIE_SHARE);
+    let simplest = forecasts.iter().filter(allowed).filter(ties).min_by_key(|f| simplicity(f.plan));
+    let mut taken = simplest.unwrap_or(best);
+    let current = forecasts.iter().filter(allowed).find(|forecast| forecast.plan == constraints.current);
+    if let Some(current) = current
+        && !is_worth(current, taken)
+    {
+        taken = current;
+    }
+    let mut beaten: Vec<Forecast> = forecasts.iter().filter(allowed).copied().collect();
+    beaten.retain(|forecast| forecast.plan != taken.plan);
+    beaten.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    let mut ruled_out = Vec::new();
+    if let Some(reason) = refusal {
+        let kinds = [Kind::Processes, Kind::Hybrid].into_iter();
+        let left = kinds.filter(|&kind| forecasts.iter().any(|forecast| forecast.plan.kind() == kind));
+        ruled_out.extend(left.map(|kind| RuledOut { kind, reason: reason.to_owned() }));
+    }
+    let sentence = sentence(taken, &beaten, demand, &ruled_out);
+    let (plan, seconds) = (taken.plan, taken.seconds);
+    Some(Verdict { plan, seconds, beaten, ruled_out, demand: *demand, sentence })
+}
+
+/// Whether `taken` saves enough to leave `current` for it.
+fn is_worth(current: &Forecast, taken: &Forecast) -> bool {
+    let at_least = if current.plan == Plan::SERIAL { WORTH_LEAVING_SERIAL } else { WORTH_CHANGING };
+    let saved = current.seconds - taken.seconds;
+    saved > at_least && saved > WORTH_SHARE * current.seconds
+}
+
+/// Fewer processes before fewer workers: a thread costs less memory and surprises nobody.
+fn simplicity(plan: Plan) -> (u32, u32) {
+    (plan.processes(), plan.workers())
+}
+
+/// "2 processes: 98 % of the time holds the GIL, so threads would take turns; they should take 1.3 s, ..."
+fn sentence(taken: &Forecast, beaten: &[Forecast], demand: &Demand, ruled_out: &[RuledOut]) -> String {
+    let plan = taken.plan;
+    let mixture = words::mixture(demand);
+    let many = if plan.workers() == 1 { "it" } else { "they" };
+    let why = match plan.kind() {
+        Kind::Serial => format!("{mixture}, and more workers would not save enough"),
+        Kind::Threads if demand.share(demand.waiting) >= 0.5 => format!("{mixture}, which threads do side by side"),
+        Kind::Threads => format!("{mixture}, so threads compute side by side"),
+        Kind::Processes => format!("{mixture}, so threads would take turns"),
+        Kind::Hybrid => format!("{mixture}, so threads wait side by side and processes compute side by side"),
+    };
+    // One rival of each other kind tells more than the same kind with one worker more.
+    let mut rivals: Vec<&Forecast> = Vec::new();
+    for forecast in beaten {
+        let kind = forecast.plan.kind();
+        if kind != plan.kind() && rivals.iter().all(|rival| rival.plan.kind() != kind) {
+            rivals.push(forecast);
+        }
+    }
+    let rivals = rivals.iter().map(|rival| format!(", {} {}", rival.plan, words::seconds(rival.seconds)));
+    let mut text = format!("{plan}: {why}; {many} should take {}", words::seconds(taken.seconds));
+    text.extend(rivals);
+    if let Some(out) = ruled_out.first() {
+        text += &format!("; processes are ruled out: {}", out.reason);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forecast::{Zygote, forecast};
+    use crate::profile::Evidence;
+
+    fn verdict(demand: Demand, tasks: f64, current: Plan, may_leave: Leave) -> Verdict {
+        let machine = Machine::default();
+        let zygote = Zygote::Ready;
+        let remaining = Remaining { tasks, here: 0, away: 0, already: current, zygote, warming: 0.0 };
+        let plans = candidates(&machine, &remaining, None);
+        let forecasts: Vec<Forecast> = plans.iter().map(|&p| forecast(&demand, &machine, &remaining, p)).collect();
+        choose(&forecasts, &demand, &Constraints { may_leave, current }).expect("serial is always allowed")
+    }
+
+    fn measured(demand: Demand) -> Demand {
+        Demand { gil: Evidence::Measured, ..demand }
+    }
+
+    #[test]
+    fn candidates_stay_within_workers_cores_and_tasks() {
+        let remaining =
+            Remaining { tasks: 20.0, here: 0, away: 0, already: Plan::SERIAL, zygote: Zygote::Cold, warming: 0.0 };
+        let plans = candidates(&Machine::default(), &remaining, Some(6));
+        assert!(plans.iter().all(|plan| plan.workers() <= 6 && plan.processes() <= 2));
+        assert!(plans.contains(&Plan::SERIAL));
+        let plans = candidates(&Machine::default(), &remaining, None);
+        assert!(plans.contains(&Plan::in_threads(20).expect("valid")));
+    }
+
+    #[test]
+    fn the_verdict_says_why_in_one_sentence() {
+        let calc = measured(Demand { held: 0.3, waiting: 0.006, ..Demand::default() });
+        let verdict = verdict(calc, 8.0, Plan::SERIAL, Leave::Yes);
+        assert_eq!(verdict.plan, Plan::in_processes(2).expect("valid"));
+        assert!(verdict.sentence.starts_with("2 processes: 98 % of the time holds the GIL, so threads would take turns; they should take 1.2 s"), "{}", verdict.sentence);
+        assert!(verdict.ruled_out.is_empty());
+    }
+
+    #[test]
+    fn what_must_stay_stays_and_the_verdict_says_why() {
+        let calc = measured(Demand { held: 0.3, ..Demand::default() });
+        let reason = "`count` appends to the global list `seen`";
+        let verdict = verdict(calc, 8.0, Plan::SERIAL, Leave::No(reason.into()));
+        assert_eq!(verdict.plan, Plan::SERIAL);
+        assert!(verdict.sentence.ends_with(&format!("processes are ruled out: {reason}")));
+        assert_eq!(verdict.ruled_out.len(), 2);
+        assert!(verdict.beaten.iter().all(|forecast| !forecast.plan.leaves()));
+    }
+
+    #[test]
+    fn a_small_gain_does_not_change_the_plan() {
+        let request = measured(Demand { held: 0.001, waiting: 0.01, ..Demand::default() });
+        let sixteen = Plan::in_threads(16).expect("valid");
+        let reason = Leave::No("it must stay".into());
+        assert_eq!(verdict(request, 1000.0, sixteen, reason).plan, sixteen);
+    }
+
+    #[test]
+    fn of_equals_the_simplest_is_taken() {
+        let hash = measured(Demand { held: 0.001, off: 0.02, ..Demand::default() });
+        assert_eq!(verdict(hash, 32.0, Plan::SERIAL, Leave::Yes).plan, Plan::in_threads(2).expect("valid"));
+    }
+}

@@ -1,0 +1,734 @@
+//! The worker processes of one pool, and the messages between them and this process.
+//!
+//! Whoever submits pushes under one short lock; whoever waits collects (see `lead`); a death is reported by
+//! the warden's thread. No lock is held while a recipient is told anything, and recipients know nothing of
+//! this file. Nothing here runs Python.
+//!
+//! **Invariant:** a parcel is in exactly one place: the backlog, one seat's queue, or delivered.
+
+mod lead;
+mod seat;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use forkright_shm::bell::{Bell, Woken};
+use forkright_shm::memory::Memory;
+use rustix::process::Signal;
+
+use self::lead::Lead;
+pub use self::lead::{Duty, Sleeper};
+use self::seat::{Said, Seat, Stage};
+use crate::frame::up;
+use crate::line;
+use crate::payload::{Cost, Payload, Stream};
+use crate::state::{State, Wait};
+use crate::store::{Held, Inbox, Lease, Store};
+use crate::warden::{Death, Employer, Order, Program, Warden};
+
+/// Deaths in a row before any worker became ready, after which the crew gives up.
+const MOST_FAILED_STARTS: u32 = 3;
+/// A sleeper looks up after this long even if nothing rang: what is in shared memory is not trusted.
+const LOOK_UP: Duration = Duration::from_millis(500);
+
+/// A function, ready to be sent: once to each worker that needs it.
+pub struct Blob {
+    /// Names it on every line.
+    pub id: u64,
+    /// What rebuilds it.
+    pub payload: Payload,
+    /// What the payload occupies.
+    pub leases: Vec<Arc<Lease>>,
+}
+
+/// One message to some worker, and who gets the answer.
+pub struct Parcel {
+    /// From [`Crew::next_id`].
+    pub id: u64,
+    /// One of `frame::down`.
+    pub kind: u32,
+    /// What must have been sent before.
+    pub function: Option<Arc<Blob>>,
+    /// Stands before the payload in a chunk.
+    pub flags: Option<u8>,
+    /// The arguments or items.
+    pub payload: Payload,
+    /// What the payload occupies.
+    pub leases: Vec<Arc<Lease>>,
+    /// Tasks in it.
+    pub tasks: u32,
+    /// Who gets the answer.
+    pub recipient: Arc<dyn Recipient>,
+}
+
+/// The caller's side of a message. Called without locks held, from any thread: must not block, nor run Python.
+pub trait Recipient: Send + Sync {
+    /// The message goes into a worker's queue. False: it was cancelled, leave it out.
+    fn send(&self) -> bool;
+    /// It came back from the queue unstarted.
+    fn recall(&self);
+    /// It came back, and will never run.
+    fn abandon(self: Arc<Self>);
+    /// The answer. Comes exactly once, unless the message was cancelled.
+    fn deliver(self: Arc<Self>, delivery: Delivery);
+}
+
+/// An answer.
+pub enum Delivery {
+    /// The worker ran it.
+    Outcome {
+        /// What the payload is.
+        kind: Outcome,
+        /// What it cost.
+        cost: Cost,
+        /// The answer itself, still pickled.
+        parcel: Arrived,
+        /// The worker's pid.
+        pid: i32,
+    },
+    /// The worker died while it ran it.
+    Died {
+        /// The worker's pid.
+        pid: i32,
+        /// How it ended.
+        death: Death,
+    },
+    /// No worker could be had.
+    Broken(Arc<Break>),
+}
+
+/// What an answer's payload holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The value, or the list of a chunk's values.
+    Value,
+    /// The exception.
+    Error,
+    /// A list of (flag, bytes) for a chunk, as some of its items failed.
+    Mixed,
+}
+
+/// Why a crew can have no workers.
+pub enum Break {
+    /// In words.
+    Reason(String),
+    /// The exception a worker's start ended with, pickled.
+    Unfit(Vec<u8>),
+}
+
+/// A pickled value as it arrived.
+pub struct Arrived {
+    /// The stream, where it came inline.
+    pub inline: Vec<u8>,
+    /// The stream, where it is in shared memory.
+    pub stored: Option<Arc<Held>>,
+    /// Its out-of-band buffers.
+    pub buffers: Vec<Arc<Held>>,
+}
+
+impl Arrived {
+    /// Bytes that travelled.
+    pub fn bytes(&self) -> u64 {
+        let held = self.stored.iter().chain(&self.buffers).map(|held| held.len());
+        self.inline.len() as u64 + held.sum::<u64>()
+    }
+
+    /// Takes charge of the blocks of a payload that came by `inbox`'s owner.
+    pub fn receive(payload: Payload, inbox: &Arc<Inbox>) -> Arrived {
+        let (inline, stored) = match payload.stream {
+            Stream::Inline(bytes) => (bytes, None),
+            Stream::Stored(block) => (Vec::new(), Some(Arc::new(inbox.hold(block)))),
+        };
+        Arrived { inline, stored, buffers: payload.buffers.into_iter().map(|block| Arc::new(inbox.hold(block))).collect() }
+    }
+}
+
+/// What workers are started with.
+#[derive(Clone)]
+pub struct Spec {
+    /// Handed to the worker as it is.
+    pub bytes: Arc<[u8]>,
+    /// What to execute for a zygote.
+    pub program: Program,
+}
+
+/// Size and habits of a crew.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Worker processes at most.
+    pub processes: u32,
+    /// Threads in each.
+    pub threads: u32,
+    /// Tasks after which a worker is replaced.
+    pub tasks_per_worker: Option<u32>,
+}
+
+/// A worker's part in the work, for reports.
+#[derive(Clone, Debug)]
+pub struct Use {
+    /// Its process.
+    pub pid: i32,
+    /// Tasks it finished.
+    pub tasks: u64,
+    /// Seconds it was busy.
+    pub busy: f64,
+    /// CPU seconds of its tasks.
+    pub cpu: f64,
+}
+
+/// The worker processes of one pool.
+pub struct Crew {
+    yard: Mutex<Yard>,
+    lead: Lead,
+    bell: Bell,
+    bell_memory: Memory,
+    store: Arc<Store>,
+    warden: Arc<Warden>,
+    ids: AtomicU64,
+    myself: Weak<Crew>,
+}
+
+struct Yard {
+    limits: Limits,
+    backlog: VecDeque<Parcel>,
+    seats: Vec<Seat>,
+    /// Workers that are gone, for the report.
+    former: Vec<Use>,
+    outstanding: usize,
+    spec: Option<Spec>,
+    failed_starts: u32,
+    closing: bool,
+    broken: Option<Arc<Break>>,
+    /// Nudged when the last seat is empty.
+    vacated: Arc<State>,
+}
+
+/// Deliveries to make once the lock is free.
+type Post = Vec<(Arc<dyn Recipient>, Delivery)>;
+
+/// Tokens are unique in the process: the warden serves all crews.
+static TOKENS: AtomicU64 = AtomicU64::new(1);
+
+impl Crew {
+    /// A crew without workers yet.
+    pub fn create(limits: Limits, warden: Arc<Warden>) -> io::Result<Arc<Crew>> {
+        let (bell_memory, bell) = line::create_bell()?;
+        let store = Store::create("forkright-arguments")?;
+        let yard = Yard {
+            limits,
+            backlog: VecDeque::new(),
+            seats: Vec::new(),
+            former: Vec::new(),
+            outstanding: 0,
+            spec: None,
+            failed_starts: 0,
+            closing: false,
+            broken: None,
+            vacated: Arc::default(),
+        };
+        Ok(Arc::new_cyclic(|myself| Crew {
+            yard: Mutex::new(yard),
+            lead: Lead::default(),
+            bell,
+            bell_memory,
+            store,
+            warden,
+            ids: AtomicU64::new(1),
+            myself: Weak::clone(myself),
+        }))
+    }
+
+    /// Where large arguments are put before their parcel is submitted.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// An id for the next parcel or blob.
+    pub fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Yard> {
+        self.yard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a parcel; its recipient gets the answer. Returns how many more workers the crew could use now (if
+    /// any, the caller should `hire` with a fresh spec), and whether messages wait for room: then somebody must
+    /// collect, so the background thread should exist.
+    pub fn submit(&self, parcel: Parcel) -> (u32, bool) {
+        let mut yard = self.lock();
+        if let Some(broken) = &yard.broken {
+            let broken = Arc::clone(broken);
+            drop(yard);
+            parcel.recipient.deliver(Delivery::Broken(broken));
+            return (0, false);
+        }
+        yard.outstanding += 1;
+        yard.backlog.push_back(parcel);
+        yard.pump();
+        let (wanted, backlog) = (yard.wanted(), !yard.backlog.is_empty());
+        drop(yard);
+        if backlog {
+            self.lead.want();
+        }
+        (wanted, backlog)
+    }
+
+    /// How many more messages the workers would take at once, those still to be hired included.
+    pub fn appetite(&self) -> usize {
+        let yard = self.lock();
+        if yard.broken.is_some() {
+            // Whoever submits learns why.
+            return 1;
+        }
+        let room: usize = yard.seats.iter().map(Seat::room).sum();
+        let to_come = yard.limits.processes.saturating_sub(yard.seats.len() as u32) * yard.limits.threads;
+        (room + to_come as usize).saturating_sub(yard.backlog.len())
+    }
+
+    /// How many more workers would have something to do.
+    pub fn wanted(&self) -> u32 {
+        self.lock().wanted()
+    }
+
+    /// Starts `count` workers, within the limits.
+    pub fn hire(&self, count: u32, spec: Spec) -> io::Result<()> {
+        let mut yard = self.lock();
+        yard.spec = Some(spec);
+        for _ in 0..count {
+            if yard.seats.len() as u32 >= yard.limits.processes || yard.broken.is_some() {
+                break;
+            }
+            self.hire_one(&mut yard)?;
+        }
+        yard.pump();
+        Ok(())
+    }
+
+    fn hire_one(&self, yard: &mut Yard) -> io::Result<()> {
+        let Some(spec) = yard.spec.clone() else { return Ok(()) };
+        let token = TOKENS.fetch_add(1, Relaxed);
+        let (seat, [line, results]) =
+            Seat::create(token, yard.limits.threads, yard.limits.tasks_per_worker)?;
+        let fds = vec![line, results, self.store.share()?, self.bell_memory.fd().try_clone_to_owned()?];
+        let order = Order { token, spec: spec.bytes.to_vec(), fds, stdio: stdio(), employer: self.myself.clone() as Weak<dyn Employer> };
+        self.warden.start(spec.program, order).map_err(io::Error::other)?;
+        yard.seats.push(seat);
+        Ok(())
+    }
+
+    /// Takes all that workers have said, delivers it, refills their queues. Returns the number delivered.
+    pub fn collect(&self) -> usize {
+        let (post, doomed) = {
+            let mut yard = self.lock();
+            let mut post = Post::new();
+            let doomed = yard.hear(&mut post);
+            yard.balance();
+            yard.pump();
+            if yard.backlog.is_empty() && yard.outstanding == 0 && yard.closing {
+                yard.stop_all();
+            }
+            (post, doomed)
+        };
+        for token in doomed {
+            self.warden.signal(token, Signal::KILL);
+        }
+        deliver(post)
+    }
+
+    /// Whether `collect` would find something: a few loads.
+    pub fn has_news(&self) -> bool {
+        self.lock().seats.iter().any(Seat::has_news)
+    }
+
+    /// Waits until `done`, at most `limit`, collecting meanwhile as leader or following the leader.
+    /// `word` is what the leader wakes when `done` may have become true.
+    pub fn wait(&self, word: &Sleeper, done: &dyn Fn() -> bool, limit: Duration) -> Wait {
+        let end = Instant::now() + limit;
+        loop {
+            if done() {
+                return Wait::Over;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Wait::Again;
+            }
+            let ticket = (**word).as_ref().ticket();
+            if self.lead.take_or_follow(word) {
+                let outcome = self.lead_until(done, end);
+                self.lead.resign();
+                return outcome;
+            }
+            let outcome = if done() { Wait::Over } else { (**word).as_ref().wait_from(ticket, left.min(LOOK_UP)) };
+            self.lead.leave(word);
+            if outcome == Wait::Interrupted {
+                return outcome;
+            }
+        }
+    }
+
+    fn lead_until(&self, done: &dyn Fn() -> bool, end: Instant) -> Wait {
+        loop {
+            let listening = self.bell.listen();
+            let collected = self.collect();
+            if done() {
+                return Wait::Over;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Wait::Again;
+            }
+            if collected == 0 && listening.wait(Some(left.min(LOOK_UP))) == Woken::Interrupted {
+                return Wait::Interrupted;
+            }
+        }
+    }
+
+    /// The background thread's life: sleeps until it is needed, leads while it is. Returns when there may be
+    /// something else to do (`also` holds, or nothing happened for `limit`), or when it is dismissed.
+    pub fn serve(&self, limit: Duration, also: &dyn Fn() -> bool) -> Duty {
+        let duty = self.lead.stand_by(limit, also);
+        if duty == Duty::Lead {
+            let enough = || also() || !self.lead.is_wanted() || self.is_settled();
+            let _ = self.lead_until(&enough, Instant::now() + limit);
+            if self.is_settled() {
+                self.lead.unwant();
+            }
+            self.lead.resign();
+        }
+        duty
+    }
+
+    fn is_settled(&self) -> bool {
+        let yard = self.lock();
+        yard.outstanding == 0 && !(yard.closing && !yard.seats.is_empty())
+    }
+
+    /// From now on somebody collects even while nobody waits for a result.
+    pub fn attend(&self) {
+        self.lead.want();
+    }
+
+    /// Wakes the background thread, wherever it sleeps.
+    pub fn call(&self) {
+        self.lead.call();
+        self.bell.strike_all();
+    }
+
+    /// Ends the background thread.
+    pub fn dismiss(&self) {
+        self.lead.dismiss();
+        self.bell.strike_all();
+    }
+
+    /// Takes a message back if no worker has started it. Its recipient is recalled, not told anything else.
+    pub fn revoke(&self, id: u64) -> bool {
+        let mut yard = self.lock();
+        let found = yard.backlog.iter().position(|parcel| parcel.id == id);
+        let parcel = match found {
+            Some(index) => yard.backlog.remove(index),
+            None => yard.seats.iter_mut().find_map(|seat| seat.revoke(id)),
+        };
+        yard.outstanding -= usize::from(parcel.is_some());
+        parcel.is_some()
+    }
+
+    /// Takes back all messages no worker has started; their recipients are told that they will not run.
+    pub fn abandon_waiting(&self) {
+        let mut yard = self.lock();
+        let mut waiting: Vec<Parcel> = std::mem::take(&mut yard.backlog).into();
+        for seat in &mut yard.seats {
+            waiting.extend(seat.take_back(usize::MAX));
+        }
+        yard.outstanding -= waiting.len();
+        drop(yard);
+        for parcel in waiting {
+            parcel.recipient.abandon();
+        }
+    }
+
+    /// Whether a worker has started the message; false also if it is not here any more.
+    pub fn is_running(&self, id: u64) -> bool {
+        self.lock().seats.iter().find_map(|seat| seat.has_taken(id)).unwrap_or(false)
+    }
+
+    /// No more parcels will come: workers end when all is done.
+    pub fn close(&self) {
+        let mut yard = self.lock();
+        yard.closing = true;
+        if yard.outstanding == 0 {
+            yard.stop_all();
+        }
+        drop(yard);
+        self.lead.want();
+    }
+
+    /// Signals every worker.
+    pub fn signal(&self, signal: Signal) {
+        let tokens: Vec<u64> = self.lock().seats.iter().map(|seat| seat.token).collect();
+        for token in tokens {
+            self.warden.signal(token, signal);
+        }
+    }
+
+    /// Waits until the last worker is gone, at most `limit`.
+    pub fn wait_vacated(&self, limit: Duration) -> Wait {
+        let word: Sleeper = Arc::clone(&self.lock().vacated) as Sleeper;
+        self.wait(&word, &|| self.lock().seats.is_empty(), limit)
+    }
+
+    /// Whether no worker could be had.
+    pub fn is_broken(&self) -> bool {
+        self.lock().broken.is_some()
+    }
+
+    /// Whether it was closed, has nothing left to do and no worker left.
+    pub fn is_finished(&self) -> bool {
+        let yard = self.lock();
+        yard.closing && yard.outstanding == 0 && yard.seats.is_empty()
+    }
+
+    /// Messages not delivered yet.
+    pub fn outstanding(&self) -> usize {
+        self.lock().outstanding
+    }
+
+    /// Pids of the workers that have a process.
+    pub fn pids(&self) -> Vec<i32> {
+        self.lock().seats.iter().map(|seat| seat.pid).filter(|pid| *pid != 0).collect()
+    }
+
+    /// Workers that are ready for work.
+    pub fn ready(&self) -> u32 {
+        self.lock().seats.iter().filter(|seat| seat.stage == Stage::Ready).count() as u32
+    }
+
+    /// What each worker did so far, those that are gone included.
+    pub fn uses(&self) -> Vec<Use> {
+        let yard = self.lock();
+        yard.former.iter().cloned().chain(yard.seats.iter().map(usage)).collect()
+    }
+
+    /// Allows more or fewer workers. Fewer: those beyond end after their work.
+    pub fn resize(&self, processes: u32) {
+        let mut yard = self.lock();
+        yard.limits.processes = processes;
+        while yard.seats.iter().filter(|seat| seat.stage != Stage::Stopping).count() as u32 > processes {
+            match yard.seats.iter_mut().rev().find(|seat| seat.stage != Stage::Stopping) {
+                Some(seat) => {
+                    seat.stop();
+                    seat.ring();
+                }
+                None => break,
+            }
+        }
+    }
+}
+
+impl Yard {
+    fn wanted(&self) -> u32 {
+        let places = self.limits.processes.saturating_sub(self.seats.len() as u32);
+        if places == 0 || self.broken.is_some() || self.closing && self.outstanding == 0 {
+            return 0;
+        }
+        let threads = self.limits.threads.max(1) as usize;
+        let served: usize = self.seats.iter().filter(|seat| seat.stage != Stage::Stopping).count() * threads;
+        (self.outstanding.saturating_sub(served).div_ceil(threads) as u32).min(places)
+    }
+
+    /// Hands the backlog to the seats with room, the least loaded first.
+    fn pump(&mut self) {
+        while !self.backlog.is_empty() {
+            let least = self
+                .seats
+                .iter_mut()
+                .filter(|seat| seat.room() > 0)
+                .min_by_key(|seat| (seat.inflight.len(), seat.stage != Stage::Ready));
+            let (Some(seat), Some(parcel)) = (least, self.backlog.pop_front()) else { break };
+            let before = seat.inflight.len();
+            match seat.hand(parcel) {
+                // Not handed over, though not refused: it had been cancelled.
+                Ok(()) => self.outstanding -= usize::from(seat.inflight.len() == before),
+                Err(parcel) => {
+                    self.backlog.push_front(parcel);
+                    break;
+                }
+            }
+        }
+        for seat in &mut self.seats {
+            seat.release();
+            seat.ring();
+        }
+    }
+
+    /// Moves waiting messages from the longest queue to workers with nothing to do.
+    fn balance(&mut self) {
+        if !self.backlog.is_empty() {
+            return;
+        }
+        let idle: usize = self.seats.iter().map(Seat::idle).sum();
+        if idle == 0 {
+            return;
+        }
+        let Some(richest) = self.seats.iter_mut().max_by_key(|seat| seat.queued()) else { return };
+        let queued = richest.queued();
+        if queued > 0 {
+            self.backlog.extend(richest.take_back(queued.div_ceil(2).max(idle.min(queued))));
+        }
+    }
+
+    /// Takes what the workers said. Returns the tokens of those that talk nonsense.
+    fn hear(&mut self, post: &mut Post) -> Vec<u64> {
+        let mut doomed = Vec::new();
+        let mut unfit = None;
+        for seat in &mut self.seats {
+            loop {
+                match seat.hear() {
+                    Ok(None) => break,
+                    Ok(Some(Said::Ready)) => self.failed_starts = 0,
+                    Ok(Some(Said::Unfit(payload))) => {
+                        unfit = Some(Break::Unfit(payload.tail().to_vec()));
+                        seat.stage = Stage::Stopping;
+                    }
+                    Ok(Some(Said::Answer { parcel, kind, cost, payload })) => {
+                        self.outstanding -= 1;
+                        let kind = match kind {
+                            up::VALUE => Outcome::Value,
+                            up::ERROR => Outcome::Error,
+                            _ => Outcome::Mixed,
+                        };
+                        let arrived = Arrived::receive(payload, seat.inbox());
+                        let delivery = Delivery::Outcome { kind, cost, parcel: arrived, pid: seat.pid };
+                        post.push((parcel.recipient, delivery));
+                    }
+                    Err(_) => {
+                        seat.stage = Stage::Stopping;
+                        doomed.push(seat.token);
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some(reason) = unfit {
+            self.give_up(reason, post);
+        }
+        doomed
+    }
+
+    fn stop_all(&mut self) {
+        for seat in &mut self.seats {
+            seat.stop();
+            seat.ring();
+        }
+    }
+
+    /// No worker can be had: everything outstanding fails with the reason.
+    fn give_up(&mut self, reason: Break, post: &mut Post) {
+        let reason = Arc::new(reason);
+        self.broken = Some(Arc::clone(&reason));
+        let sent = self.seats.iter_mut().flat_map(|seat| std::mem::take(&mut seat.inflight));
+        let sent = sent.map(|sent| sent.parcel).collect::<Vec<_>>();
+        for parcel in std::mem::take(&mut self.backlog).into_iter().chain(sent) {
+            self.outstanding -= 1;
+            post.push((parcel.recipient, Delivery::Broken(Arc::clone(&reason))));
+        }
+        self.stop_all();
+    }
+}
+
+impl Employer for Crew {
+    fn started(&self, token: u64, pid: i32) {
+        let mut yard = self.lock();
+        if let Some(seat) = yard.seats.iter_mut().find(|seat| seat.token == token) {
+            seat.pid = pid;
+        }
+    }
+
+    fn ended(&self, token: u64, pid: i32, death: Death, reason: Option<String>) {
+        let mut post = Post::new();
+        let mut yard = self.lock();
+        // What it said before it died still counts.
+        let _ = yard.hear(&mut post);
+        if let Some(index) = yard.seats.iter().position(|seat| seat.token == token) {
+            let seat = yard.seats.swap_remove(index);
+            let (stage, was) = (seat.stage, usage(&seat));
+            if was.tasks > 0 {
+                yard.former.push(was);
+            }
+            let (waiting, running) = seat.bury();
+            for parcel in waiting.into_iter().rev() {
+                yard.backlog.push_front(parcel);
+            }
+            for parcel in running {
+                yard.outstanding -= 1;
+                post.push((parcel.recipient, Delivery::Died { pid, death }));
+            }
+            if stage == Stage::Starting {
+                yard.failed_starts += 1;
+                if yard.failed_starts >= MOST_FAILED_STARTS {
+                    let how = reason.unwrap_or_else(|| format!("the last one ended so: {}", words(death)));
+                    let reason = format!("{MOST_FAILED_STARTS} workers in a row ended before they were ready; {how}");
+                    yard.give_up(Break::Reason(reason), &mut post);
+                }
+            }
+            for _ in 0..yard.wanted() {
+                if let Err(error) = self.hire_one(&mut yard) {
+                    yard.give_up(Break::Reason(format!("no worker can be started: {error}")), &mut post);
+                }
+            }
+            yard.pump();
+            if yard.seats.is_empty() {
+                yard.vacated.nudge();
+            }
+        }
+        drop(yard);
+        deliver(post);
+        // The leader may wait for one of these, or for the last worker to be gone.
+        self.bell.strike_all();
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        // The last owner is gone: nobody can ask for anything any more.
+        self.signal(Signal::KILL);
+    }
+}
+
+fn deliver(post: Post) -> usize {
+    let count = post.len();
+    for (recipient, delivery) in post {
+        recipient.deliver(delivery);
+    }
+    count
+}
+
+fn usage(seat: &Seat) -> Use {
+    Use { pid: seat.pid, tasks: seat.tasks, busy: seat.busy, cpu: seat.cpu }
+}
+
+/// How a process ended, for people.
+pub fn words(death: Death) -> String {
+    match death {
+        Death::Exited(code) => format!("it exited with code {code}"),
+        Death::Killed(signal) => match rustix::process::Signal::from_named_raw(signal) {
+            Some(named) => format!("it was killed by {named:?} (signal {signal})"),
+            None => format!("it was killed by signal {signal}"),
+        },
+        Death::Unknown => "it is gone; nobody could tell how".into(),
+    }
+}
+
+/// The caller's descriptors 0, 1 and 2 as they are now.
+fn stdio() -> [Option<OwnedFd>; 3] {
+    use std::os::fd::AsFd;
+    [
+        std::io::stdin().as_fd().try_clone_to_owned().ok(),
+        std::io::stdout().as_fd().try_clone_to_owned().ok(),
+        std::io::stderr().as_fd().try_clone_to_owned().ok(),
+    ]
+}

@@ -1,0 +1,332 @@
+//! One worker process as its crew sees it: the line to it, what it was sent, what it has not answered yet.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use forkright_shm::memory::Memory;
+use forkright_shm::ring::{Head, Position, PushError, Revocation, Standing};
+
+use super::{Blob, Parcel};
+use crate::frame::{down, up};
+use crate::line::{self, Line};
+use crate::payload::{Cost, Malformed, Payload};
+use crate::store::{Inbox, Lease};
+
+/// Functions a worker keeps. The caller decides which, so both sides agree without talking.
+const FUNCTIONS_KEPT: usize = 128;
+/// Messages sent ahead of need are worth at most this much work, s: what is ahead can be stolen, but not for free.
+const AHEAD: f64 = 0.002;
+/// Messages sent ahead of need, at most, for each thread of the worker.
+const MOST_AHEAD: f64 = 256.0;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Starting,
+    Ready,
+    /// It was told to end.
+    Stopping,
+}
+
+pub(super) struct Inflight {
+    pub(super) parcel: Parcel,
+    position: Position,
+}
+
+pub(super) struct Seat {
+    pub(super) token: u64,
+    pub(super) pid: i32,
+    pub(super) stage: Stage,
+    line: Line,
+    pub(super) inflight: VecDeque<Inflight>,
+    known: VecDeque<u64>,
+    leases: HashMap<u64, (Arc<Lease>, u32)>,
+    inbox: Arc<Inbox>,
+    threads: u32,
+    /// Tasks it may still be sent before it is replaced.
+    budget: Option<u32>,
+    /// Seconds a message takes it, smoothed; unknown before the first answer.
+    pace: Option<f64>,
+    pub(super) tasks: u64,
+    pub(super) busy: f64,
+    pub(super) cpu: f64,
+    /// Something was pushed since the bell was last rung.
+    silent: bool,
+    body: Vec<u8>,
+}
+
+/// What the worker said.
+pub(super) enum Said {
+    Ready,
+    Unfit(Payload),
+    Answer { parcel: Parcel, kind: u32, cost: Cost, payload: Payload },
+}
+
+/// The descriptors a new worker is handed, in order: line, its own payload memory.
+pub(super) type Handed = [OwnedFd; 2];
+
+impl Seat {
+    pub(super) fn create(token: u64, threads: u32, budget: Option<u32>) -> io::Result<(Seat, Handed)> {
+        let (memory, line) = line::create()?;
+        let outbox = Memory::create("forkright-results", 0)?;
+        let handed = [memory.fd().try_clone_to_owned()?, outbox.fd().try_clone_to_owned()?];
+        let seat = Seat {
+            token,
+            pid: 0,
+            stage: Stage::Starting,
+            line,
+            inflight: VecDeque::new(),
+            known: VecDeque::new(),
+            leases: HashMap::new(),
+            inbox: Inbox::over(outbox),
+            threads,
+            budget,
+            pace: None,
+            tasks: 0,
+            busy: 0.0,
+            cpu: 0.0,
+            silent: false,
+            body: Vec::new(),
+        };
+        Ok((seat, handed))
+    }
+
+    pub(super) fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    /// How many messages it can take now. One per thread runs, at least one more waits ready.
+    pub(super) fn room(&self) -> usize {
+        if self.stage == Stage::Stopping || self.budget == Some(0) {
+            return 0;
+        }
+        let ahead = self.pace.map_or(1.0, |pace| (AHEAD / pace).clamp(1.0, MOST_AHEAD));
+        let depth = (f64::from(self.threads) * (1.0 + ahead)) as usize;
+        let depth = self.budget.map_or(depth, |budget| depth.min(self.inflight.len() + budget as usize));
+        depth.saturating_sub(self.inflight.len())
+    }
+
+    /// Threads with nothing to do.
+    pub(super) fn idle(&self) -> usize {
+        match self.stage {
+            Stage::Ready => (self.threads as usize).saturating_sub(self.inflight.len()),
+            _ => 0,
+        }
+    }
+
+    /// Pushes a message, and the function it needs if the worker lacks it. Gives it back if it does not fit now.
+    pub(super) fn hand(&mut self, parcel: Parcel) -> Result<(), Parcel> {
+        if let Some(blob) = &parcel.function
+            && !self.teach(blob)
+        {
+            return Err(parcel);
+        }
+        if !parcel.recipient.send() {
+            return Ok(());
+        }
+        let function = parcel.function.as_ref().map_or(0, |blob| blob.id);
+        let head = Head { kind: parcel.kind, id: parcel.id, extra: function };
+        let flags = parcel.flags.as_slice();
+        let pushed = self.line.producer.push(head, &[flags, &parcel.payload.head(), parcel.payload.tail()]);
+        match pushed {
+            Ok(position) => {
+                self.lease(&parcel.leases);
+                self.budget = self.budget.map(|budget| budget.saturating_sub(parcel.tasks));
+                self.inflight.push_back(Inflight { parcel, position });
+                self.silent = true;
+                if self.budget == Some(0) {
+                    self.stop();
+                }
+                Ok(())
+            }
+            // A corrupt ring ends with its worker, whose death is not far; until then nothing fits.
+            Err(PushError::Full | PushError::Corrupt(_) | PushError::TooLarge) => {
+                parcel.recipient.recall();
+                Err(parcel)
+            }
+        }
+    }
+
+    fn teach(&mut self, blob: &Arc<Blob>) -> bool {
+        if self.known.contains(&blob.id) {
+            return true;
+        }
+        let head = Head { kind: down::FUNCTION, id: blob.id, extra: 0 };
+        if self.line.producer.push(head, &[&blob.payload.head(), blob.payload.tail()]).is_err() {
+            return false;
+        }
+        self.lease(&blob.leases);
+        self.known.push_back(blob.id);
+        if self.known.len() > FUNCTIONS_KEPT
+            && let Some(oldest) = self.known.pop_front()
+        {
+            let head = Head { kind: down::FORGET, id: oldest, extra: 0 };
+            // If this does not fit the worker keeps one function more.
+            let _ = self.line.producer.push(head, &[]);
+        }
+        true
+    }
+
+    fn lease(&mut self, leases: &[Arc<Lease>]) {
+        for lease in leases {
+            self.leases.entry(lease.block().offset).or_insert_with(|| (Arc::clone(lease), 0)).1 += 1;
+        }
+    }
+
+    /// Asks the worker to end after what it has.
+    pub(super) fn stop(&mut self) {
+        if self.stage != Stage::Stopping
+            && self.line.producer.push(Head { kind: down::STOP, id: 0, extra: 0 }, &[]).is_ok()
+        {
+            self.stage = Stage::Stopping;
+            self.silent = true;
+        }
+    }
+
+    /// Tells the worker which of its blocks are free again.
+    pub(super) fn release(&mut self) {
+        if !self.inbox.has_released() {
+            return;
+        }
+        let offsets = self.inbox.take_released();
+        for some in offsets.chunks(1024) {
+            let bytes: Vec<u8> = some.iter().flat_map(|offset| offset.to_le_bytes()).collect();
+            // A full ring: the worker keeps these until it ends.
+            let _ = self.line.producer.push(Head { kind: down::RELEASE, id: 0, extra: 0 }, &[&bytes]);
+            self.silent = true;
+        }
+    }
+
+    /// Wakes the worker if something was pushed.
+    pub(super) fn ring(&mut self) {
+        if std::mem::take(&mut self.silent) {
+            if self.inflight.len() > 1 && self.threads > 1 {
+                self.line.bell.strike_all();
+            } else {
+                self.line.bell.strike();
+            }
+        }
+    }
+
+    pub(super) fn has_news(&self) -> bool {
+        !self.line.consumer.is_empty()
+    }
+
+    /// The next thing the worker said. `Err`: it talks nonsense and must go.
+    pub(super) fn hear(&mut self) -> Result<Option<Said>, Malformed> {
+        loop {
+            let Some(head) = self.line.consumer.pop(&mut self.body).map_err(|_| Malformed)? else {
+                return Ok(None);
+            };
+            match head.kind {
+                up::READY => {
+                    if self.stage == Stage::Starting {
+                        self.stage = Stage::Ready;
+                    }
+                    return Ok(Some(Said::Ready));
+                }
+                up::UNFIT => return Ok(Some(Said::Unfit(Payload::parse(&self.body)?))),
+                up::RELEASE => {
+                    let body = std::mem::take(&mut self.body);
+                    for offset in body.as_chunks::<8>().0 {
+                        self.unlease(u64::from_le_bytes(*offset));
+                    }
+                    self.body = body;
+                }
+                kind @ (up::VALUE | up::ERROR | up::MIXED) => {
+                    let (cost, rest) = Cost::parse(&self.body)?;
+                    let payload = Payload::parse(rest)?;
+                    let index = self.inflight.iter().position(|sent| sent.parcel.id == head.id);
+                    let Inflight { parcel, .. } =
+                        index.and_then(|index| self.inflight.remove(index)).ok_or(Malformed)?;
+                    self.learn(&cost);
+                    return Ok(Some(Said::Answer { parcel, kind, cost, payload }));
+                }
+                _ => return Err(Malformed),
+            }
+        }
+    }
+
+    fn unlease(&mut self, offset: u64) {
+        if let Some((_, count)) = self.leases.get_mut(&offset) {
+            *count -= 1;
+            if *count == 0 {
+                self.leases.remove(&offset);
+            }
+        }
+    }
+
+    fn learn(&mut self, cost: &Cost) {
+        self.tasks += u64::from(cost.tasks);
+        let took = cost.wall + cost.decode + cost.encode;
+        self.busy += took;
+        self.cpu += cost.cpu;
+        let took = took.max(1e-6);
+        // A slow message counts at once, fast ones gradually: a queue too deep is worse than one too shallow.
+        self.pace = Some(self.pace.map_or(took, |pace| took.max(pace + 0.2 * (took - pace))));
+    }
+
+    /// Takes back what its worker has not started, from the end of its queue, at most `most` messages.
+    pub(super) fn take_back(&mut self, most: usize) -> Vec<Parcel> {
+        let mut parcels = Vec::new();
+        for index in (0..self.inflight.len()).rev() {
+            if parcels.len() == most {
+                break;
+            }
+            if self.line.producer.revoke(self.inflight[index].position) != Revocation::Revoked {
+                break;
+            }
+            if let Some(sent) = self.inflight.remove(index) {
+                for lease in &sent.parcel.leases {
+                    self.unlease(lease.block().offset);
+                }
+                self.budget = self.budget.map(|budget| budget + sent.parcel.tasks);
+                sent.parcel.recipient.recall();
+                parcels.push(sent.parcel);
+            }
+        }
+        parcels.reverse();
+        parcels
+    }
+
+    /// Takes one message back if its worker has not started it.
+    pub(super) fn revoke(&mut self, id: u64) -> Option<Parcel> {
+        let index = self.inflight.iter().position(|sent| sent.parcel.id == id)?;
+        if self.line.producer.revoke(self.inflight[index].position) != Revocation::Revoked {
+            return None;
+        }
+        let sent = self.inflight.remove(index)?;
+        for lease in &sent.parcel.leases {
+            self.unlease(lease.block().offset);
+        }
+        sent.parcel.recipient.recall();
+        Some(sent.parcel)
+    }
+
+    /// Whether the worker has taken the message. `None`: it is not here.
+    pub(super) fn has_taken(&self, id: u64) -> Option<bool> {
+        let sent = self.inflight.iter().find(|sent| sent.parcel.id == id)?;
+        Some(self.line.producer.standing(sent.position) == Standing::Taken)
+    }
+
+    /// Messages not started.
+    pub(super) fn queued(&self) -> usize {
+        let waiting = |sent: &&Inflight| self.line.producer.standing(sent.position) == Standing::Queued;
+        self.inflight.iter().rev().take_while(waiting).count()
+    }
+
+    /// What remains of a dead worker: the messages it had not started, and those it had.
+    pub(super) fn bury(mut self) -> (Vec<Parcel>, Vec<Parcel>) {
+        let (mut waiting, mut running) = (Vec::new(), Vec::new());
+        for sent in std::mem::take(&mut self.inflight) {
+            if self.line.producer.standing(sent.position) == Standing::Taken {
+                running.push(sent.parcel);
+            } else {
+                sent.parcel.recipient.recall();
+                waiting.push(sent.parcel);
+            }
+        }
+        (waiting, running)
+    }
+}

@@ -1,0 +1,45 @@
+//! The kinds of frames that travel on a line. A frame's head carries the kind, an id and one more number.
+
+/// Caller to worker. The id is the message's, unless said otherwise.
+pub mod down {
+    /// Run a task. Extra: the function's id. Body: a payload of the tuple of its arguments.
+    pub const TASK: u32 = 1;
+    /// Run a task with keywords. Extra: the function's id. Body: a payload of (arguments, keywords).
+    pub const KEYWORDS: u32 = 8;
+    /// Run a task whose function travels with its arguments. Body: a payload of (function, arguments, keywords).
+    pub const WHOLE: u32 = 2;
+    /// Run a chunk. Extra: the function's id. Body: one byte of [`super::chunk`] flags, then a payload of its items.
+    pub const CHUNK: u32 = 3;
+    /// Keep a function. Id: the function's. Body: a payload of what rebuilds it.
+    pub const FUNCTION: u32 = 4;
+    /// Forget a function. Id: the function's.
+    pub const FORGET: u32 = 5;
+    /// Blocks of the worker's arena are free again. Body: their offsets, 8 bytes each.
+    pub const RELEASE: u32 = 6;
+    /// End after what came before.
+    pub const STOP: u32 = 7;
+}
+
+/// Flags of a chunk.
+pub mod chunk {
+    /// Each item is a tuple of arguments.
+    pub const STAR: u8 = 1;
+    /// The first exception ends the chunk.
+    pub const STOP_AT_ERROR: u8 = 2;
+}
+
+/// Worker to caller. The id is that of the message it answers.
+pub mod up {
+    /// The worker is ready.
+    pub const READY: u32 = 17;
+    /// The worker could not become ready. Body: a payload of the exception.
+    pub const UNFIT: u32 = 18;
+    /// A value: of a task, or the list of a chunk's. Body: cost, payload.
+    pub const VALUE: u32 = 19;
+    /// An exception. Body: cost, payload.
+    pub const ERROR: u32 = 20;
+    /// A chunk's outcomes one by one, as some failed. Body: cost, payload of a list of (flag, bytes).
+    pub const MIXED: u32 = 21;
+    /// Blocks of the caller's arena are no longer in use here. Body: their offsets, 8 bytes each.
+    pub const RELEASE: u32 = 22;
+}

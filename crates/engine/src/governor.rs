@@ -1,0 +1,496 @@
+//! The choice over time: a state machine that sees what tasks do and says who may run them. Ticked by the
+//! run's supervisor, up to once a millisecond; it has no clock and starts nothing itself. Without it a
+//! choice would have to be made before anything is known, and a running task can't be moved.
+//!
+//! ```text
+//!            first item waits          ┌───────── an item has finished ─────────┐
+//!         ┌───────────────────▶ ramp ──┤  1, 2, 4 ... in flight, each tick       ▼
+//!  probe ─┤  computes off the GIL      └─────────────────────────────────▶ judged by forecast,
+//!  (1 in  ├───────────────────▶ cores ──────────────────────────────────▶  again every 10-50 ms
+//!  flight)│  holds the GIL for 5 ms                                         │          ▲
+//!         └───────────────────▶ press: warm the zygote, ask whether the ────┘          │
+//!                               work may leave, start nothing more here ──▶ away ──────┘
+//! ```
+//!
+//! - *Probe.* One item is in flight, inline in the caller, until its state is known: two that hold the GIL
+//!   would only take turns, and neither could be moved any more.
+//! - *Ramp.* While everything in flight waits, twice as many are let in with each tick. Beyond
+//!   `FREE_THREADS` the ramp pauses for as long as processes would take to start: whether items compute
+//!   once their answers are in shows by then for the fast half of all servers, and items that do are
+//!   better off in processes.
+//! - *Press.* Something holds the GIL or queues for it. Before any item has finished its length is taken to
+//!   be twice what it has run so far, so that the forecast favours processes the longer it takes.
+//! - *Away.* New items are held back for worker processes, except those so short that they end here before
+//!   the first process is up. While an item still computes here, one process fewer is asked for.
+//!
+//! A change of plan must save 10 % and some milliseconds of what remains (`choose`), so noise does not
+//! move work to and fro; means in the profile fade, so a workload that changes its nature is followed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::choose::{Constraints, Leave, MOST_THREADS, Verdict, candidates, choose};
+use crate::forecast::{Forecast, Remaining, Zygote, forecast};
+use crate::machine::Machine;
+use crate::plan::Plan;
+use crate::profile::{Demand, Profile};
+
+/// An item in one state for so long is in it: two samples of the meter.
+const RIPE_WAIT: f64 = 0.001;
+/// Off the GIL it may be between two GIL phases: wait for one sample more.
+const RIPE_OFF: f64 = 0.002;
+/// Holding the GIL, or queueing for it, for so long is more than preparing a request.
+const RIPE_HELD: f64 = 0.005;
+/// So many samples that tell nothing of the GIL mean that none will; so do a few milliseconds without any.
+const SAMPLED: f64 = 8.0;
+const UNSAMPLED: f64 = 0.020;
+/// Threads that a ramp starts before any item has shown its second half.
+const FREE_THREADS: u32 = 24;
+/// Seconds between judgements while things are new, and later.
+const JUDGE_EARLY: f64 = 0.010;
+const JUDGE_LATE: f64 = 0.050;
+/// How long after a change things are new.
+const NEW: f64 = 0.25;
+/// Twice the threads must yield this much more throughput to be worth it.
+const WORTH_CLIMBING: f64 = 1.1;
+/// Seconds after which a settled number of threads is put to the test again.
+const CLIMB_AGAIN: f64 = 2.0;
+/// A helper that is not up after this many times its usual start is not waited for.
+const OVERDUE: f64 = 20.0;
+
+/// What a worker of this process is doing, as the meter sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Class {
+    /// Computing with the GIL.
+    Held,
+    /// Holding the GIL while blocked.
+    HeldBlocked,
+    /// Computing without the GIL.
+    OffGil,
+    /// Waiting for the GIL.
+    GilWait,
+    /// Waiting for another lock.
+    LockWait,
+    /// Waiting for anything else.
+    Io,
+    /// Seen, but not understood.
+    Unknown,
+}
+
+/// One task that runs in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its worker's state at the last sample.
+    pub class: Class,
+    /// Seconds that it has been in that state without a break.
+    pub streak: f64,
+    /// Seconds since the task began.
+    pub elapsed: f64,
+}
+
+/// What the caller sees now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Observation<'a> {
+    /// Seconds since the run began.
+    pub now: f64,
+    /// Tasks known and not started.
+    pub pending: u64,
+    /// Tasks that have an outcome.
+    pub done: u64,
+    /// Tasks running in this process.
+    pub running: &'a [Running],
+    /// Tasks given to worker processes and not back.
+    pub away: u64,
+    /// What is known of the function.
+    pub profile: &'a Profile,
+    /// The helper that forks workers.
+    pub zygote: Zygote,
+    /// Whether the work may leave: unknown until asked for.
+    pub leave: &'a Leave,
+    /// Worker processes that are up.
+    pub processes_now: u32,
+    /// Threads of this process that are up, the calling one included when it runs tasks.
+    pub threads_now: u32,
+}
+
+/// How often to tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pace {
+    /// About every millisecond.
+    Learning,
+    /// About every five.
+    Steady,
+}
+
+/// What the caller should do until the next tick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Direction {
+    /// Workers of this process that may run tasks at once.
+    pub width: u32,
+    /// Worker processes wanted, with the threads in each.
+    pub away: Option<Plan>,
+    /// Start the helper that forks workers.
+    pub warm_zygote: bool,
+    /// Find out whether the work may leave.
+    pub ask_leave: bool,
+    /// Start no new task in this process: it is held back for worker processes.
+    pub hold: bool,
+    /// When to tick again.
+    pub pace: Pace,
+    /// Set when the plan changes.
+    pub verdict: Option<Verdict>,
+}
+
+/// The state machine of one run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Governor {
+    machine: Machine,
+    max_workers: Option<u32>,
+    items: Option<u64>,
+    /// The plan in force.
+    plan: Plan,
+    /// Workers let in here.
+    width: u32,
+    /// Processes are likely enough to prepare for them.
+    pressed: bool,
+    /// The last judgement was for processes, even if the work must not leave before somebody has looked.
+    leaning: bool,
+    /// When the helper was asked for.
+    warmed: Option<f64>,
+    changed: f64,
+    judged: f64,
+    /// What the last judgement knew; news bring the next one forward.
+    knew: Knew,
+    climb: Climb,
+    verdict: Option<Verdict>,
+}
+
+/// What makes a judgement worth repeating at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Knew {
+    finished: bool,
+    pressed: bool,
+    ready: bool,
+    answered: bool,
+    up: u32,
+}
+
+impl Governor {
+    /// For a run of `items` tasks, if their number is known.
+    pub fn new(machine: Machine, max_workers: Option<u32>, items: Option<u64>) -> Self {
+        Self {
+            machine,
+            max_workers,
+            items,
+            plan: Plan::SERIAL,
+            width: 1,
+            pressed: false,
+            leaning: false,
+            warmed: None,
+            changed: 0.0,
+            judged: f64::NEG_INFINITY,
+            knew: Knew::default(),
+            climb: Climb::default(),
+            verdict: None,
+        }
+    }
+
+    /// The plan in force.
+    pub fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// The last judgement, whether or not it changed the plan; none while nothing was known.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
+    }
+
+    /// What to do until the next tick.
+    pub fn tick(&mut self, seen: &Observation<'_>) -> Direction {
+        let crowd = Crowd::of(seen.running);
+        let before = (self.plan, self.width);
+        let learning = seen.profile.tasks() == 0;
+        self.pressed |= learning && seen.pending > 0 && self.could_leave(seen) && crowd.ripe_held;
+        self.climb.watch(seen, self.width, &crowd);
+        let verdict = if self.is_due(seen) { self.judge(seen, &crowd) } else { None };
+        self.widen(seen, &crowd);
+        if (self.plan, self.width) != before {
+            self.changed = seen.now;
+        }
+        self.direct(seen, &crowd, verdict)
+    }
+
+    fn is_due(&mut self, seen: &Observation<'_>) -> bool {
+        let knew = Knew {
+            finished: seen.profile.tasks() > 0,
+            pressed: self.pressed,
+            ready: seen.zygote == Zygote::Ready,
+            answered: *seen.leave != Leave::Unknown,
+            up: seen.processes_now,
+        };
+        let pause = if seen.now - self.changed < NEW { JUDGE_EARLY } else { JUDGE_LATE };
+        let due = knew != self.knew || seen.now - self.judged >= pause;
+        self.knew = knew;
+        due
+    }
+
+    /// Forecasts every candidate for what remains and takes the best. The verdict, if the plan changes.
+    fn judge(&mut self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Verdict> {
+        let demand = self.demand(seen, crowd).filter(|_| seen.pending > 0)?;
+        self.judged = seen.now;
+        let remaining = self.remaining(seen);
+        let mut plans = candidates(&self.machine, &remaining, self.max_workers);
+        // What has only been seen to wait has given no reason to leave.
+        let suspect = self.pressed || seen.profile.tasks() > 0;
+        let ceiling = self.climb.ceiling(seen.now);
+        plans.retain(|plan| if plan.leaves() { suspect } else { plan.threads() <= ceiling });
+        if !plans.contains(&self.plan) {
+            plans.push(self.plan);
+        }
+        let of = |plan: &Plan| forecast(&demand, &self.machine, &remaining, *plan);
+        let forecasts: Vec<Forecast> = plans.iter().map(of).collect();
+        // Before the guard has answered, see whether the question is worth asking.
+        let may_leave = if *seen.leave == Leave::Unknown { Leave::Yes } else { seen.leave.clone() };
+        let verdict = choose(&forecasts, &demand, &Constraints { may_leave, current: self.plan })?;
+        self.leaning = verdict.plan.leaves();
+        self.pressed |= self.leaning;
+        if self.leaning && *seen.leave == Leave::Unknown {
+            return None;
+        }
+        let moved = verdict.plan != self.plan;
+        self.plan = verdict.plan;
+        self.verdict = Some(verdict.clone());
+        moved.then_some(verdict)
+    }
+
+    /// What a task asks for: as measured, or guessed from those that run.
+    fn demand(&self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Demand> {
+        let profile = seen.profile;
+        let Some(known) = profile.demand() else {
+            let ripe = crowd.ripe_held || crowd.ripe_off || crowd.ripe_wait;
+            return ripe.then(|| profile.guess(2.0 * crowd.longest));
+        };
+        let waits = known.share(known.waiting) > 0.8;
+        let sampled = profile.held().is_some() || profile.samples() >= SAMPLED;
+        if !waits && !sampled && seen.now < UNSAMPLED {
+            return None;
+        }
+        // One that has run for much longer than the others took counts as one reading of its own.
+        let odd = !crowd.queues && crowd.longest > 4.0 * known.alone();
+        if odd {
+            let finished = profile.tasks() as f64;
+            let mean = (finished * known.alone() + 2.0 * crowd.longest) / (finished + 1.0);
+            return Some(known.stretched(mean));
+        }
+        Some(known)
+    }
+
+    fn remaining(&self, seen: &Observation<'_>) -> Remaining {
+        let here = seen.running.len() as u32;
+        let began = seen.done + u64::from(here) + seen.away;
+        let tasks = match self.items {
+            Some(items) => items.saturating_sub(began).max(seen.pending),
+            // Of an input without an end in sight, expect as much again as it has given.
+            None => seen.pending.max(seen.done),
+        };
+        let already = if seen.processes_now > 0 {
+            Plan::new(seen.processes_now, self.plan.threads())
+        } else {
+            Plan::in_threads(seen.threads_now.max(1))
+        };
+        Remaining {
+            tasks: tasks as f64,
+            here,
+            away: u32::try_from(seen.away).unwrap_or(u32::MAX),
+            already: already.unwrap_or(Plan::SERIAL),
+            zygote: seen.zygote,
+            warming: self.until_zygote(seen),
+        }
+    }
+
+    /// Lets more workers in here, or fewer.
+    fn widen(&mut self, seen: &Observation<'_>, crowd: &Crowd) {
+        if self.plan.leaves() {
+            self.width = 1;
+            return;
+        }
+        let learning = seen.profile.tasks() == 0;
+        let most = self.max_workers.unwrap_or(MOST_THREADS).min(MOST_THREADS);
+        let limit = match () {
+            () if !learning => self.plan.threads(),
+            () if crowd.off > 0 => crowd.waiting + self.machine.width(),
+            () if crowd.locked > crowd.waiting / 2 => FREE_THREADS,
+            () if !self.could_leave(seen) || crowd.longest >= self.start_of_processes() => MOST_THREADS,
+            () => FREE_THREADS,
+        };
+        let limit = limit.min(most).max(1);
+        if !learning {
+            self.width = self.width.min(limit);
+        }
+        let ripe = crowd.ripe_wait || crowd.ripe_off || !learning;
+        if crowd.is_calm() && ripe {
+            let crowded = crowd.all.saturating_mul(2).max(if learning { 1 } else { self.width });
+            self.width = self.width.max(crowded.min(limit));
+        }
+        if !learning {
+            self.width = self.width.max(limit.min(self.machine.width()));
+        }
+    }
+
+    fn direct(&mut self, seen: &Observation<'_>, crowd: &Crowd, verdict: Option<Verdict>) -> Direction {
+        let prepare = (self.pressed || self.plan.leaves()) && self.could_leave(seen) && seen.pending > 0;
+        let warm_zygote = prepare && seen.zygote == Zygote::Cold;
+        if prepare && self.warmed.is_none() {
+            self.warmed = Some(seen.now);
+        }
+        let away = (self.plan.leaves() && self.could_leave(seen)).then(|| self.crew(seen, crowd)).flatten();
+        Direction {
+            width: self.width,
+            away,
+            warm_zygote,
+            ask_leave: prepare && *seen.leave == Leave::Unknown,
+            hold: prepare && self.leaning && self.should_hold(seen, crowd),
+            pace: if seen.now - self.changed < NEW { Pace::Learning } else { Pace::Steady },
+            verdict,
+        }
+    }
+
+    /// The processes that can be of use now: what computes here occupies a core.
+    fn crew(&self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Plan> {
+        let cores = self.machine.width().saturating_sub(crowd.computing()).max(1);
+        let tasks = u32::try_from(seen.pending + seen.away).unwrap_or(u32::MAX);
+        let useful = self.plan.processes().min(cores).min(tasks.max(1));
+        let up = seen.processes_now.min(self.plan.processes());
+        Plan::new(useful.max(up), self.plan.threads()).ok()
+    }
+
+    /// Whether an item started here now would still run when a process could have taken it.
+    fn should_hold(&self, seen: &Observation<'_>, crowd: &Crowd) -> bool {
+        if seen.processes_now > 0 && self.plan.leaves() {
+            return true;
+        }
+        let overdue = self.warmed.is_some_and(|at| seen.now - at > OVERDUE * self.machine.zygote_start);
+        let until = self.until_zygote(seen) + self.machine.process_start;
+        let length = self.demand(seen, crowd).map_or(0.0, |demand| demand.alone());
+        !overdue && length > until
+    }
+
+    /// Seconds until the helper can fork.
+    fn until_zygote(&self, seen: &Observation<'_>) -> f64 {
+        let start = self.machine.zygote_start;
+        match (seen.zygote, self.warmed) {
+            (Zygote::Ready, _) => 0.0,
+            (Zygote::Cold, _) | (Zygote::Warming, None) => start,
+            (Zygote::Warming, Some(at)) => (start - (seen.now - at)).max(0.0),
+        }
+    }
+
+    fn start_of_processes(&self) -> f64 {
+        self.machine.zygote_start + self.machine.process_start
+    }
+
+    fn could_leave(&self, seen: &Observation<'_>) -> bool {
+        let refused = matches!(seen.leave, Leave::No(_));
+        !refused && self.machine.width() > 1 && self.max_workers != Some(1)
+    }
+}
+
+/// What the tasks that run here do, taken together.
+#[derive(Default)]
+struct Crowd {
+    all: u32,
+    waiting: u32,
+    /// Those of the waiting that wait for a lock, perhaps each other's.
+    locked: u32,
+    off: u32,
+    /// With the GIL, queueing for it, or not understood.
+    gil: u32,
+    longest: f64,
+    ripe_wait: bool,
+    ripe_off: bool,
+    ripe_held: bool,
+    /// Some have queued for the GIL for a while: their time is not their own.
+    queues: bool,
+}
+
+impl Crowd {
+    fn of(running: &[Running]) -> Self {
+        let mut crowd = Self::default();
+        for task in running {
+            crowd.all += 1;
+            crowd.longest = crowd.longest.max(task.elapsed);
+            match task.class {
+                Class::Io | Class::LockWait => {
+                    crowd.waiting += 1;
+                    crowd.locked += u32::from(task.class == Class::LockWait);
+                    crowd.ripe_wait |= task.streak >= RIPE_WAIT;
+                }
+                Class::OffGil => {
+                    crowd.off += 1;
+                    crowd.ripe_off |= task.streak >= RIPE_OFF;
+                }
+                Class::Held | Class::HeldBlocked | Class::GilWait | Class::Unknown => {
+                    crowd.gil += 1;
+                    crowd.ripe_held |= task.streak >= RIPE_HELD;
+                    crowd.queues |= task.class == Class::GilWait && task.streak >= RIPE_HELD;
+                }
+            }
+        }
+        crowd
+    }
+
+    /// Nobody has needed the GIL for long, and few do at this moment.
+    fn is_calm(&self) -> bool {
+        !self.ripe_held && self.gil <= self.all / 2
+    }
+
+    /// Cores in use: of those that need the GIL, one computes at a time.
+    fn computing(&self) -> u32 {
+        self.off + u32::from(self.gil > 0)
+    }
+}
+
+/// Throughput measured at different numbers of threads: the forecast expects waiting tasks not to get in
+/// each other's way, and a server with a limit shows that they do.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Climb {
+    /// Where the present window began: time, tasks done, threads.
+    window: Option<(f64, u64, u32)>,
+    /// The last full window: threads and tasks per second.
+    step: Option<(u32, f64)>,
+    /// Threads beyond which nothing was gained, and when that was seen.
+    settled: Option<(u32, f64)>,
+}
+
+impl Climb {
+    /// Measures throughput while as many run as may.
+    fn watch(&mut self, seen: &Observation<'_>, width: u32, crowd: &Crowd) {
+        let full = width > 1 && seen.pending > 0 && crowd.all * 4 >= width * 3;
+        let Some((since, done, at)) = self.window.filter(|window| full && window.2 == width) else {
+            self.window = full.then_some((seen.now, seen.done, width));
+            return;
+        };
+        let (time, count) = (seen.now - since, seen.done - done);
+        // A round of every worker, and more than a few ticks: less would be noise.
+        if count < u64::from(2 * width) || time < JUDGE_LATE {
+            return;
+        }
+        let rate = count as f64 / time;
+        if let Some((lower, before)) = self.step
+            && at >= 2 * lower
+            && rate < before * WORTH_CLIMBING
+        {
+            self.settled = Some((lower, seen.now));
+        }
+        self.step = Some((at, rate));
+        self.window = Some((seen.now, seen.done, width));
+    }
+
+    /// The most threads that may pay off.
+    fn ceiling(&self, now: f64) -> u32 {
+        match self.settled {
+            Some((threads, at)) if now - at < CLIMB_AGAIN => threads,
+            _ => MOST_THREADS,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The engine of forkright: tasks, plans, forecast, choice, supervision. It knows neither Python nor the
+//! GIL's address, and contains no unsafe code; the bindings translate for it and decide nothing.
+
+#![forbid(unsafe_code)]
+
+pub mod choose;
+pub mod chunk;
+pub mod cores;
+pub mod crew;
+pub mod error;
+pub mod forecast;
+pub mod frame;
+pub mod governor;
+pub mod line;
+pub mod machine;
+pub mod payload;
+pub mod plan;
+pub mod profile;
+pub mod queue;
+pub mod state;
+pub mod store;
+pub mod warden;
+pub mod words;

@@ -1,0 +1,63 @@
+//! What things cost here. Filled by measurement (or taken as it is) and read by `forecast`; without it a
+//! forecast could not tell a laptop from a server.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cores::Cores;
+
+/// Costs in seconds and bytes. The defaults were measured on a virtual machine with two cores; they are
+/// in the right order of magnitude elsewhere, and err on the dear side for waking an idle core.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Machine {
+    /// Cores' worth of time this process may use; a cgroup quota makes it a fraction.
+    pub cores: f64,
+    /// `Thread.start()` until it returns: the new thread's bootstrap takes the GIL in between.
+    pub thread_start: f64,
+    /// What a task costs, with the GIL held, for being taken from a queue by a thread of this process.
+    pub thread_task: f64,
+    /// Starting the helper that forks workers: an interpreter with the worker module imported.
+    pub zygote_start: f64,
+    /// Forking one worker from a helper that is up, until it runs Python (1.8 to 3 ms measured).
+    pub process_start: f64,
+    /// Submitting one empty task to an idle worker process until its result is back: two wake-ups of idle
+    /// cores at about 40 µs each, and the pickling of nothing much.
+    pub hop: f64,
+    /// What each task on a worker process costs this process when they come in streams.
+    pub process_task: f64,
+    /// Carrying one pickled byte to another process: one copy in, one copy out.
+    pub byte: f64,
+    /// How long a thread keeps the GIL while others ask for it (`sys.getswitchinterval()`).
+    pub switch_interval: f64,
+    /// What one worker process takes of memory before it does anything (private pages).
+    pub process_memory: f64,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            cores: 2.0,
+            thread_start: 260e-6,
+            thread_task: 2e-6,
+            zygote_start: 0.06,
+            process_start: 0.003,
+            hop: 100e-6,
+            process_task: 5e-6,
+            byte: 0.8e-9,
+            switch_interval: 0.005,
+            process_memory: 10e6,
+        }
+    }
+}
+
+impl Machine {
+    /// The defaults with the cores that may be used here.
+    pub fn with_cores(cores: &Cores) -> Self {
+        Self { cores: cores.budget(), ..Self::default() }
+    }
+
+    /// How many workers can compute at the same time.
+    pub fn width(&self) -> u32 {
+        (self.cores.ceil() as u32).max(1)
+    }
+}

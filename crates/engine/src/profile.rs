@@ -1,0 +1,551 @@
+//! What is known of one function: the readings of its finished tasks and the sampled state of its running
+//! ones, with the recent weighing most. Fed by whoever runs tasks, read by `forecast` and `governor`;
+//! without it every choice would rest on the last task alone.
+
+use serde::{Deserialize, Serialize};
+
+/// Tasks over which a mean is taken once there are many: older ones fade, so that drift is followed.
+const SPAN: f64 = 64.0;
+/// Calls of `sample` after which the first has faded. Counted in calls, not in samples, so that many
+/// workers at once don't shorten the memory: what a task did 100 ms ago is part of its mixture.
+const CALLS: f64 = 400.0;
+/// Samples on the CPU after which the share that held the GIL is known, unanimous or not.
+const ENOUGH: f64 = 8.0;
+/// Samples after which it is known if all of them agree.
+const UNANIMOUS: f64 = 3.0;
+
+/// What pickling cost one way: the sum over the tasks of a reading. A half that nobody timed is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pickling {
+    /// Seconds spent where the data came from.
+    pub encode: Option<f64>,
+    /// Seconds spent where it went.
+    pub decode: Option<f64>,
+    /// Bytes that travelled.
+    pub bytes: f64,
+}
+
+/// What was measured of the tasks of one chunk that has finished: sums, in seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Tasks that ended, failed ones included.
+    pub tasks: u64,
+    /// Those that raised.
+    pub failed: u64,
+    /// Time from start to end.
+    pub wall: f64,
+    /// CPU time of the worker's thread; none when the clock was not read.
+    pub cpu: Option<f64>,
+    /// Nothing else of its process ran Python meanwhile: all the time off the CPU was the task's own.
+    pub alone: bool,
+    /// Arguments on their way to the worker, when they travelled.
+    pub arguments: Option<Pickling>,
+    /// Results on their way back, when they travelled.
+    pub results: Option<Pickling>,
+}
+
+/// How often running tasks were seen in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Shares {
+    /// Computing with the GIL.
+    pub held: u64,
+    /// Holding the GIL while blocked in a system call.
+    pub held_blocked: u64,
+    /// Computing without the GIL.
+    pub off_gil: u64,
+    /// Waiting for the GIL.
+    pub gil_wait: u64,
+    /// Waiting for another lock.
+    pub lock_wait: u64,
+    /// Waiting for anything else.
+    pub io: u64,
+    /// Seen, but not understood.
+    pub unknown: u64,
+}
+
+impl Shares {
+    /// All samples.
+    pub fn total(&self) -> u64 {
+        self.held
+            + self.held_blocked
+            + self.off_gil
+            + self.gil_wait
+            + self.lock_wait
+            + self.io
+            + self.unknown
+    }
+}
+
+/// What one task asks for when nothing is in its way: the input of a forecast. Seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Demand {
+    /// CPU time with the GIL held.
+    pub held: f64,
+    /// Time blocked with the GIL held.
+    pub blocked: f64,
+    /// CPU time without the GIL.
+    pub off: f64,
+    /// Time waiting for something other than the GIL.
+    pub waiting: f64,
+    /// Standard deviation of a task's time over its mean.
+    pub spread: f64,
+    /// Pickling that this process would do per task if it left.
+    pub pickling_here: f64,
+    /// Pickling that the worker would do per task.
+    pub pickling_there: f64,
+    /// Bytes that would travel per task, both ways together.
+    pub bytes: f64,
+    /// Whether the share of the GIL was measured or is CPU time taken for it.
+    pub gil: Evidence,
+}
+
+/// What a demand for the GIL rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Evidence {
+    /// Samples of who holds it.
+    Measured,
+    /// None: all CPU time is taken to need the GIL, as it does for most Python code.
+    #[default]
+    Assumed,
+}
+
+impl Demand {
+    /// Time with the GIL.
+    pub fn gil(&self) -> f64 {
+        self.held + self.blocked
+    }
+
+    /// Time on a core.
+    pub fn cpu(&self) -> f64 {
+        self.held + self.off
+    }
+
+    /// Time of a task that has everything to itself.
+    pub fn alone(&self) -> f64 {
+        self.gil() + self.off + self.waiting
+    }
+
+    /// The share of a part in the time of a task that has everything to itself.
+    pub fn share(&self, part: f64) -> f64 {
+        if self.alone() > 0.0 { part / self.alone() } else { 0.0 }
+    }
+
+    /// The same mixture for tasks that take `alone` seconds each.
+    pub fn stretched(&self, alone: f64) -> Self {
+        if self.alone() <= 0.0 {
+            return Self { held: alone, ..*self };
+        }
+        let by = alone / self.alone();
+        let (held, blocked) = (self.held * by, self.blocked * by);
+        Self { held, blocked, off: self.off * by, waiting: self.waiting * by, ..*self }
+    }
+}
+
+/// The accumulated readings and samples of one function.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    tasks: u64,
+    failed: u64,
+    wall: Mean,
+    cpu: Mean,
+    waiting: Mean,
+    blocked: Mean,
+    spread: Mean,
+    encode_arguments: Mean,
+    decode_arguments: Mean,
+    encode_results: Mean,
+    decode_results: Mean,
+    argument_bytes: Mean,
+    result_bytes: Mean,
+    samples: Samples,
+}
+
+impl Profile {
+    /// Adds what was measured of a finished chunk.
+    pub fn record(&mut self, reading: &Reading) {
+        if reading.tasks == 0 {
+            return;
+        }
+        let tasks = reading.tasks as f64;
+        let wall = reading.wall.max(0.0) / tasks;
+        let cpu = match reading.cpu {
+            Some(cpu) => (cpu.max(0.0) / tasks).min(wall),
+            None => wall * self.cpu_share(),
+        };
+        let (waiting, blocked) = self.split(wall, cpu, reading.alone);
+        // One chunk tells one value of a mean over its tasks, whose variance is a task's over their number.
+        let before = self.alone();
+        let this = cpu + waiting + blocked;
+        if let Some(before) = before {
+            self.spread.add((this - before).powi(2) * tasks, 1.0);
+        }
+        self.tasks += reading.tasks;
+        self.failed += reading.failed.min(reading.tasks);
+        self.wall.add(wall, tasks);
+        self.cpu.add(cpu, tasks);
+        self.waiting.add(waiting, tasks);
+        self.blocked.add(blocked, tasks);
+        let halves = [
+            (reading.arguments, &mut self.encode_arguments, &mut self.decode_arguments, &mut self.argument_bytes),
+            (reading.results, &mut self.encode_results, &mut self.decode_results, &mut self.result_bytes),
+        ];
+        for (pickling, encode, decode, bytes) in halves {
+            if let Some(pickling) = pickling {
+                encode.add_known(pickling.encode, tasks);
+                decode.add_known(pickling.decode, tasks);
+                bytes.add(pickling.bytes / tasks, tasks);
+            }
+        }
+    }
+
+    /// Adds samples of running tasks, counted since the last call: once per tick of the meter.
+    pub fn sample(&mut self, seen: &Shares) {
+        self.samples.add(seen);
+    }
+
+    /// Tasks that have finished.
+    pub fn tasks(&self) -> u64 {
+        self.tasks
+    }
+
+    /// Those of them that raised.
+    pub fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// Seconds per task as they went by, waits for the GIL included.
+    pub fn wall(&self) -> Option<f64> {
+        self.wall.value()
+    }
+
+    /// Seconds per task with nothing in its way.
+    pub fn alone(&self) -> Option<f64> {
+        Some(self.cpu.value()? + self.waiting.value()? + self.blocked.value()?)
+    }
+
+    /// CPU seconds per task.
+    pub fn cpu(&self) -> Option<f64> {
+        self.cpu.value()
+    }
+
+    /// CPU seconds per task with the GIL held.
+    pub fn gil_cpu(&self) -> Option<f64> {
+        Some(self.cpu()? * self.held()?)
+    }
+
+    /// CPU seconds per task without the GIL.
+    pub fn off_cpu(&self) -> Option<f64> {
+        Some(self.cpu()? * (1.0 - self.held()?))
+    }
+
+    /// Seconds per task spent waiting for anything but the GIL.
+    pub fn waiting(&self) -> Option<f64> {
+        self.waiting.value()
+    }
+
+    /// The share of CPU time that held the GIL; none until there is evidence.
+    pub fn held(&self) -> Option<f64> {
+        let Samples { held, off_gil, .. } = self.samples;
+        let on = held + off_gil;
+        let unanimous = held == 0.0 || off_gil == 0.0;
+        (on >= ENOUGH || on >= UNANIMOUS && unanimous).then(|| held / on)
+    }
+
+    /// The share of all samples in which a task waited for the GIL; none until there is evidence.
+    pub fn gil_wait(&self) -> Option<f64> {
+        let total = self.samples.total();
+        (total >= ENOUGH).then(|| self.samples.gil_wait / total)
+    }
+
+    /// Samples that the shares rest on.
+    pub fn samples(&self) -> f64 {
+        self.samples.total()
+    }
+
+    /// Standard deviation of a task's time over its mean; none before the second reading.
+    pub fn spread(&self) -> Option<f64> {
+        let mean = self.alone()?;
+        (mean > 0.0).then_some(self.spread.value()?.sqrt() / mean)
+    }
+
+    /// What one task asks for; none before the first has finished.
+    pub fn demand(&self) -> Option<Demand> {
+        let cpu = self.cpu()?;
+        let (held, gil) = match self.held() {
+            Some(held) => (held, Evidence::Measured),
+            None => (1.0, Evidence::Assumed),
+        };
+        Some(Demand {
+            held: cpu * held,
+            off: cpu * (1.0 - held),
+            blocked: self.blocked.value()?,
+            waiting: self.waiting()?,
+            spread: self.spread().unwrap_or(0.0),
+            gil,
+            ..self.pickling()
+        })
+    }
+
+    /// What a running task asks for if it takes `alone` seconds: the mixture that the samples show. For
+    /// the time before anything has finished, or when something runs that is unlike what has.
+    pub fn guess(&self, alone: f64) -> Demand {
+        let Samples { held, held_blocked, off_gil, lock_wait, io, unknown, .. } = self.samples;
+        let gil = if self.held().is_some() { Evidence::Measured } else { Evidence::Assumed };
+        let mixture = Demand {
+            // Without evidence of the GIL, whatever is not seen to wait is taken to need it.
+            held: held + unknown + if gil == Evidence::Assumed { off_gil } else { 0.0 },
+            blocked: held_blocked,
+            off: if gil == Evidence::Assumed { 0.0 } else { off_gil },
+            waiting: lock_wait + io,
+            gil,
+            ..self.pickling()
+        };
+        mixture.stretched(alone)
+    }
+
+    fn pickling(&self) -> Demand {
+        // A half that was not timed is taken to cost what the other does.
+        let half = |own: &Mean, other: &Mean| own.value().or(other.value()).unwrap_or(0.0);
+        let arguments = (&self.encode_arguments, &self.decode_arguments);
+        let results = (&self.encode_results, &self.decode_results);
+        Demand {
+            pickling_here: half(arguments.0, arguments.1) + half(results.1, results.0),
+            pickling_there: half(arguments.1, arguments.0) + half(results.0, results.1),
+            bytes: self.argument_bytes.value().unwrap_or(0.0) + self.result_bytes.value().unwrap_or(0.0),
+            ..Demand::default()
+        }
+    }
+
+    /// Time off the CPU, as (waiting, blocked with the GIL); the rest waited for the GIL or for a core.
+    fn split(&self, wall: f64, cpu: f64, alone: bool) -> (f64, f64) {
+        let Samples { held_blocked, gil_wait, lock_wait, io, .. } = self.samples;
+        let away = wall - cpu;
+        let own = held_blocked + lock_wait + io;
+        let total = self.samples.total();
+        let seen = if alone {
+            own
+        } else {
+            // Runnable tasks without a core look as if they computed: count what the clocks say instead.
+            (own + gil_wait).max(total * (1.0 - cpu / wall.max(f64::MIN_POSITIVE)))
+        };
+        if own == 0.0 && (alone || total == 0.0) || seen == 0.0 {
+            return (away, 0.0);
+        }
+        (away * (lock_wait + io) / seen, away * held_blocked / seen)
+    }
+
+    /// The share of time on the CPU, for readings without a clock of it.
+    fn cpu_share(&self) -> f64 {
+        match (self.cpu.value(), self.wall.value()) {
+            (Some(cpu), Some(wall)) if wall > 0.0 => cpu / wall,
+            _ => {
+                let total = self.samples.total();
+                let on = self.samples.held + self.samples.off_gil;
+                if total >= ENOUGH { on / total } else { 1.0 }
+            }
+        }
+    }
+}
+
+/// A mean in which the n-th value weighs n times the first, up to `SPAN`: the first, which often pays for
+/// imports and caches, is soon outweighed, and drift is followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Mean {
+    value: f64,
+    weight: f64,
+}
+
+impl Mean {
+    /// Adds a value that stands for `count` tasks.
+    fn add(&mut self, value: f64, count: f64) {
+        if !value.is_finite() {
+            return;
+        }
+        let after = (self.weight + count).min(SPAN.max(count));
+        let fresh = count * (2.0 * after - count + 1.0) / (after * (after + 1.0));
+        self.value += fresh.min(1.0) * (value - self.value);
+        self.weight = after;
+    }
+
+    /// Adds a sum over `count` tasks, if it was measured.
+    fn add_known(&mut self, sum: Option<f64>, count: f64) {
+        if let Some(sum) = sum {
+            self.add(sum / count, count);
+        }
+    }
+
+    fn value(&self) -> Option<f64> {
+        (self.weight > 0.0).then_some(self.value)
+    }
+}
+
+/// Samples with fading weight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Samples {
+    held: f64,
+    held_blocked: f64,
+    off_gil: f64,
+    gil_wait: f64,
+    lock_wait: f64,
+    io: f64,
+    unknown: f64,
+}
+
+impl Samples {
+    fn total(&self) -> f64 {
+        self.held
+            + self.held_blocked
+            + self.off_gil
+            + self.gil_wait
+            + self.lock_wait
+            + self.io
+            + self.unknown
+    }
+
+    fn add(&mut self, seen: &Shares) {
+        let (old, new) = (self.total(), seen.total() as f64);
+        if new == 0.0 {
+            return;
+        }
+        let room = (CALLS - 1.0) * new;
+        let kept = if old > room { room / old } else { 1.0 };
+        let each = [
+            (&mut self.held, seen.held),
+            (&mut self.held_blocked, seen.held_blocked),
+            (&mut self.off_gil, seen.off_gil),
+            (&mut self.gil_wait, seen.gil_wait),
+            (&mut self.lock_wait, seen.lock_wait),
+            (&mut self.io, seen.io),
+            (&mut self.unknown, seen.unknown),
+        ];
+        for (sum, count) in each {
+            *sum = *sum * kept + count as f64;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(a: f64, b: f64) -> bool {
+        (a - b).abs() <= 0.02 * b.abs().max(1e-9)
+    }
+
+    fn one(wall: f64, cpu: f64) -> Reading {
+        Reading { tasks: 1, wall, cpu: Some(cpu), alone: true, ..Reading::default() }
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_first_task() {
+        let profile = Profile::default();
+        assert_eq!((profile.wall(), profile.held(), profile.demand()), (None, None, None));
+    }
+
+    #[test]
+    fn a_slow_first_task_is_soon_outweighed() {
+        let mut profile = Profile::default();
+        profile.record(&one(0.2, 0.2));
+        for _ in 0..10 {
+            profile.record(&one(0.001, 0.001));
+        }
+        assert!(profile.cpu().is_some_and(|cpu| cpu < 0.005));
+    }
+
+    #[test]
+    fn drift_is_followed() {
+        let mut profile = Profile::default();
+        for _ in 0..10_000 {
+            profile.record(&one(0.001, 0.001));
+        }
+        for _ in 0..100 {
+            profile.record(&one(0.1, 0.001));
+        }
+        assert!(profile.waiting().is_some_and(|waiting| waiting > 0.09));
+    }
+
+    #[test]
+    fn one_chunk_weighs_as_much_as_its_tasks_one_by_one() {
+        let (mut chunked, mut single) = (Profile::default(), Profile::default());
+        chunked.record(&one(0.5, 0.5));
+        single.record(&one(0.5, 0.5));
+        for _ in 0..8 {
+            single.record(&one(0.1, 0.1));
+        }
+        chunked.record(&Reading { tasks: 8, wall: 0.8, cpu: Some(0.8), alone: true, ..Reading::default() });
+        let (a, b) = (chunked.cpu().expect("recorded"), single.cpu().expect("recorded"));
+        assert!(near(a, b), "{a} {b}");
+    }
+
+    #[test]
+    fn a_few_samples_tell_of_the_gil_only_if_they_agree() {
+        let mut profile = Profile::default();
+        profile.sample(&Shares { held: 2, ..Shares::default() });
+        assert_eq!(profile.held(), None);
+        profile.sample(&Shares { held: 1, ..Shares::default() });
+        assert_eq!(profile.held(), Some(1.0));
+        profile.sample(&Shares { off_gil: 1, ..Shares::default() });
+        assert_eq!(profile.held(), None);
+        profile.sample(&Shares { off_gil: 4, ..Shares::default() });
+        assert_eq!(profile.held(), Some(3.0 / 8.0));
+    }
+
+    #[test]
+    fn waiting_for_the_gil_does_not_count_as_waiting() {
+        let mut profile = Profile::default();
+        profile.sample(&Shares { held: 25, gil_wait: 75, ..Shares::default() });
+        profile.record(&Reading { alone: false, ..one(0.4, 0.1) });
+        assert!(profile.alone().is_some_and(|alone| near(alone, 0.1)));
+    }
+
+    #[test]
+    fn waiting_for_a_core_does_not_count_as_waiting() {
+        let mut profile = Profile::default();
+        profile.sample(&Shares { off_gil: 99, io: 1, ..Shares::default() });
+        profile.record(&Reading { alone: false, ..one(0.4, 0.1) });
+        assert!(profile.alone().is_some_and(|alone| alone < 0.11));
+    }
+
+    #[test]
+    fn time_blocked_with_the_gil_is_told_from_waiting() {
+        let mut profile = Profile::default();
+        profile.sample(&Shares { held_blocked: 50, io: 50, ..Shares::default() });
+        profile.record(&one(0.2, 0.0));
+        let demand = profile.demand().expect("recorded");
+        assert!(near(demand.blocked, 0.1) && near(demand.waiting, 0.1), "{demand:?}");
+    }
+
+    #[test]
+    fn the_spread_of_equal_tasks_is_nothing_and_of_unequal_ones_is_seen() {
+        let (mut equal, mut unequal) = (Profile::default(), Profile::default());
+        for i in 0..400_u32 {
+            equal.record(&one(0.1, 0.1));
+            let time = if i % 2 == 0 { 0.05 } else { 0.15 };
+            unequal.record(&one(time, time));
+        }
+        assert!(equal.spread().is_some_and(|spread| spread < 1e-6));
+        assert!(unequal.spread().is_some_and(|spread| (0.4..0.6).contains(&spread)));
+    }
+
+    #[test]
+    fn a_half_of_pickling_that_was_not_timed_costs_what_the_other_does() {
+        let mut profile = Profile::default();
+        let arguments = Pickling { encode: Some(0.2), decode: None, bytes: 2e6 };
+        profile.record(&Reading { tasks: 2, arguments: Some(arguments), ..one(2.0, 2.0) });
+        let demand = profile.demand().expect("recorded");
+        assert!(near(demand.pickling_here, 0.1) && near(demand.pickling_there, 0.1));
+        assert!(near(demand.bytes, 1e6));
+    }
+
+    #[test]
+    fn samples_alone_give_the_mixture_of_a_running_task() {
+        let mut profile = Profile::default();
+        profile.sample(&Shares { held: 10, io: 30, ..Shares::default() });
+        let demand = profile.guess(4.0);
+        assert!(near(demand.held, 1.0) && near(demand.waiting, 3.0));
+        assert_eq!(demand.gil, Evidence::Measured);
+        assert!(near(Profile::default().guess(4.0).held, 4.0));
+    }
+}

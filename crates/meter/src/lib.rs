@@ -1,0 +1,35 @@
+//! What tasks cost: clocks, and the GIL of this process as seen from outside it.
+//!
+//! The engine decides by these readings, and the binding tells the meter where to look: this crate knows no Python
+//! API, addresses arrive as plain numbers. Without it only wall time would be known, and a task that computes
+//! could not be told from one that holds everybody up.
+//!
+//! A [`Sampler`] owns one native thread. Workers [enter](Sampler::enter) it and mark their tasks on the [`Slot`]
+//! they get; while somebody [watches](Watch), the thread looks at every busy slot, classifies what it sees
+//! ([`Class`]) and counts it in the [`Tally`] of the task's function. Nothing here takes the GIL, waits for it or
+//! follows a pointer of the interpreter.
+
+mod class;
+pub mod clock;
+mod gil;
+mod memory;
+mod sampler;
+mod schedule;
+mod slot;
+mod tally;
+mod watch;
+
+pub use class::Class;
+pub use gil::{Evidence, Gil, Unknown};
+pub use memory::{Memory, Own};
+pub use sampler::{Cost, Sampler};
+pub use slot::{Slot, Standing, View};
+pub use tally::{Counts, Share, Tally};
+pub use watch::{Pace, Watch};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks, also after a panic elsewhere: what the meter guards is complete between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

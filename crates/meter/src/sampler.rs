@@ -1,0 +1,212 @@
+//! The thread that looks at the workers.
+//!
+//! The binding makes one per process and shares it: workers [`enter`](Sampler::enter) it, the engine's supervisor
+//! [`watch`](Sampler::watch)es. Without it a running task would say nothing until it ends. The thread is started for
+//! the first watch, owns no Python state, and costs nothing while nobody watches.
+
+use std::mem;
+use std::num::NonZeroU64;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{io, process};
+
+use crate::gil::{Gil, Unknown};
+use crate::schedule::Schedule;
+use crate::slot::{Seat, Seats, Slot};
+use crate::watch::{Pace, Watch};
+use crate::{clock, lock};
+
+/// Threads looked at per tick: each costs about 2 µs, so of more than these a random choice is looked at.
+const CROWD: usize = 16;
+
+/// How late the kernel may end the thread's waits.
+const SLACK: NonZeroU64 = NonZeroU64::new(1_000).expect("not zero");
+
+/// A sampler of one GIL, or of the rest that can be told where that is unknown.
+///
+/// Dropping it ends its thread. In a process forked from the one that made it there is no such thread: there it may
+/// only be dropped, and a new one made.
+#[derive(Debug)]
+pub struct Sampler {
+    room: Arc<Room>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    process: u32,
+}
+
+/// What measuring has cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// How often the workers were looked at.
+    pub ticks: u64,
+    /// CPU time of the sampler's thread, watches included.
+    pub cpu: Duration,
+    /// For how long somebody watched.
+    pub wall: Duration,
+}
+
+impl Sampler {
+    /// A sampler that knows this much of the GIL. It starts no thread yet.
+    pub fn new(gil: Result<Gil, Unknown>) -> Arc<Sampler> {
+        let room = Arc::new(Room {
+            gil,
+            seats: Arc::new(Seats::new()),
+            arrivals: Mutex::default(),
+            closed: AtomicBool::new(false),
+            tid: AtomicI32::new(0),
+            ticks: AtomicU64::new(0),
+            watched: AtomicU64::new(0),
+        });
+        Arc::new(Sampler { room, thread: Mutex::default(), process: process::id() })
+    }
+
+    /// The GIL it reads, or why it can't.
+    pub fn gil(&self) -> Result<&Gil, Unknown> {
+        self.room.gil.as_ref().map_err(|unknown| *unknown)
+    }
+
+    /// Registers the calling thread, which runs Python with this thread state.
+    pub fn enter(&self, thread_state: usize) -> Slot {
+        self.room.seats.enter(thread_state)
+    }
+
+    /// Has `watch` called after every sampling, for the first time within about a millisecond, until it is done or
+    /// dropped. Fails only where a thread is needed and can't be had.
+    pub fn watch(&self, watch: Weak<dyn Watch>) -> io::Result<()> {
+        let mut thread = lock(&self.thread);
+        let thread = match &mut *thread {
+            Some(thread) => thread,
+            none => none.insert(start(Arc::clone(&self.room))?),
+        };
+        lock(&self.room.arrivals).push(watch);
+        thread.thread().unpark();
+        Ok(())
+    }
+
+    /// What measuring has cost so far.
+    pub fn cost(&self) -> Cost {
+        Cost {
+            ticks: self.room.ticks.load(Ordering::Relaxed),
+            cpu: clock::thread_cpu_of(self.room.tid.load(Ordering::Relaxed)).unwrap_or_default(),
+            wall: Duration::from_nanos(self.room.watched.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        let thread = self.thread.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        let Some(thread) = thread else { return };
+        if process::id() != self.process {
+            // The thread stayed in the process that this one was forked from; its handle is a name of nothing.
+            mem::forget(thread);
+            return;
+        }
+        self.room.closed.store(true, Ordering::Release);
+        thread.thread().unpark();
+        // A watch may have owned the last reference: then this is the thread itself, about to see that it's over.
+        if thread.thread().id() != thread::current().id() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the sampler and its thread share.
+#[derive(Debug)]
+struct Room {
+    gil: Result<Gil, Unknown>,
+    seats: Arc<Seats>,
+    arrivals: Mutex<Vec<Weak<dyn Watch>>>,
+    closed: AtomicBool,
+    /// The thread's id, once it runs.
+    tid: AtomicI32,
+    ticks: AtomicU64,
+    /// Nanoseconds during which somebody watched.
+    watched: AtomicU64,
+}
+
+/// Starts the thread with all signals blocked: Python's handlers must never run there.
+fn start(room: Arc<Room>) -> io::Result<JoinHandle<()>> {
+    let mut all = mem::MaybeUninit::<libc::sigset_t>::zeroed();
+    let mut before = mem::MaybeUninit::<libc::sigset_t>::zeroed();
+    // A thread inherits the mask of the one that starts it: so there is no moment at which it has another.
+    // SAFETY: the first call makes a valid set of `all`, which the second reads; `before` is only written to.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+    }
+    let thread = thread::Builder::new().name("forkright-meter".into()).spawn(move || run(&room));
+    // SAFETY: `before` is the mask this thread had.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    thread
+}
+
+/// The thread: parked while nobody watches, sampling while somebody does.
+fn run(room: &Room) {
+    // Refused only by kernels that don't know it; then ticks come some 50 µs late.
+    let _ = rustix::thread::set_current_timer_slack(Some(SLACK));
+    let tid = clock::current_tid();
+    room.tid.store(tid, Ordering::Relaxed);
+    let eager = Pace::Learning.period().unwrap_or_default();
+    let mut schedule = Schedule::new(clock::monotonic().as_nanos() as u64 ^ tid as u64);
+    let mut watches: Vec<Weak<dyn Watch>> = Vec::new();
+    let mut crowd = Vec::new();
+    let mut before = Duration::ZERO;
+    while !room.closed.load(Ordering::Acquire) {
+        let mut arrivals = mem::take(&mut *lock(&room.arrivals));
+        let now = clock::monotonic();
+        if !arrivals.is_empty() {
+            if watches.is_empty() {
+                before = now;
+                schedule.begin(now, eager);
+            } else {
+                schedule.hasten(now, eager);
+            }
+            watches.append(&mut arrivals);
+        }
+        if watches.is_empty() {
+            thread::park();
+        } else if now < schedule.next() {
+            // Ended early by arrivals and by closing, for which it looks again.
+            thread::park_timeout(schedule.next() - now);
+        } else {
+            sample(room, now, &mut crowd, &mut schedule);
+            room.ticks.fetch_add(1, Ordering::Relaxed);
+            room.watched.fetch_add((now - before).as_nanos() as u64, Ordering::Relaxed);
+            before = now;
+            if let Some(period) = tick(&mut watches, now).period() {
+                schedule.advance(now, period);
+            }
+        }
+    }
+}
+
+/// Looks at the busy workers, or at some of them.
+fn sample(room: &Room, now: Duration, crowd: &mut Vec<Arc<Seat>>, schedule: &mut Schedule) {
+    room.seats.collect_busy(crowd);
+    let size = crowd.len();
+    if size > CROWD {
+        for index in 0..CROWD {
+            crowd.swap(index, index + schedule.below(size - index));
+        }
+    }
+    for seat in crowd.iter().take(CROWD) {
+        seat.sample(room.gil.as_ref().ok(), now);
+    }
+    crowd.clear();
+}
+
+/// Calls the watches, forgets those that are done or gone, and returns the most eager pace.
+fn tick(watches: &mut Vec<Weak<dyn Watch>>, now: Duration) -> Pace {
+    let mut pace = Pace::Done;
+    watches.retain(|watch| {
+        let wanted = watch.upgrade().map_or(Pace::Done, |watch| {
+            catch_unwind(AssertUnwindSafe(|| watch.tick(now))).unwrap_or(Pace::Done)
+        });
+        pace = pace.min(wanted);
+        wanted != Pace::Done
+    });
+    pace
+}

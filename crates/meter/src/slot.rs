@@ -1,0 +1,220 @@
+//! A worker's place at the sampler: which task its thread runs, and what it was last seen doing.
+//!
+//! The worker marks its tasks on its [`Slot`]; the sampler looks at the seat behind it; anybody may ask a [`View`].
+
+use std::cell::Cell;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::class::{self, Class, State};
+use crate::gil::Gil;
+use crate::tally::Tally;
+use crate::{clock, lock};
+
+/// What a worker was doing at the last tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// What it was doing; [`Class::Unknown`] also if it runs no task or its task was not seen yet.
+    pub class: Class,
+    /// For how long it had been seen doing nothing else, within its present task.
+    pub streak: Duration,
+}
+
+/// A thread's registration with the sampler: it ends when dropped, which the thread does before its thread state
+/// dies.
+///
+/// In a process forked from the one that made it a slot is good for nothing but being dropped.
+#[derive(Debug)]
+pub struct Slot {
+    seat: Arc<Seat>,
+    seats: Arc<Seats>,
+    /// The tally that the seat keeps alive: a comparison spares the lock.
+    tally: Cell<*const Tally>,
+}
+
+impl Slot {
+    /// Marks that the thread runs a task of the function counted in `tally`, until [`Slot::end`] or the next begin.
+    ///
+    /// A task inside a task is marked by beginning it, and by beginning the outer one again afterwards.
+    pub fn begin(&self, tally: &Arc<Tally>) {
+        // Odd: busy. Only this thread writes it.
+        let task = (self.seat.task.load(Ordering::Relaxed) + 1) | 1;
+        if self.tally.get() == Arc::as_ptr(tally) {
+            self.seat.task.store(task, Ordering::Release);
+            return;
+        }
+        let mut desk = lock(&self.seat.desk);
+        // Under the lock, so that whoever sees this task under it also sees its tally.
+        self.seat.task.store(task, Ordering::Release);
+        let previous = desk.tally.replace(Arc::clone(tally));
+        self.tally.set(Arc::as_ptr(tally));
+        drop(desk);
+        drop(previous);
+    }
+
+    /// Marks that the thread runs no task.
+    pub fn end(&self) {
+        let task = self.seat.task.load(Ordering::Relaxed);
+        self.seat.task.store(task + (task & 1), Ordering::Release);
+    }
+
+    /// What the thread was doing at the last tick.
+    pub fn standing(&self) -> Standing {
+        self.seat.standing()
+    }
+
+    /// The same for other threads to ask.
+    pub fn view(&self) -> View {
+        View(Arc::clone(&self.seat))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.end();
+        self.seats.remove(&self.seat);
+    }
+}
+
+/// A look at some thread's [`Slot`], also after its end.
+#[derive(Debug, Clone)]
+pub struct View(Arc<Seat>);
+
+impl View {
+    /// What the thread was doing at the last tick.
+    pub fn standing(&self) -> Standing {
+        self.0.standing()
+    }
+
+    /// The kernel's id of the thread, as [`clock::thread_cpu_of`] takes it.
+    pub fn tid(&self) -> i32 {
+        self.0.tid
+    }
+}
+
+/// A registered thread.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    tid: i32,
+    /// Its thread state: compared with the GIL's holder, never followed.
+    thread_state: usize,
+    /// Its `/proc/…/syscall`; it may not be had where `/proc` isn't mounted or file descriptors have run out.
+    syscall: Option<File>,
+    /// Which task it runs: odd while it runs one, and another number for each.
+    task: AtomicU64,
+    desk: Mutex<Desk>,
+}
+
+/// What worker and sampler hand each other.
+#[derive(Debug)]
+struct Desk {
+    /// The tally of the present task, or of the last one.
+    tally: Option<Arc<Tally>>,
+    sight: Sight,
+}
+
+/// What was seen of a task.
+#[derive(Debug, Clone, Copy)]
+struct Sight {
+    task: u64,
+    class: Class,
+    first: Duration,
+    last: Duration,
+}
+
+impl Seat {
+    fn standing(&self) -> Standing {
+        let sight = lock(&self.desk).sight;
+        if sight.task == self.task.load(Ordering::Acquire) {
+            Standing { class: sight.class, streak: sight.last.saturating_sub(sight.first) }
+        } else {
+            Standing { class: Class::Unknown, streak: Duration::ZERO }
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.task.load(Ordering::Acquire) & 1 == 1
+    }
+
+    /// Looks what the thread is doing and counts it, if it runs a task.
+    pub(crate) fn sample(&self, gil: Option<&Gil>, now: Duration) {
+        // The tally is fixed before the look: a task that ends meanwhile was still the one running.
+        let (task, tally) = {
+            let desk = lock(&self.desk);
+            (self.task.load(Ordering::Acquire), desk.tally.clone())
+        };
+        let Some(tally) = tally.filter(|_| task & 1 == 1) else { return };
+        let class = self.look(gil);
+        tally.count(class);
+        let mut desk = lock(&self.desk);
+        let seen = desk.sight;
+        let first = if seen.task == task && seen.class == class { seen.first } else { now };
+        desk.sight = Sight { task, class, first, last: now };
+    }
+
+    fn look(&self, gil: Option<&Gil>) -> Class {
+        let holds = |gil: &Gil| gil.holder() == Some(self.thread_state);
+        match gil {
+            Some(gil) if holds(gil) => match self.state() {
+                // The kernel was asked a moment after the GIL: the thread may have released it to block, which is
+                // no sin. It held it at the first look, in any case.
+                Some(State::Futex(_) | State::Call | State::Blocked) if holds(gil) => Class::HeldBlocked,
+                _ => Class::Held,
+            },
+            _ => class::without_gil(self.state(), gil.map(|gil| |address| gil.covers(address))),
+        }
+    }
+
+    fn state(&self) -> Option<State> {
+        let mut content = [0; 256];
+        let length = self.syscall.as_ref()?.read_at(&mut content, 0).ok()?;
+        class::parse(&content[..length])
+    }
+}
+
+/// All registered threads.
+#[derive(Debug)]
+pub(crate) struct Seats {
+    list: Mutex<Vec<Arc<Seat>>>,
+    /// In a fork the lock may be held for ever by a thread that isn't there.
+    process: u32,
+}
+
+impl Seats {
+    pub(crate) fn new() -> Seats {
+        Seats { list: Mutex::default(), process: process::id() }
+    }
+
+    /// Registers the calling thread.
+    pub(crate) fn enter(self: &Arc<Self>, thread_state: usize) -> Slot {
+        let sight = Sight { task: 0, class: Class::Unknown, first: Duration::ZERO, last: Duration::ZERO };
+        let seat = Arc::new(Seat {
+            tid: clock::current_tid(),
+            thread_state,
+            syscall: File::open("/proc/thread-self/syscall").ok(),
+            task: AtomicU64::new(0),
+            desk: Mutex::new(Desk { tally: None, sight }),
+        });
+        lock(&self.list).push(Arc::clone(&seat));
+        Slot { seat, seats: Arc::clone(self), tally: Cell::new(std::ptr::null()) }
+    }
+
+    fn remove(&self, seat: &Arc<Seat>) {
+        if process::id() != self.process {
+            return;
+        }
+        let mut list = lock(&self.list);
+        if let Some(index) = list.iter().position(|other| Arc::ptr_eq(other, seat)) {
+            list.swap_remove(index);
+        }
+    }
+
+    /// Adds the threads that run a task to `busy`.
+    pub(crate) fn collect_busy(&self, busy: &mut Vec<Arc<Seat>>) {
+        busy.extend(lock(&self.list).iter().filter(|seat| seat.is_busy()).cloned());
+    }
+}

@@ -1,0 +1,89 @@
+//! Python exceptions for what can go wrong: the classes live in `forkright._errors`, or are the standard
+//! library's where it has one. Nothing is imported before it is raised.
+
+use forkright_engine::warden::Death;
+use pyo3::prelude::*;
+use pyo3::types::PyAny;
+
+use crate::call::died_words;
+
+fn make<'py>(
+    py: Python<'py>,
+    module: &str,
+    name: &str,
+    arguments: impl pyo3::call::PyCallArgs<'py>,
+) -> Bound<'py, PyAny> {
+    let made = py.import(module).and_then(|module| module.getattr(name)).and_then(|class| class.call1(arguments));
+    made.unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
+}
+
+/// The task's future was cancelled.
+pub(crate) fn cancelled(py: Python<'_>) -> PyErr {
+    PyErr::from_value(make(py, "concurrent.futures", "CancelledError", ()))
+}
+
+pub(crate) fn invalid_state(future: &Bound<'_, PyAny>, state: &str) -> PyErr {
+    let text = format!("{state}: {future:?}");
+    PyErr::from_value(make(future.py(), "concurrent.futures", "InvalidStateError", (text,)))
+}
+
+pub(crate) fn unexpected_state(future: &Bound<'_, PyAny>, state: &str) -> PyErr {
+    let _ = future;
+    pyo3::exceptions::PyRuntimeError::new_err(format!("Future in unexpected state: {state}"))
+}
+
+/// The worker process died while it ran the task.
+pub(crate) fn worker_died(py: Python<'_>, name: &str, pid: i32, death: Death) -> PyErr {
+    let arguments = (name, pid, death.exit_code(), died_words(death));
+    PyErr::from_value(make(py, "forkright._errors", "WorkerDied", arguments))
+}
+
+/// No worker could be had.
+pub(crate) fn broken(py: Python<'_>, reason: &str, cause: Option<Py<PyAny>>) -> PyErr {
+    let error = PyErr::from_value(make(py, "forkright._errors", "BrokenWorkers", (reason,)));
+    if let Some(cause) = cause {
+        error.set_cause(py, Some(PyErr::from_value(cause.into_bound(py))));
+    }
+    error
+}
+
+/// What arrived could not be unpickled here.
+pub(crate) fn undecodable(py: Python<'_>, error: PyErr, role: &str) -> PyErr {
+    PyErr::from_value(make(py, "forkright._pickling", "undecodable", (error.into_value(py), role)))
+}
+
+/// As `concurrent.futures` reports a callback that raises.
+pub(crate) fn log_callback(py: Python<'_>, future: &Bound<'_, PyAny>, error: PyErr) {
+    let logged = py.import("forkright._future").and_then(|module| {
+        module.getattr("log_callback")?.call1((future, error.value(py)))?;
+        Ok(())
+    });
+    if let Err(error) = logged {
+        error.write_unraisable(py, Some(future));
+    }
+}
+
+/// A thread's initializer raised, as `concurrent.futures` reports it.
+pub(crate) fn log_initializer(py: Python<'_>, error: PyErr) {
+    let logged = py.import("forkright._future").and_then(|module| {
+        module.getattr("log_initializer")?.call1((error.value(py),))?;
+        Ok(())
+    });
+    if let Err(error) = logged {
+        error.write_unraisable(py, None);
+    }
+}
+
+/// What the tasks of a pool fail with whose threads can not be made ready.
+pub(crate) fn broken_threads(py: Python<'_>, cause: &PyErr) -> PyErr {
+    let cause = cause.clone_ref(py).into_value(py).into_any();
+    broken(py, "a thread's initializer raised an exception", Some(cause))
+}
+
+/// How people know a callable.
+pub(crate) fn name_of(function: &Bound<'_, PyAny>) -> String {
+    let name = function.py().import("forkright._functions").and_then(|module| {
+        module.getattr("name_of")?.call1((function,))?.extract::<String>()
+    });
+    name.unwrap_or_else(|_| function.get_type().to_string())
+}

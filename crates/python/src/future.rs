@@ -1,0 +1,193 @@
+//! The Rust half of `forkright.Future`. Python's half is `class Future(FutureBase, concurrent.futures.Future)`:
+//! these methods come first, and the names `concurrent.futures` looks at inside its own futures are here too.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forkright_engine::state::{Phase, Start};
+use pyo3::PyTraverseError;
+use pyo3::exceptions::PyTimeoutError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList, PyType};
+
+use crate::call::Call;
+use crate::errors;
+
+#[pyclass(subclass, frozen, weakref, module = "forkright._core")]
+pub(crate) struct FutureBase {
+    call: Arc<Call>,
+}
+
+thread_local! {
+    /// The call the next future of this thread is the face of: cheaper than an argument, which would have to
+    /// be a Python object.
+    static NEXT: RefCell<Option<Arc<Call>>> = const { RefCell::new(None) };
+}
+
+/// A `forkright.Future` for a call.
+pub(crate) fn face<'py>(py: Python<'py>, call: &Arc<Call>) -> PyResult<Bound<'py, PyAny>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let class = CLASS.import(py, "forkright._future", "Future")?;
+    NEXT.set(Some(Arc::clone(call)));
+    class.call0()
+}
+
+/// Seconds as `concurrent.futures` takes them: `None` waits for ever, negative ones not at all.
+pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
+    let Some(seconds) = timeout else { return Ok(None) };
+    if seconds.is_nan() {
+        return Err(pyo3::exceptions::PyValueError::new_err("timeout is not a number"));
+    }
+    // Beyond what the clock can name is for ever.
+    Ok(Duration::try_from_secs_f64(seconds.max(0.0)).ok().and_then(|limit| Instant::now().checked_add(limit)))
+}
+
+impl FutureBase {
+    fn settle(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<()> {
+        let (py, call) = (slf.py(), &slf.get().call);
+        if !call.state.is_over() && !call.wait(py, deadline(timeout)?)? {
+            return Err(PyTimeoutError::new_err(()));
+        }
+        match call.state.phase() {
+            Phase::Cancelled | Phase::Acknowledged => Err(errors::cancelled(py)),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(slf: &Bound<'_, Self>, outcome: Result<Py<PyAny>, Py<PyAny>>) -> PyResult<()> {
+        let call = &slf.get().call;
+        // Watchers get the Python object, so the call must know it.
+        if call.finish_as(slf.as_any(), outcome) {
+            return Ok(());
+        }
+        Err(errors::invalid_state(slf.as_any(), Self::_state(slf.get())))
+    }
+}
+
+#[pymethods]
+impl FutureBase {
+    #[new]
+    fn new() -> FutureBase {
+        FutureBase { call: NEXT.take().unwrap_or_default() }
+    }
+
+    // Defined so that the standard library's __init__, which makes a lock and a list, does not run.
+    fn __init__(&self) {}
+
+    fn done(&self) -> bool {
+        self.call.is_over()
+    }
+
+    fn cancelled(&self) -> bool {
+        matches!(self.call.state.phase(), Phase::Cancelled | Phase::Acknowledged)
+    }
+
+    fn running(&self) -> bool {
+        self.call.is_running()
+    }
+
+    fn cancel(slf: &Bound<'_, Self>) -> bool {
+        slf.get().call.cancel(slf.py(), slf.as_any())
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn result(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        Self::settle(slf, timeout)?;
+        let py = slf.py();
+        slf.get().call.outcome(py).map_err(|error| PyErr::from_value(error.into_bound(py)))
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn exception(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        Self::settle(slf, timeout)?;
+        Ok(slf.get().call.outcome(slf.py()).err())
+    }
+
+    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: &Bound<'_, PyAny>) {
+        if !slf.get().call.add_callback(slf.as_any(), r#fn)
+            && let Err(error) = r#fn.call1((slf,))
+        {
+            errors::log_callback(slf.py(), slf.as_any(), error);
+        }
+    }
+
+    fn set_running_or_notify_cancel(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let call = &slf.get().call;
+        match call.state.start() {
+            Start::Go => Ok(true),
+            Start::Cancelled => {
+                call.acknowledge(slf.py(), slf.as_any());
+                Ok(false)
+            }
+            Start::Over => Err(errors::unexpected_state(slf.as_any(), Self::_state(slf.get()))),
+        }
+    }
+
+    fn set_result(slf: &Bound<'_, Self>, result: Py<PyAny>) -> PyResult<()> {
+        Self::end(slf, Ok(result))
+    }
+
+    fn set_exception(slf: &Bound<'_, Self>, exception: Py<PyAny>) -> PyResult<()> {
+        Self::end(slf, Err(exception))
+    }
+
+    /// What the call cost: seconds of wall clock and CPU, in a dict; `None` while it is not known.
+    fn reading<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(cost) = self.call.cost() else { return Ok(None) };
+        let reading = PyDict::new(py);
+        reading.set_item("wall", cost.wall)?;
+        reading.set_item("cpu", cost.cpu)?;
+        reading.set_item("decode", cost.decode)?;
+        reading.set_item("encode", cost.encode)?;
+        Ok(Some(reading))
+    }
+
+    // The names below are looked at by concurrent.futures and asyncio.
+
+    #[getter]
+    fn _state(&self) -> &'static str {
+        match self.call.state.phase() {
+            Phase::Pending | Phase::Sent => "PENDING",
+            Phase::Running => "RUNNING",
+            Phase::Finished => "FINISHED",
+            Phase::Cancelled => "CANCELLED",
+            Phase::Acknowledged => "CANCELLED_AND_NOTIFIED",
+        }
+    }
+
+    #[getter]
+    fn _result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.over_outcome(py).and_then(Result::ok)
+    }
+
+    #[getter]
+    fn _exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.over_outcome(py).and_then(Result::err)
+    }
+
+    #[getter]
+    fn _condition(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        slf.get().call.condition(slf.as_any())
+    }
+
+    #[getter]
+    fn _waiters(&self, py: Python<'_>) -> Py<PyList> {
+        self.call.waiters(py)
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.call.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.call.clear();
+    }
+}
+
+impl FutureBase {
+    fn over_outcome(&self, py: Python<'_>) -> Option<Result<Py<PyAny>, Py<PyAny>>> {
+        (self.call.state.phase() == Phase::Finished).then(|| self.call.outcome(py))
+    }
+}

@@ -1,0 +1,169 @@
+//! Puts the engine's governor to work on one map: shows it what is going on at each tick of the sampler, and
+//! carries out what it directs. The tick runs on the sampler's thread, which must not wait for the GIL: what
+//! needs Python is posted as an errand.
+
+use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use forkright_engine::choose::{Leave, Verdict};
+use forkright_engine::cores;
+use forkright_engine::forecast::Zygote;
+use forkright_engine::governor::{self, Governor, Observation};
+use forkright_engine::machine::Machine;
+use forkright_engine::plan::Plan;
+use forkright_engine::warden::Helper;
+use forkright_meter::{Counts, Pace, Watch, clock};
+use pyo3::prelude::*;
+
+use crate::meter;
+use crate::recruit;
+use crate::run::Run;
+
+/// A map's governor and what has come of it.
+pub(crate) struct Governing {
+    myself: Weak<Governing>,
+    run: Weak<Run>,
+    began: Duration,
+    inner: Mutex<Inner>,
+    leave: Mutex<Leave>,
+    asked: AtomicBool,
+    warmed: AtomicBool,
+    gone: AtomicBool,
+}
+
+struct Inner {
+    governor: Governor,
+    counts: Counts,
+    verdicts: Vec<(f64, Verdict)>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Governing {
+    /// Starts to watch a map whose items the caller begins to run inline.
+    pub(crate) fn begin(py: Python<'_>, run: &Arc<Run>, workers: Option<u32>) -> PyResult<Arc<Governing>> {
+        let machine = Machine::with_cores(&cores::usable());
+        let governing = Arc::new_cyclic(|myself| Governing {
+            myself: Weak::clone(myself),
+            run: Arc::downgrade(run),
+            began: clock::monotonic(),
+            inner: Mutex::new(Inner {
+                governor: Governor::new(machine, workers, Some(run.batch.total as u64)),
+                counts: run.batch.tally.counts(),
+                verdicts: Vec::new(),
+            }),
+            leave: Mutex::new(Leave::Unknown),
+            asked: AtomicBool::new(false),
+            warmed: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+        });
+        run.begin_inline();
+        let watch: Weak<dyn Watch> = Arc::downgrade(&governing) as Weak<dyn Watch>;
+        meter::sampler(py).watch(watch)?;
+        Ok(governing)
+    }
+
+    /// The verdicts so far, each with the seconds since the start.
+    pub(crate) fn verdicts(&self) -> Vec<(f64, Verdict)> {
+        lock(&self.inner).verdicts.clone()
+    }
+
+    fn zygote(&self) -> Zygote {
+        match recruit::warden().helper() {
+            Helper::Ready => Zygote::Ready,
+            Helper::Starting => Zygote::Warming,
+            Helper::None if self.warmed.load(Acquire) => Zygote::Warming,
+            Helper::None => Zygote::Cold,
+        }
+    }
+
+    /// Finds out whether the work may leave, in a thread that can run Python.
+    fn ask(self: &Arc<Self>, run: &Arc<Run>) {
+        if self.asked.swap(true, AcqRel) {
+            return;
+        }
+        let governing = Arc::clone(self);
+        run.post(move |py, run| {
+            let leave = may_leave(py, run).unwrap_or_else(|error| Leave::No(error.to_string()));
+            *lock(&governing.leave) = leave;
+        });
+    }
+
+    fn go(self: &Arc<Self>, run: &Arc<Run>, plan: Plan) {
+        if self.gone.swap(true, AcqRel) {
+            return;
+        }
+        run.post(move |py, run| {
+            if let Err(error) = run.leave(py, plan) {
+                run.fail(py, error);
+            }
+        });
+    }
+}
+
+/// The guard's opinion, and a try whether function and an item can be pickled.
+fn may_leave(py: Python<'_>, run: &Run) -> PyResult<Leave> {
+    let batch = &run.batch;
+    let sample = batch.items(py, &(0..batch.total.min(1)))?;
+    let reason = py.import("forkright._leave")?.getattr("reason_to_stay")?;
+    let reason = reason.call1((batch.function.bind(py), sample, batch.star))?;
+    Ok(if reason.is_none() { Leave::Yes } else { Leave::No(reason.extract()?) })
+}
+
+impl Watch for Governing {
+    fn tick(&self, now: Duration) -> Pace {
+        let Some(run) = self.run.upgrade() else { return Pace::Done };
+        let batch = &run.batch;
+        if batch.is_over() {
+            return Pace::Done;
+        }
+        let running = batch.running(now.as_nanos() as u64);
+        let direction = {
+            let mut inner = lock(&self.inner);
+            let counts = batch.tally.counts();
+            let mut profile = lock(&batch.profile);
+            profile.sample(&meter::shares_since(&inner.counts, &counts));
+            inner.counts = counts;
+            let at = now.saturating_sub(self.began).as_secs_f64();
+            let observation = Observation {
+                now: at,
+                pending: batch.pending() as u64,
+                done: batch.done() as u64,
+                running: &running,
+                away: batch.away() as u64,
+                profile: &profile,
+                zygote: self.zygote(),
+                leave: &lock(&self.leave).clone(),
+                processes_now: run.processes(),
+                threads_now: run.hands.alive() + u32::from(run.is_inline()),
+            };
+            let direction = inner.governor.tick(&observation);
+            if let Some(verdict) = &direction.verdict {
+                inner.verdicts.push((at, verdict.clone()));
+            }
+            direction
+        };
+        let Some(me) = self.myself.upgrade() else { return Pace::Done };
+        if direction.warm_zygote && !self.warmed.swap(true, AcqRel) {
+            run.post(|py, run| {
+                if let Err(error) = recruit::warm(py) {
+                    run.fail(py, error);
+                }
+            });
+        }
+        if direction.ask_leave {
+            me.ask(&run);
+        }
+        run.set_width(direction.width, direction.hold);
+        if let Some(plan) = direction.away {
+            me.go(&run, plan);
+        }
+        match direction.pace {
+            governor::Pace::Learning => Pace::Learning,
+            governor::Pace::Steady => Pace::Steady,
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The worker threads of this process: real Python threads whose target is a loop in Rust. Attached once for
+//! life, they take jobs while there are any and detach only to sleep, so a burst of small tasks costs no
+//! hand-overs of the GIL.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use forkright_engine::crew::Use;
+use forkright_engine::payload::Cost;
+use forkright_engine::queue::{Next, Queue};
+use forkright_engine::state::Start;
+use forkright_meter::clock;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::batch::Batch;
+use crate::call::Call;
+use crate::errors;
+use crate::meter::{self, Stopwatch};
+
+/// Something a thread of this process does.
+pub(crate) enum Job {
+    /// A submitted task.
+    Task { call: Arc<Call>, function: Py<PyAny>, arguments: Py<PyTuple>, options: Option<Py<PyDict>> },
+    /// Some items of a map.
+    Chunk(Arc<Batch>, Range<usize>),
+    /// Work of ours that needs Python: asking the guard, starting workers, pickling what leaves.
+    Errand(Box<dyn FnOnce(Python<'_>) + Send>),
+}
+
+/// The threads of one pool.
+pub(crate) struct Hands {
+    pub(crate) queue: Queue<Job>,
+    most: AtomicU32,
+    alive: AtomicU32,
+    named: AtomicU32,
+    prefix: String,
+    /// Threads end after this long without work; never if `None`.
+    patience: Option<Duration>,
+    initializer: Option<(Py<PyAny>, Py<PyTuple>)>,
+    /// Why no thread can work: the initializer raised.
+    broken: AtomicBool,
+    uses: Mutex<Vec<Use>>,
+}
+
+impl Hands {
+    pub(crate) fn new(
+        most: u32,
+        prefix: String,
+        patience: Option<Duration>,
+        initializer: Option<(Py<PyAny>, Py<PyTuple>)>,
+    ) -> Arc<Hands> {
+        Arc::new(Hands {
+            queue: Queue::default(),
+            most: AtomicU32::new(most),
+            alive: AtomicU32::new(0),
+            named: AtomicU32::new(0),
+            prefix,
+            patience,
+            initializer,
+            broken: AtomicBool::new(false),
+            uses: Mutex::default(),
+        })
+    }
+
+    /// Starts one more thread if the pool may have one.
+    pub(crate) fn grow(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let may = |alive: u32| (alive < self.most.load(Relaxed)).then_some(alive + 1);
+        if self.alive.fetch_update(AcqRel, Acquire, may).is_err() {
+            return Ok(());
+        }
+        let name = format!("{}_{}", self.prefix, self.named.fetch_add(1, Relaxed));
+        let begin = || -> PyResult<()> {
+            let body = Py::new(py, HandBody(Arc::clone(self)))?;
+            py.import("forkright._threads")?.getattr("start")?.call1((body, name))?;
+            Ok(())
+        };
+        begin().inspect_err(|_| {
+            self.alive.fetch_sub(1, AcqRel);
+        })
+    }
+
+    /// Allows at least so many threads.
+    pub(crate) fn allow(&self, most: u32) {
+        self.most.fetch_max(most, AcqRel);
+    }
+
+    pub(crate) fn alive(&self) -> u32 {
+        self.alive.load(Acquire)
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Acquire)
+    }
+
+    pub(crate) fn uses(&self) -> Vec<Use> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn work(&self, py: Python<'_>) {
+        let mut using = Use { pid: clock::current_tid(), tasks: 0, busy: 0.0, cpu: 0.0 };
+        if !self.initialize(py) {
+            return;
+        }
+        let slot = meter::enter(py);
+        let mut stopwatch = Stopwatch::start();
+        let mut done = None;
+        loop {
+            match self.queue.next(done.take()) {
+                Next::Run(lane, job) => {
+                    self.run(py, job, &slot, &mut stopwatch, &mut using);
+                    done = Some(lane);
+                }
+                Next::Nothing => {
+                    let limit = self.patience.unwrap_or(Duration::from_secs(3600));
+                    let woken = py.detach(|| self.queue.sleep(limit));
+                    if !woken && self.patience.is_some() {
+                        break;
+                    }
+                    stopwatch = Stopwatch::start();
+                }
+                Next::End => break,
+            }
+        }
+        if using.tasks > 0 {
+            self.uses.lock().unwrap_or_else(PoisonError::into_inner).push(using);
+        }
+    }
+
+    fn initialize(&self, py: Python<'_>) -> bool {
+        let Some((initializer, arguments)) = &self.initializer else { return true };
+        let Err(error) = initializer.bind(py).call1(arguments.bind(py)) else { return true };
+        self.broken.store(true, Release);
+        errors::log_initializer(py, error.clone_ref(py));
+        for job in self.queue.drain() {
+            if let Job::Task { call, .. } = job {
+                let broken = errors::broken_threads(py, &error);
+                call.finish(py, Err(broken.into_value(py).into_any()));
+            }
+        }
+        false
+    }
+
+    fn run(
+        &self,
+        py: Python<'_>,
+        job: Job,
+        slot: &forkright_meter::Slot,
+        stopwatch: &mut Stopwatch,
+        using: &mut Use,
+    ) {
+        match job {
+            Job::Task { call, function, arguments, options } => {
+                if call.state.start() != Start::Go {
+                    return;
+                }
+                let began = clock::monotonic();
+                let outcome = function.bind(py).call(arguments.bind(py), options.as_ref().map(|o| o.bind(py)));
+                let ended = clock::monotonic();
+                let cost = Cost {
+                    tasks: 1,
+                    failed: u32::from(outcome.is_err()),
+                    wall: (ended - began).as_secs_f64(),
+                    cpu: stopwatch.lap(ended),
+                    ..Cost::default()
+                };
+                // Before anybody hears of the end, nothing of the task is left here.
+                drop((function, arguments, options));
+                using.tasks += 1;
+                using.busy += cost.wall;
+                using.cpu += cost.cpu;
+                call.set_cost(cost);
+                call.finish(py, outcome.map(Bound::unbind).map_err(|error| error.into_value(py).into_any()));
+            }
+            Job::Chunk(batch, range) => {
+                let cost = batch.run_here(py, range, slot);
+                using.tasks += u64::from(cost.tasks);
+                using.busy += cost.wall;
+                using.cpu += cost.cpu;
+            }
+            Job::Errand(errand) => errand(py),
+        }
+    }
+}
+
+/// What a thread runs.
+#[pyclass(frozen, module = "forkright._core")]
+struct HandBody(Arc<Hands>);
+
+#[pymethods]
+impl HandBody {
+    fn __call__(&self, py: Python<'_>) {
+        self.0.work(py);
+        self.0.alive.fetch_sub(1, AcqRel);
+    }
+}

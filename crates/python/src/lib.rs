@@ -1,0 +1,88 @@
+//! The extension module `forkright._core`: translates between Python and the engine, and decides nothing.
+//!
+//! Map of the files: `call` and `future` are what people wait for; `pool` takes submitted calls, `run` and `batch`
+//! maps, `governing` chooses while a map runs; `hands` are the threads of this process, `recruit` the worker
+//! processes, `collector` looks after them; `serve` is a worker process from the inside; `codec`, `functions` and
+//! `window` carry values; `meter` registers threads with the sampler; `report` and `errors` tell people.
+#![deny(unsafe_code)]
+
+mod batch;
+mod call;
+mod codec;
+mod collector;
+mod errors;
+mod functions;
+mod future;
+mod governing;
+mod hands;
+mod meter;
+mod pool;
+mod recruit;
+mod report;
+mod run;
+mod serve;
+mod window;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::future::FutureBase;
+    #[pymodule_export]
+    use super::pool::Pool;
+    #[pymodule_export]
+    use super::run::run_map;
+    #[pymodule_export]
+    use super::serve::Worker;
+    #[pymodule_export]
+    use super::{close_shared, cpu_count, die_with_parent, limits};
+    use pyo3::exceptions::PyImportError;
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    #[expect(unsafe_code, reason = "PyO3 has no safe name for the interpreter's id")]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // SAFETY: attached, as the token of `module` proves; the current interpreter always has an id.
+        let id = unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) };
+        if id != 0 {
+            // PyO3's types are static: two interpreters would share them.
+            return Err(PyImportError::new_err("forkright works in the main interpreter only, not in sub-interpreters"));
+        }
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}
+
+/// Cores this process may use: the least of its affinity and its control groups' quotas.
+#[pyfunction]
+fn cpu_count() -> u32 {
+    forkright_engine::cores::usable().usable
+}
+
+/// What limits the cores, as JSON.
+#[pyfunction]
+fn limits() -> PyResult<String> {
+    serde_json::to_string(&forkright_engine::cores::usable())
+        .map_err(|error| pyo3::exceptions::PyRuntimeError::new_err(error.to_string()))
+}
+
+/// Has the kernel kill this process when its parent ends. False: the parent is gone already.
+#[pyfunction]
+fn die_with_parent(parent: i32) -> PyResult<bool> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(std::io::Error::from)?;
+    // The parent may have ended before the call above.
+    Ok(rustix::process::getppid().is_some_and(|now| now.as_raw_nonzero().get() == parent))
+}
+
+/// Ends the worker processes that maps share; for the end of the interpreter.
+#[pyfunction]
+#[pyo3(signature = (timeout))]
+fn close_shared(py: Python<'_>, timeout: f64) {
+    let limit = std::time::Duration::try_from_secs_f64(timeout).unwrap_or_default();
+    for staff in recruit::Staff::all_shared() {
+        staff.crew().close();
+        py.detach(|| staff.crew().wait_vacated(limit));
+        staff.crew().dismiss();
+    }
+}

@@ -1,0 +1,139 @@
+//! The process's one sampler, and how threads register with it. Translates between the interpreter and the
+//! meter crate, which knows no Python.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use forkright_engine::governor::Class;
+use forkright_engine::profile::Shares;
+use forkright_meter::{Counts, Evidence, Gil, Sampler, Slot, Unknown, View, clock};
+use pyo3::prelude::*;
+
+/// CPU time is read at most this often: reading it costs as much as a small task.
+const CPU_GRAIN: Duration = Duration::from_micros(100);
+
+/// The sampler and the process it belongs to: a forked child has no thread to sample with and makes its own.
+static SAMPLER: Mutex<Option<(u32, Arc<Sampler>)>> = Mutex::new(None);
+
+pub(crate) fn sampler(py: Python<'_>) -> Arc<Sampler> {
+    let pid = std::process::id();
+    let mut sampler = SAMPLER.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*sampler {
+        Some((owner, sampler)) if *owner == pid => Arc::clone(sampler),
+        _ => {
+            let made = Sampler::new(discover(py));
+            *sampler = Some((pid, Arc::clone(&made)));
+            made
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "the interpreter's structures are looked at from outside")]
+fn discover(py: Python<'_>) -> Result<Gil, Unknown> {
+    let interval = py
+        .import("sys")
+        .and_then(|sys| sys.call_method0("getswitchinterval"))
+        .and_then(|seconds| seconds.extract::<f64>());
+    let evidence = Evidence {
+        thread_state: thread_state(py),
+        switch_interval_us: (interval.unwrap_or(0.005) * 1e6).round() as u64,
+        version: py.version_info().major as u32 * 0x100_0000 + u32::from(py.version_info().minor) * 0x1_0000,
+    };
+    // SAFETY: this thread is attached to the main interpreter (the module refuses others), so it holds the
+    // GIL, and the evidence was read just now.
+    unsafe { Gil::discover(evidence) }
+}
+
+/// The address of this thread's state; compared with, never followed.
+#[expect(unsafe_code, reason = "PyO3 has no safe name for it")]
+fn thread_state(_attached: Python<'_>) -> usize {
+    // SAFETY: the token proves that this thread is attached, so it has a thread state.
+    unsafe { pyo3::ffi::PyThreadState_Get() as usize }
+}
+
+/// Registers the calling thread.
+pub(crate) fn enter(py: Python<'_>) -> Slot {
+    sampler(py).enter(thread_state(py))
+}
+
+thread_local! {
+    /// A calling thread's own registration: made at its first map, as it costs an open file.
+    static OWN: RefCell<Option<(u32, Arc<Registered>)>> = const { RefCell::new(None) };
+}
+
+/// A registration that outlives one map.
+pub(crate) struct Registered(Slot);
+
+impl Registered {
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.0
+    }
+}
+
+/// Runs `body` with the calling thread's registration.
+pub(crate) fn with_own<T>(py: Python<'_>, body: impl FnOnce(&Slot) -> T) -> T {
+    let pid = std::process::id();
+    let registered = OWN.with_borrow_mut(|own| match own {
+        Some((owner, registered)) if *owner == pid => Arc::clone(registered),
+        _ => {
+            #[expect(clippy::arc_with_non_send_sync, reason = "it stays in its thread")]
+            let made = Arc::new(Registered(enter(py)));
+            *own = Some((pid, Arc::clone(&made)));
+            made
+        }
+    });
+    body(registered.slot())
+}
+
+/// The engine's word for what the meter saw.
+pub(crate) fn class(view: &View) -> (Class, f64) {
+    let standing = view.standing();
+    let class = match standing.class {
+        forkright_meter::Class::Held => Class::Held,
+        forkright_meter::Class::HeldBlocked => Class::HeldBlocked,
+        forkright_meter::Class::OffGil => Class::OffGil,
+        forkright_meter::Class::GilWait => Class::GilWait,
+        forkright_meter::Class::LockWait => Class::LockWait,
+        forkright_meter::Class::Io => Class::Io,
+        forkright_meter::Class::Unknown => Class::Unknown,
+    };
+    (class, standing.streak.as_secs_f64())
+}
+
+/// What came since `before`.
+pub(crate) fn shares_since(before: &Counts, now: &Counts) -> Shares {
+    let new = |class| now.of(class).saturating_sub(before.of(class));
+    Shares {
+        held: new(forkright_meter::Class::Held),
+        held_blocked: new(forkright_meter::Class::HeldBlocked),
+        off_gil: new(forkright_meter::Class::OffGil),
+        gil_wait: new(forkright_meter::Class::GilWait),
+        lock_wait: new(forkright_meter::Class::LockWait),
+        io: new(forkright_meter::Class::Io),
+        unknown: new(forkright_meter::Class::Unknown),
+    }
+}
+
+/// Measures the CPU time of a thread's tasks without reading the clock for each small one.
+pub(crate) struct Stopwatch {
+    read_at: Duration,
+    cpu: Duration,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Stopwatch {
+        Stopwatch { read_at: clock::monotonic(), cpu: clock::thread_cpu() }
+    }
+
+    /// CPU seconds since the last lap that read the clock; none if that was only just now.
+    pub(crate) fn lap(&mut self, now: Duration) -> f64 {
+        if now.saturating_sub(self.read_at) < CPU_GRAIN {
+            return 0.0;
+        }
+        let cpu = clock::thread_cpu();
+        let lap = cpu.saturating_sub(self.cpu).as_secs_f64();
+        *self = Stopwatch { read_at: now, cpu };
+        lap
+    }
+}

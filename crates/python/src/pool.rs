@@ -1,0 +1,304 @@
+//! The native half of `forkright.Executor`: takes calls and hands them to threads or to worker processes.
+
+use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forkright_engine::crew::{Limits, Parcel};
+use forkright_engine::frame::down;
+use forkright_engine::queue::LaneId;
+use forkright_engine::state::{Start, Wait};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+use rustix::process::Signal;
+
+use crate::call::{Call, Carrier, SIGNALS};
+use crate::codec;
+use crate::future::face;
+use crate::hands::{Hands, Job};
+use crate::recruit::Staff;
+
+#[pyclass(frozen, weakref, module = "forkright._core")]
+pub(crate) struct Pool {
+    route: Route,
+    shut: AtomicBool,
+    /// The process that made it: a forked child has none of its workers.
+    owner: u32,
+}
+
+enum Route {
+    /// In the thread that submits.
+    Serial,
+    Threads { hands: Arc<Hands>, lane: LaneId },
+    Processes(Arc<Staff>),
+}
+
+#[pymethods]
+impl Pool {
+    /// `processes` 0: threads of this process; `threads` 1 beside it: the submitting thread itself.
+    #[new]
+    #[pyo3(signature = (processes, threads, serial, prefix, initializer, initargs, pickled_initializer, tasks_per_worker))]
+    #[expect(clippy::too_many_arguments, reason = "called in one place, by forkright._executor")]
+    fn new(
+        processes: u32,
+        threads: u32,
+        serial: bool,
+        prefix: String,
+        initializer: Option<Py<PyAny>>,
+        initargs: Py<PyTuple>,
+        pickled_initializer: Option<&Bound<'_, PyBytes>>,
+        tasks_per_worker: Option<u32>,
+    ) -> PyResult<Pool> {
+        let route = if processes > 0 {
+            let limits = Limits { processes, threads, tasks_per_worker };
+            let initializer = pickled_initializer.map(|bytes| bytes.as_bytes().to_vec());
+            Route::Processes(Staff::create(limits, initializer)?)
+        } else if serial {
+            Route::Serial
+        } else {
+            let initializer = initializer.map(|initializer| (initializer, initargs));
+            let hands = Hands::new(threads, prefix, None, initializer);
+            let lane = hands.queue.open_lane(u32::MAX, None);
+            Route::Threads { hands, lane }
+        };
+        Ok(Pool { route, shut: AtomicBool::new(false), owner: std::process::id() })
+    }
+
+    /// Runs `function(*arguments, **options)` on a worker; returns its future.
+    fn submit<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        arguments: &Bound<'py, PyTuple>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = function.py();
+        self.check()?;
+        let options = options.filter(|options| !options.is_empty());
+        match &self.route {
+            Route::Serial => run_serially(function, arguments, options),
+            Route::Threads { hands, lane } => {
+                let call = Arc::new(Call::owned());
+                let future = face(py, &call)?;
+                let job = Job::Task {
+                    call,
+                    function: function.clone().unbind(),
+                    arguments: arguments.clone().unbind(),
+                    options: options.map(|options| options.clone().unbind()),
+                };
+                if hands.is_broken() {
+                    return Err(crate::errors::broken(py, "a thread's initializer raised an exception", None));
+                }
+                let starved = hands.queue.push(*lane, job).map_err(|_| shut_down())?;
+                if starved {
+                    hands.grow(py)?;
+                }
+                Ok(future)
+            }
+            Route::Processes(staff) => submit_to(staff, function, arguments, options),
+        }
+    }
+
+    /// No more calls are taken. `cancel` cancels those that have not started.
+    #[pyo3(signature = (cancel=false))]
+    fn close(&self, py: Python<'_>, cancel: bool) {
+        self.shut.store(true, Release);
+        if self.owner != std::process::id() {
+            return;
+        }
+        match &self.route {
+            Route::Serial => {}
+            Route::Threads { hands, .. } => {
+                if cancel {
+                    for job in hands.queue.drain() {
+                        if let Job::Task { call, .. } = job {
+                            call.cancel_unseen(py);
+                        }
+                    }
+                }
+                hands.queue.close();
+            }
+            Route::Processes(staff) => {
+                if cancel {
+                    staff.crew().abandon_waiting();
+                    staff.collector.settle(py);
+                }
+                // Somebody must see the workers off when nobody waits.
+                staff.collector.ensure(py);
+                staff.crew().close();
+            }
+        }
+    }
+
+    /// Waits until all workers are gone; false if `timeout` seconds passed first.
+    #[pyo3(signature = (timeout=None))]
+    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        if self.owner != std::process::id() {
+            return Ok(true);
+        }
+        let until = crate::future::deadline(timeout)?;
+        let left = || until.map_or(SIGNALS, |until| until.saturating_duration_since(Instant::now()).min(SIGNALS));
+        loop {
+            let gone = match &self.route {
+                Route::Serial => true,
+                // Threads are joined by Python, which knows them.
+                Route::Threads { hands, .. } => hands.alive() == 0,
+                Route::Processes(staff) => {
+                    py.detach(|| staff.crew().wait_vacated(left())) == Wait::Over
+                }
+            };
+            if gone {
+                return Ok(true);
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(false);
+            }
+            py.check_signals()?;
+            if matches!(self.route, Route::Threads { .. }) {
+                py.detach(|| std::thread::sleep(left().min(Duration::from_millis(2))));
+            }
+        }
+    }
+
+    /// Signals all worker processes.
+    fn kill(&self, signal: i32) {
+        if let (Route::Processes(staff), Some(signal)) = (&self.route, Signal::from_named_raw(signal)) {
+            staff.crew().signal(signal);
+        }
+    }
+
+    /// The pids of the worker processes.
+    fn pids(&self) -> Vec<i32> {
+        match &self.route {
+            Route::Processes(staff) => staff.crew().pids(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What each worker did: (id, tasks, busy seconds, CPU seconds).
+    fn uses(&self) -> Vec<(i32, u64, f64, f64)> {
+        let uses = match &self.route {
+            Route::Serial => Vec::new(),
+            Route::Threads { hands, .. } => hands.uses(),
+            Route::Processes(staff) => staff.crew().uses(),
+        };
+        uses.into_iter().map(|using| (using.pid, using.tasks, using.busy, using.cpu)).collect()
+    }
+
+    /// Bytes of shared memory in use and idle.
+    fn memory(&self) -> (u64, u64) {
+        match &self.route {
+            Route::Processes(staff) => staff.crew().store().usage(),
+            _ => (0, 0),
+        }
+    }
+}
+
+impl Pool {
+    fn check(&self) -> PyResult<()> {
+        if self.owner != std::process::id() {
+            return Err(PyRuntimeError::new_err(
+                "this executor belongs to the process that this one was forked from: its workers are not here; \
+                 make a new executor after the fork",
+            ));
+        }
+        if self.shut.load(Acquire) { Err(shut_down()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Nobody can submit any more; what was submitted still runs, as its futures may be held.
+        if self.owner == std::process::id() {
+            match &self.route {
+                Route::Serial => {}
+                Route::Threads { hands, .. } => hands.queue.close(),
+                Route::Processes(staff) => Python::attach(|py| {
+                    if staff.crew().outstanding() > 0 || !staff.crew().is_finished() {
+                        staff.collector.ensure(py);
+                    }
+                    staff.crew().close();
+                }),
+            }
+        }
+    }
+}
+
+fn shut_down() -> PyErr {
+    PyRuntimeError::new_err("cannot schedule new futures after shutdown")
+}
+
+fn run_serially<'py>(
+    function: &Bound<'py, PyAny>,
+    arguments: &Bound<'py, PyTuple>,
+    options: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = function.py();
+    let call = Arc::new(Call::owned());
+    let future = face(py, &call)?;
+    if call.state.start() == Start::Go {
+        let outcome = function.call(arguments, options);
+        call.finish(py, outcome.map(Bound::unbind).map_err(|error| error.into_value(py).into_any()));
+    }
+    Ok(future)
+}
+
+/// Sends a call to a worker process. What can not be pickled becomes the future's exception.
+fn submit_to<'py>(
+    staff: &Arc<Staff>,
+    function: &Bound<'py, PyAny>,
+    arguments: &Bound<'py, PyTuple>,
+    options: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = function.py();
+    let crew = staff.crew();
+    let id = crew.next_id();
+    let (name, prepared) = match staff.functions.describe(function, crew) {
+        Ok(Some(described)) => {
+            let name = Arc::clone(&described.name);
+            let role = || format!("the arguments of `{name}`");
+            let encoded = match options {
+                None => codec::encode(arguments, crew.store(), role),
+                Some(options) => codec::encode(pair(arguments, options)?.as_any(), crew.store(), role),
+            };
+            let kind = if options.is_some() { down::KEYWORDS } else { down::TASK };
+            (Arc::clone(&described.name), encoded.map(|encoded| (kind, Some(described.blob), encoded)))
+        }
+        Ok(None) => {
+            let name: Arc<str> = crate::errors::name_of(function).into();
+            let options = options.map_or_else(|| PyDict::new(py), Clone::clone);
+            let whole = PyTuple::new(py, [function, arguments.as_any(), options.as_any()])?;
+            let role = || format!("the call of `{name}`");
+            let encoded = codec::encode(whole.as_any(), crew.store(), role);
+            (Arc::clone(&name), encoded.map(|encoded| (down::WHOLE, None, encoded)))
+        }
+        Err(error) => (crate::errors::name_of(function).into(), Err(error)),
+    };
+    let call = Call::carried_by(Carrier { collector: Arc::clone(&staff.collector), id, name });
+    let future = face(py, &call)?;
+    match prepared {
+        Err(error) => {
+            call.finish(py, Err(error.into_value(py).into_any()));
+        }
+        Ok((kind, function, encoded)) => {
+            let recipient = Arc::clone(&call);
+            let codec::Encoded { payload, leases } = encoded;
+            let parcel = Parcel { id, kind, function, flags: None, payload, leases, tasks: 1, recipient };
+            let (wanted, backlog) = crew.submit(parcel);
+            if wanted > 0 {
+                staff.hire(py, wanted)?;
+            }
+            if backlog {
+                staff.collector.ensure(py);
+            }
+        }
+    }
+    Ok(future)
+}
+
+fn pair<'py>(
+    arguments: &Bound<'py, PyTuple>,
+    options: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    PyTuple::new(arguments.py(), [arguments.as_any(), options.as_any()])
+}

@@ -1,0 +1,115 @@
+//! The crews of worker processes: their making, and what a new worker is told about the caller as it is now.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use forkright_engine::crew::{Crew, Limits, Spec};
+use forkright_engine::warden::{Program, Warden};
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::collector::Collector;
+use crate::functions::Functions;
+
+/// A crew with all that sending to it needs.
+pub(crate) struct Staff {
+    pub(crate) collector: Arc<Collector>,
+    pub(crate) functions: Functions,
+    threads: u32,
+    /// Pickled by `forkright._spec`: what each worker calls first.
+    initializer: Option<Vec<u8>>,
+    owner: u32,
+}
+
+/// Starts all workers of this process. A forked child has none of its threads and gets a new one.
+static WARDEN: LazyLock<Mutex<(u32, Arc<Warden>)>> =
+    LazyLock::new(|| Mutex::new((std::process::id(), Warden::new())));
+
+/// The crews that maps share, by their threads per process.
+static SHARED: LazyLock<Mutex<HashMap<(u32, u32), Arc<Staff>>>> = LazyLock::new(Mutex::default);
+
+pub(crate) fn warden() -> Arc<Warden> {
+    let mut warden = WARDEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if warden.0 != std::process::id() {
+        // The old one is left alone: its thread and its sockets are the parent's.
+        std::mem::forget(std::mem::replace(&mut *warden, (std::process::id(), Warden::new())));
+    }
+    Arc::clone(&warden.1)
+}
+
+fn spec(py: Python<'_>, threads: u32, initializer: Option<&[u8]>) -> PyResult<Spec> {
+    let initializer = initializer.map(|bytes| PyBytes::new(py, bytes));
+    let made = py.import("forkright._spec")?.getattr("make")?.call1((threads, initializer))?;
+    let bytes: Vec<u8> = made.get_item(0)?.extract()?;
+    Ok(Spec { bytes: bytes.into(), program: program_of(&made.get_item(1)?)? })
+}
+
+fn program_of(made: &Bound<'_, PyAny>) -> PyResult<Program> {
+    let (command, single, circumstances) = made.extract()?;
+    Ok(Program { command, single, circumstances })
+}
+
+/// Starts the zygote in the background.
+pub(crate) fn warm(py: Python<'_>) -> PyResult<()> {
+    let program = program_of(&py.import("forkright._spec")?.getattr("program")?.call0()?)?;
+    warden().warm(program).map_err(PyOSError::new_err)
+}
+
+impl Staff {
+    pub(crate) fn create(limits: Limits, initializer: Option<Vec<u8>>) -> PyResult<Arc<Staff>> {
+        let crew = Crew::create(limits, warden())?;
+        Ok(Arc::new(Staff {
+            collector: Collector::new(crew),
+            functions: Functions::default(),
+            threads: limits.threads,
+            initializer,
+            owner: std::process::id(),
+        }))
+    }
+
+    /// The crew that maps with so many threads per process share, allowed `processes` workers from now on.
+    pub(crate) fn shared(processes: u32, threads: u32) -> PyResult<Arc<Staff>> {
+        let key = (std::process::id(), threads);
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(staff) = shared.get(&key)
+            && !staff.crew().is_broken()
+        {
+            staff.crew().resize(processes);
+            return Ok(Arc::clone(staff));
+        }
+        let limits = Limits { processes, threads, tasks_per_worker: None };
+        let staff = Staff::create(limits, None)?;
+        if let Some(old) = shared.insert(key, Arc::clone(&staff)) {
+            old.crew().close();
+        }
+        Ok(staff)
+    }
+
+    /// All shared crews of this process, to be closed at its end.
+    pub(crate) fn all_shared() -> Vec<Arc<Staff>> {
+        let me = std::process::id();
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine: Vec<_> = shared.keys().filter(|key| key.0 == me).copied().collect();
+        mine.iter().filter_map(|key| shared.remove(key)).collect()
+    }
+
+    pub(crate) fn crew(&self) -> &Arc<Crew> {
+        &self.collector.crew
+    }
+
+    /// Whether this process made it, and not one it was forked from.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.owner == std::process::id()
+    }
+
+    /// Starts workers that find the caller's directory, environment and paths as they are now.
+    pub(crate) fn hire(&self, py: Python<'_>, count: u32) -> PyResult<()> {
+        if count == 0 {
+            return Ok(());
+        }
+        let spec = spec(py, self.threads, self.initializer.as_deref())?;
+        py.detach(|| self.crew().hire(count, spec))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,68 @@
+//! What a map tells of itself, as JSON: plan, verdicts, tasks, what they cost, each worker's part. Python's
+//! `Report` words it.
+
+use forkright_engine::plan::Plan;
+use serde_json::{Value, json};
+
+use crate::batch::{Batch, Totals};
+use crate::governing::Governing;
+
+/// The version of the data's form: raised when a field changes its meaning.
+const FORM: u32 = 1;
+
+pub(crate) fn of_map(batch: &Batch, fixed: Option<Plan>, governing: Option<&Governing>, wall: f64) -> String {
+    let totals = batch.totals.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let profile = batch.profile.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let verdicts: Vec<Value> = governing
+        .map(Governing::verdicts)
+        .unwrap_or_default()
+        .iter()
+        .map(|(at, verdict)| json!({ "at": at, "verdict": verdict }))
+        .collect();
+    let plan = fixed.or_else(|| governing?.verdicts().last().map(|(_, verdict)| verdict.plan));
+    let report = json!({
+        "form": FORM,
+        "function": &*batch.name,
+        "chosen": fixed.is_none(),
+        "plan": plan.unwrap_or(Plan::SERIAL),
+        "verdicts": verdicts,
+        "tasks": batch.total,
+        "done": batch.done(),
+        "failed": totals.here.failed + totals.away.failed,
+        "wall": wall,
+        "cpu": totals.here.cpu + totals.away.cpu,
+        "busy": totals.here.wall + totals.away.wall,
+        "per_task": {
+            "wall": profile.wall(),
+            "cpu": profile.cpu(),
+            "gil_held": profile.gil_cpu(),
+            "off_gil": profile.off_cpu(),
+            "waiting": profile.waiting(),
+        },
+        "pickling": pickling(&totals),
+        "workers": workers(&totals),
+    });
+    report.to_string()
+}
+
+fn pickling(totals: &Totals) -> Value {
+    json!({
+        "encode": totals.encode,
+        "decode": totals.decode,
+        "bytes_out": totals.bytes_out,
+        "bytes_back": totals.bytes_back,
+    })
+}
+
+fn workers(totals: &Totals) -> Vec<Value> {
+    let row = |worker: &crate::batch::Worker| {
+        json!({
+            "kind": if worker.is_process { "process" } else { "thread" },
+            "id": worker.id,
+            "tasks": worker.tasks,
+            "busy": worker.busy,
+            "cpu": worker.cpu,
+        })
+    };
+    totals.workers.iter().map(row).collect()
+}

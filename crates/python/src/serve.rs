@@ -1,0 +1,377 @@
+//! What a worker process does: takes messages from its line, runs them, answers. The same loop serves one
+//! thread or several; only taking and answering are done under a lock, never Python code.
+
+use std::collections::HashMap;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use forkright_engine::crew::Arrived;
+use forkright_engine::frame::{chunk, down, up};
+use forkright_engine::line::{self, Line};
+use forkright_engine::payload::{Cost, Payload};
+use forkright_engine::store::{Inbox, Lease, Store};
+use forkright_meter::clock;
+use forkright_shm::bell::{Bell, Woken};
+use forkright_shm::memory::Memory;
+use forkright_shm::ring::{Consumer, Head, Producer, PushError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+
+use crate::codec::{self, Encoded};
+use crate::meter::Stopwatch;
+
+/// A sleeping worker looks up this often, in case a strike was lost to damaged memory.
+const LOOK_UP: Duration = Duration::from_secs(30);
+
+/// One worker process, from the inside.
+#[pyclass(frozen, module = "forkright._core")]
+pub(crate) struct Worker {
+    taking: Mutex<Taking>,
+    answering: Mutex<Producer>,
+    bell: Bell,
+    caller: Bell,
+    inbox: Arc<Inbox>,
+    store: Arc<Store>,
+    /// Blocks of ours that the caller may still read.
+    lent: Mutex<HashMap<u64, Arc<Lease>>>,
+}
+
+struct Taking {
+    consumer: Consumer,
+    body: Vec<u8>,
+    functions: HashMap<u64, Arc<Function>>,
+    stopped: bool,
+}
+
+/// A function as it came; rebuilt when first called.
+struct Function {
+    arrived: Arrived,
+    ready: PyOnceLock<Result<Py<PyAny>, Py<PyAny>>>,
+}
+
+enum Message {
+    Task { head: Head, arguments: Arrived, function: Option<Arc<Function>> },
+    Chunk { head: Head, flags: u8, items: Arrived, function: Option<Arc<Function>> },
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn broken(what: &dyn std::fmt::Display) -> PyErr {
+    PyRuntimeError::new_err(format!("the line to the caller is damaged: {what}"))
+}
+
+#[pymethods]
+impl Worker {
+    /// Takes over the descriptors a worker is handed: its line, its payload memory, the caller's, the caller's bell.
+    #[new]
+    #[expect(unsafe_code, reason = "descriptors arrive as numbers from Python")]
+    fn new(line: i32, results: i32, arguments: i32, bell: i32) -> PyResult<Worker> {
+        let memory = |fd: i32| {
+            // SAFETY: the worker's main function received these descriptors for this object alone and passes
+            // each of them on once.
+            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+            Memory::from_fd(fd).map_err(|error| PyOSError::new_err(error.to_string()))
+        };
+        let fail = |error: std::io::Error| PyOSError::new_err(error.to_string());
+        let Line { producer, consumer, bell: own } = line::join(&memory(line)?).map_err(fail)?;
+        Ok(Worker {
+            taking: Mutex::new(Taking { consumer, body: Vec::new(), functions: HashMap::new(), stopped: false }),
+            answering: Mutex::new(producer),
+            bell: own,
+            caller: line::open_bell(&memory(bell)?).map_err(fail)?,
+            inbox: Inbox::over(memory(arguments)?),
+            store: Store::over(memory(results)?).map_err(fail)?,
+            lent: Mutex::default(),
+        })
+    }
+
+    /// Says that tasks may run.
+    fn ready(&self, py: Python<'_>) -> PyResult<()> {
+        self.answer(py, Head { kind: up::READY, id: 0, extra: 0 }, &[])
+    }
+
+    /// Says that this worker can not become ready, and why.
+    fn unfit(&self, py: Python<'_>, exception: Bound<'_, PyAny>) -> PyResult<()> {
+        let encoded = codec::encode_exception(py, PyErr::from_value(exception), &self.store)?;
+        let head = Head { kind: up::UNFIT, id: 0, extra: 0 };
+        self.answer(py, head, &[&encoded.payload.head(), encoded.payload.tail()])
+    }
+
+    /// Runs what comes until the caller says stop. Each thread of the worker calls this once.
+    fn serve(&self, py: Python<'_>) -> PyResult<()> {
+        let mut stopwatch = Stopwatch::start();
+        loop {
+            match self.take()? {
+                Some(message) => {
+                    self.run(py, message, &mut stopwatch)?;
+                    self.release(py)?;
+                }
+                None if lock(&self.taking).stopped => return Ok(()),
+                None => {
+                    self.sleep(py)?;
+                    stopwatch = Stopwatch::start();
+                }
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// The next message to run. Keeps functions and frees blocks on the way.
+    fn take(&self) -> PyResult<Option<Message>> {
+        let mut taking = lock(&self.taking);
+        let Taking { consumer, body, functions, stopped } = &mut *taking;
+        loop {
+            if *stopped {
+                return Ok(None);
+            }
+            let Some(head) = consumer.pop(body).map_err(|error| broken(&error))? else { return Ok(None) };
+            let payload =
+                |body: &[u8]| Payload::parse(body).map_err(|_| broken(&"a message does not parse"));
+            match head.kind {
+                down::FUNCTION => {
+                    let arrived = Arrived::receive(payload(body)?, &self.inbox);
+                    let function = Function { arrived, ready: PyOnceLock::new() };
+                    functions.insert(head.id, Arc::new(function));
+                }
+                down::FORGET => drop(functions.remove(&head.id)),
+                down::RELEASE => {
+                    let mut lent = lock(&self.lent);
+                    for offset in body.as_chunks::<8>().0 {
+                        lent.remove(&u64::from_le_bytes(*offset));
+                    }
+                }
+                down::STOP => {
+                    *stopped = true;
+                    self.bell.strike_all();
+                }
+                down::TASK | down::KEYWORDS | down::WHOLE => {
+                    let arguments = Arrived::receive(payload(body)?, &self.inbox);
+                    let function = functions.get(&head.extra).cloned();
+                    return Ok(Some(Message::Task { head, arguments, function }));
+                }
+                down::CHUNK => {
+                    let (flags, rest) = body.split_first().ok_or_else(|| broken(&"a chunk is empty"))?;
+                    let items = Arrived::receive(payload(rest)?, &self.inbox);
+                    let function = functions.get(&head.extra).cloned();
+                    return Ok(Some(Message::Chunk { head, flags: *flags, items, function }));
+                }
+                kind => return Err(broken(&format!("a message of the unknown kind {kind}"))),
+            }
+        }
+    }
+
+    fn sleep(&self, py: Python<'_>) -> PyResult<()> {
+        let woken = py.detach(|| {
+            let listening = self.bell.listen();
+            let taking = lock(&self.taking);
+            if taking.stopped || !taking.consumer.is_empty() {
+                return Woken::Struck;
+            }
+            drop(taking);
+            listening.wait(Some(LOOK_UP))
+        });
+        if woken == Woken::Interrupted { py.check_signals() } else { Ok(()) }
+    }
+
+    fn run(&self, py: Python<'_>, message: Message, stopwatch: &mut Stopwatch) -> PyResult<()> {
+        let mut cost = Cost { tasks: 1, ..Cost::default() };
+        match message {
+            Message::Task { head, arguments, function } => {
+                let outcome = self.run_task(py, head.kind, &arguments, function.as_deref(), &mut cost);
+                let failed = outcome.is_err();
+                let started = clock::monotonic();
+                let (kind, encoded) = match outcome.and_then(|value| self.encode(&value, function.as_deref())) {
+                    Ok(encoded) => (up::VALUE, encoded),
+                    Err(error) => (up::ERROR, codec::encode_exception(py, error, &self.store)?),
+                };
+                cost.failed = u32::from(failed);
+                self.finish(py, head.id, kind, encoded, cost, started, stopwatch)
+            }
+            Message::Chunk { head, flags, items, function } => {
+                let started = clock::monotonic();
+                let items = codec::decode(py, &items).and_then(|items| Ok(items.cast_into::<PyList>()?));
+                cost.decode = (clock::monotonic() - started).as_secs_f64();
+                let ran = items.and_then(|items| {
+                    self.run_chunk(py, flags, &items, function.as_deref(), &mut cost)
+                });
+                let started = clock::monotonic();
+                let (kind, encoded) = match ran {
+                    Ok((kind, encoded)) => (kind, encoded),
+                    Err(error) => (up::ERROR, codec::encode_exception(py, error, &self.store)?),
+                };
+                self.finish(py, head.id, kind, encoded, cost, started, stopwatch)
+            }
+        }
+    }
+
+    fn run_task<'py>(
+        &self,
+        py: Python<'py>,
+        kind: u32,
+        arguments: &Arrived,
+        function: Option<&Function>,
+        cost: &mut Cost,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let started = clock::monotonic();
+        let decoded = codec::decode(py, arguments)?;
+        let call = decoded.cast_into::<PyTuple>()?;
+        let at = |index| call.get_item(index);
+        let (function, arguments, options) = match kind {
+            down::TASK => (self.known(py, function)?, call, None),
+            down::KEYWORDS => (self.known(py, function)?, at(0)?.cast_into()?, Some(at(1)?.cast_into()?)),
+            _ => (at(0)?, at(1)?.cast_into::<PyTuple>()?, Some(at(2)?.cast_into::<PyDict>()?)),
+        };
+        let began = clock::monotonic();
+        cost.decode = (began - started).as_secs_f64();
+        let value = function.call(arguments, options.as_ref());
+        cost.wall = (clock::monotonic() - began).as_secs_f64();
+        value
+    }
+
+    fn run_chunk(
+        &self,
+        py: Python<'_>,
+        flags: u8,
+        items: &Bound<'_, PyList>,
+        function: Option<&Function>,
+        cost: &mut Cost,
+    ) -> PyResult<(u32, Encoded)> {
+        let callable = self.known(py, function)?;
+        let name = callable_name(&callable);
+        let mut outcomes: Vec<Result<Bound<'_, PyAny>, PyErr>> = Vec::with_capacity(items.len());
+        let began = clock::monotonic();
+        for item in items.iter() {
+            let outcome = if flags & chunk::STAR != 0 {
+                item.cast_into::<PyTuple>().map_err(PyErr::from).and_then(|arguments| callable.call1(arguments))
+            } else {
+                callable.call1((item,))
+            };
+            let failed = outcome.is_err();
+            outcomes.push(outcome);
+            cost.failed += u32::from(failed);
+            if failed && flags & chunk::STOP_AT_ERROR != 0 {
+                break;
+            }
+        }
+        cost.wall = (clock::monotonic() - began).as_secs_f64();
+        cost.tasks = outcomes.len() as u32;
+        if cost.failed == 0 {
+            let values: Vec<_> = outcomes.iter().flatten().collect();
+            // One value that can not travel must not cost the others: then each goes by itself.
+            if let Ok(encoded) = self.encode(PyList::new(py, values)?.as_any(), function) {
+                return Ok((up::VALUE, encoded));
+            }
+        }
+        let mixed = PyList::empty(py);
+        for outcome in outcomes {
+            let apart = outcome.and_then(|value| encode_apart(&value, &name));
+            mixed.append(match apart {
+                Ok(bytes) => (true, bytes),
+                Err(error) => (false, exception_bytes(py, error)?),
+            })?;
+        }
+        Ok((up::MIXED, self.encode(mixed.as_any(), None)?))
+    }
+
+    fn encode(&self, value: &Bound<'_, PyAny>, function: Option<&Function>) -> PyResult<Encoded> {
+        let py = value.py();
+        let role = || match function.map(|function| function.get(py)) {
+            Some(Ok(function)) => format!("the result of `{}`", callable_name(function.bind(py))),
+            _ => "the result".into(),
+        };
+        codec::encode(value, &self.store, role)
+    }
+
+    fn known<'py>(&self, py: Python<'py>, function: Option<&Function>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(function.ok_or_else(|| broken(&"its function is missing"))?.get(py)?.into_bound(py))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one message's end, spelled out once")]
+    fn finish(
+        &self,
+        py: Python<'_>,
+        id: u64,
+        kind: u32,
+        encoded: Encoded,
+        mut cost: Cost,
+        started: Duration,
+        stopwatch: &mut Stopwatch,
+    ) -> PyResult<()> {
+        let now = clock::monotonic();
+        cost.encode = (now - started).as_secs_f64();
+        cost.cpu = stopwatch.lap(now);
+        if !encoded.leases.is_empty() {
+            let mut lent = lock(&self.lent);
+            lent.extend(encoded.leases.iter().map(|lease| (lease.block().offset, Arc::clone(lease))));
+        }
+        let head = Head { kind, id, extra: 0 };
+        self.answer(py, head, &[&cost.to_bytes(), &encoded.payload.head(), encoded.payload.tail()])
+    }
+
+    /// Pushes an answer, waiting for room if the caller is slow, and calls the caller.
+    fn answer(&self, py: Python<'_>, head: Head, parts: &[&[u8]]) -> PyResult<()> {
+        let mut pause = Duration::from_micros(50);
+        loop {
+            let pushed = lock(&self.answering).push(head, parts);
+            self.caller.strike();
+            match pushed {
+                Ok(_) => return Ok(()),
+                Err(PushError::Full) => {
+                    py.detach(|| std::thread::sleep(pause));
+                    pause = (pause * 2).min(Duration::from_millis(2));
+                }
+                Err(error) => return Err(broken(&error)),
+            }
+        }
+    }
+
+    /// Tells the caller which of its blocks are no longer read here.
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.inbox.has_released() {
+            return Ok(());
+        }
+        let bytes: Vec<u8> =
+            self.inbox.take_released().iter().flat_map(|offset| offset.to_le_bytes()).collect();
+        for some in bytes.chunks(8 * 1024) {
+            self.answer(py, Head { kind: up::RELEASE, id: 0, extra: 0 }, &[some])?;
+        }
+        Ok(())
+    }
+}
+
+fn encode_apart<'py>(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyBytes>> {
+    let encode = value.py().import("forkright._pickling")?.getattr("encode")?;
+    Ok(encode.call1((value, value.py().None(), format!("the result of `{name}`")))?.cast_into()?)
+}
+
+fn exception_bytes(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyBytes>> {
+    let encode = py.import("forkright._pickling")?.getattr("encode_exception")?;
+    Ok(encode.call1((error.into_value(py),))?.cast_into()?)
+}
+
+impl Function {
+    /// The callable, rebuilt at the first use; an error of that is every task's.
+    fn get(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        // Two threads may come here at once: both rebuild it, the first one's is kept.
+        let ready = self.ready.get_or_init(py, || {
+            let load = || -> PyResult<_> {
+                let payload = codec::stream_of(py, &self.arrived)?;
+                py.import("forkright._functions")?.getattr("load")?.call1((payload,))
+            };
+            load().map(Bound::unbind).map_err(|error| error.into_value(py).into_any())
+        });
+        let again = |error: &Py<PyAny>| PyErr::from_value(error.clone_ref(py).into_bound(py));
+        ready.as_ref().map(|function| function.clone_ref(py)).map_err(again)
+    }
+}
+
+fn callable_name(function: &Bound<'_, PyAny>) -> String {
+    let name = function.getattr("__qualname__").and_then(|name| name.extract::<String>());
+    name.unwrap_or_else(|_| function.get_type().to_string())
+}

@@ -1,0 +1,81 @@
+"""Runs many calls on the workers that suit them, threads or processes, and shows why.
+
+General layout: `_map` and `_executor` take calls; `_future` is what they return; `_pool`, `_thread` and `_process`
+have the standard library's other shapes; `_report` words what was measured. `_core` is the engine, in Rust.
+`_pickling`, `_functions`, `_by_value` and `_stale` carry values to worker processes, which `_zygote` forks and
+`_worker` runs; `_guard` tells what must not leave this process.
+
+Names are loaded when first used: `import forkright` costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._core import __version__, cpu_count
+from ._map import imap, imap_unordered, map, report, starmap
+from ._plan import Plan
+
+if TYPE_CHECKING:
+    from ._errors import BrokenWorkers, ForkrightWarning, WorkerDied
+    from ._executor import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+    from ._future import Future
+    from ._pickling import RemoteError, UnpicklableError
+    from ._pool import Pool
+    from ._process import Process
+    from ._report import Report
+    from ._thread import Thread
+
+_HOMES = {
+    "BrokenWorkers": "_errors",
+    "Executor": "_executor",
+    "ForkrightWarning": "_errors",
+    "Future": "_future",
+    "Pool": "_pool",
+    "Process": "_process",
+    "ProcessPoolExecutor": "_executor",
+    "RemoteError": "_pickling",
+    "Report": "_report",
+    "Thread": "_thread",
+    "ThreadPoolExecutor": "_executor",
+    "UnpicklableError": "_pickling",
+    "WorkerDied": "_errors",
+}
+
+__all__ = [
+    "BrokenWorkers",
+    "Executor",
+    "ForkrightWarning",
+    "Future",
+    "Plan",
+    "Pool",
+    "Process",
+    "ProcessPoolExecutor",
+    "RemoteError",
+    "Report",
+    "Thread",
+    "ThreadPoolExecutor",
+    "UnpicklableError",
+    "WorkerDied",
+    "__version__",
+    "cpu_count",
+    "imap",
+    "imap_unordered",
+    "map",
+    "report",
+    "starmap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'forkright' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

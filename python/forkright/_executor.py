@@ -1,0 +1,178 @@
+"""`Executor`: calls one at a time, on the same workers as `map`."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from . import _plan, _threads
+from ._core import Pool, cpu_count
+
+if TYPE_CHECKING:
+    from ._future import Future
+    from ._map import PlanLike
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_names = itertools.count()
+
+
+class Executor(concurrent.futures.Executor):
+    """Runs calls on workers, as any `concurrent.futures.Executor` does.
+
+    Args:
+        max_workers: Tasks that run at a time, at most; what suits the plan and the machine if None.
+        plan: Where to run; as for `forkright.map`.
+        initializer: Called first by each worker. If it raises, the executor is broken.
+        initargs: Its arguments.
+        max_tasks_per_child: Tasks after which a worker process is replaced; never if None.
+
+    Raises:
+        ValueError, TypeError: If an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        plan: PlanLike = "auto",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = None,
+        thread_name_prefix: str = "",
+    ) -> None:
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None:
+            if isinstance(max_tasks_per_child, bool) or not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+        fixed = _plan.parse(plan, max_workers)
+        self._plan = fixed
+        self._max_workers = max_workers or (fixed.workers if fixed else cpu_count())
+        shape = fixed or _plan.Plan(threads=max_workers or min(32, cpu_count() + 4))
+        pickled = None
+        if shape.processes and initializer is not None:
+            from . import _pickling
+
+            pickled = _pickling.encode((initializer, tuple(initargs)), None, "the initializer and its arguments")
+        prefix = thread_name_prefix or f"forkright-{next(_names)}"
+        self._pool = Pool(
+            shape.processes,
+            shape.threads,
+            shape.kind == "serial" and fixed is not None,
+            prefix,
+            initializer,
+            tuple(initargs),
+            pickled,
+            max_tasks_per_child,
+        )
+        _threads.remember(self._pool)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run ``fn(*args, **kwargs)`` on a worker and return at once.
+
+        These two lines give the same value; the second lets you carry on meanwhile::
+
+            value = fn(*args, **kwargs)
+            value = executor.submit(fn, *args, **kwargs).result()
+
+        Returns:
+            A `forkright.Future`, which is a `concurrent.futures.Future`. Whatever ``fn`` raises is raised by its
+            ``result()``, with the worker's traceback as the cause if it ran in another process. What can't travel to
+            a worker process is raised there too, as `UnpicklableError`.
+
+        Raises:
+            RuntimeError: If the executor has been shut down, or belongs to the process this one was forked from.
+        """
+        return self._pool.submit(fn, args, kwargs)  # type: ignore[no-any-return]
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Call ``fn`` with the items of the iterables; an iterator of the results, in order.
+
+        Args:
+            fn: Called once for each item.
+            *iterables: Walked together; the shortest ends it.
+            timeout: Seconds from this call until the last result; ``TimeoutError`` then.
+            chunksize: Items that travel to a worker together.
+            buffersize: Calls submitted whose results have not been taken, at most. None reads the iterables to
+                their end at once, as the standard library does.
+        """
+        from . import _lazy
+
+        return _lazy.executor_map(self, fn, iterables, timeout, chunksize, buffersize)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; what was submitted still runs.
+
+        Args:
+            wait: Return only when all calls are done and the workers are gone.
+            cancel_futures: Cancel the calls that have not started.
+        """
+        self._pool.close(cancel_futures)
+        if wait:
+            self._pool.join()
+
+    def __repr__(self) -> str:
+        return f"<forkright.{type(self).__name__} {self._plan or 'auto'}>"
+
+
+class ThreadPoolExecutor(Executor):
+    """`Executor` on threads, with the standard library's signature."""
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        thread_name_prefix: str = "",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ) -> None:
+        _positive(max_workers)
+        threads = min(32, cpu_count() + 4) if max_workers is None else max_workers
+        super().__init__(
+            plan=_plan.Plan(threads=threads),
+            initializer=initializer,
+            initargs=initargs,
+            thread_name_prefix=thread_name_prefix,
+        )
+
+
+class ProcessPoolExecutor(Executor):
+    """`Executor` on worker processes, with the standard library's signature.
+
+    ``mp_context`` is accepted for its sake: forkright's workers are started in its own way, which neither forks this
+    process nor imports its main script.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: object = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+    ) -> None:
+        _positive(max_workers)
+        super().__init__(
+            plan=_plan.Plan(processes=cpu_count() if max_workers is None else max_workers),
+            initializer=initializer,
+            initargs=initargs,
+            max_tasks_per_child=max_tasks_per_child,
+        )
+
+
+def _positive(max_workers: int | None) -> None:
+    if max_workers is not None and max_workers <= 0:
+        raise ValueError("max_workers must be greater than 0")

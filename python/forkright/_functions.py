@@ -1,0 +1,240 @@
+"""Describes a function for the workers that will call it: what to send, and how to tell that it changed.
+
+Called by the caller's side for each function it is about to send to processes, and by a worker to get it
+back. Without it each task would carry its function, and a changed global or default would go unnoticed.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from collections.abc import Callable
+
+from . import _pickling
+
+TYPE_CHECKING = False  # importing `typing` would cost more than the rest of this module
+if TYPE_CHECKING:
+    from typing import Any
+
+Watch = tuple[object, object, object]
+
+_ATOMS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
+
+
+class Function:
+    """A function ready to travel.
+
+    `watch` holds what the payload rests on: (dict, key, value) where the dict has that value, or None for no
+    such key; (cell, None, value); (function, attribute, value). While all of it holds and the function is not
+    `volatile`, the payload is still right. A volatile one captured something mutable: its payload must be
+    made again and compared.
+    """
+
+    __slots__ = ("by_value", "name", "payload", "volatile", "watch")
+
+    def __init__(
+        self, payload: bytes, by_value: bool, name: str, watch: tuple[Watch, ...], volatile: bool
+    ) -> None:
+        self.payload = payload
+        self.by_value = by_value
+        self.name = name
+        self.watch = watch
+        self.volatile = volatile
+
+
+def describe(function: Callable[..., Any]) -> Function:
+    """What workers need to call `function`; raises `UnpicklableError` where it can't travel."""
+    name = name_of(function)
+    role = f"the function `{name}`"
+    if importable(function):
+        return Function(_pickling.encode(function, None, role), False, name, _home(function), False)
+    reach = Reach()
+    reach.visit(function)
+    payload = _pickling.encode_by_value(function, None, role)
+    return Function(payload, reach.by_value, name, tuple(reach.watch), reach.volatile)
+
+
+def load(payload: bytes | memoryview) -> Callable[..., Any]:
+    """The function that `describe` described."""
+    function: Callable[..., Any] = _pickling.decode(payload)
+    return function
+
+
+def holds(watch: tuple[Watch, ...]) -> bool:
+    """Whether everything is still as it was when it was described."""
+    for holder, key, value in watch:
+        if isinstance(holder, types.CellType):
+            try:
+                if holder.cell_contents is not value:
+                    return False
+            except ValueError:
+                return False
+        elif isinstance(holder, (dict, types.MappingProxyType)):
+            if holder.get(key) is not value:
+                return False
+        elif getattr(holder, str(key), None) is not value:
+            return False
+    return True
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """The function's name for people."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return str(name).replace("<locals>.", "")
+
+
+def importable(obj: Any) -> bool:
+    """Whether a fresh interpreter finds `obj` itself by importing its module."""
+    name = getattr(obj, "__qualname__", None)
+    module_name = getattr(obj, "__module__", None)
+    if not isinstance(name, str) or not isinstance(module_name, str) or module_name == "__main__":
+        return False
+    found: Any = sys.modules.get(module_name)
+    module = found
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is not obj or module is None:
+        return False
+    spec = getattr(module, "__spec__", None)
+    if (
+        spec is None
+    ):  # not made by an import: its Python functions can't be had by one, what is not Python must be
+        return not isinstance(obj, types.FunctionType)
+    return _findable(module_name, spec)
+
+
+_found: dict[str, tuple[object, bool]] = {}
+
+
+def _findable(name: str, spec: Any) -> bool:
+    """Whether an import finds the very module that is loaded here; one loaded from a path it does not."""
+    known, answer = _found.get(name, (None, False))
+    if known is not spec:
+        answer = _find(name, spec)
+        _found[name] = spec, answer
+    return answer
+
+
+def _find(name: str, spec: Any) -> bool:
+    path = None
+    package = name.rpartition(".")[0]
+    if package:
+        module = sys.modules.get(package)
+        above = getattr(module, "__spec__", None)
+        if above is not None and not _findable(package, above):
+            return False
+        path = getattr(module, "__path__", None)
+    if spec.origin is None or not spec.origin.endswith(".py"):
+        return True  # built in, frozen, compiled, or made by its package
+    for finder in sys.meta_path:
+        found = finder.find_spec(name, path, None)
+        if found is not None:
+            return bool(found.origin == spec.origin)
+    return False
+
+
+def _home(function: Any) -> tuple[Watch, ...]:
+    """The name under which an importable function is found must stay its own."""
+    variables = vars(sys.modules[function.__module__])
+    first = function.__qualname__.partition(".")[0]
+    return ((variables, first, variables.get(first)),) if first in variables else ()
+
+
+class Reach:
+    """Everything that a payload by value rests on: `visit` collects it."""
+
+    def __init__(self, classes: bool = True) -> None:
+        self._classes = classes  # else they are somebody else's to watch
+        self.watch: list[Watch] = []
+        self.volatile = False
+        self.by_value = False
+        self._seen: set[int] = set()
+
+    def visit(self, obj: Any) -> None:
+        if (
+            (isinstance(obj, _ATOMS) and type(obj) in _ATOMS)
+            or isinstance(obj, types.ModuleType)
+            or id(obj) in self._seen
+        ):
+            return
+        self._seen.add(id(obj))
+        if type(obj) in (tuple, frozenset):
+            for item in obj:
+                self.visit(item)
+        elif isinstance(obj, types.FunctionType):
+            if importable(obj):
+                self.watch.extend(_home(obj))
+            else:
+                self._function(obj)
+        elif isinstance(obj, type):
+            if self._classes and not importable(obj):
+                self._mutable()
+        elif isinstance(obj, (types.BuiltinFunctionType, types.MethodWrapperType, types.MethodType)):
+            self.visit(obj.__self__)
+            self.visit(getattr(obj, "__func__", None))
+        elif isinstance(obj, functools.partial):
+            self.visit(obj.func)
+            self.visit(obj.args)
+            for value in obj.keywords.values():
+                self.visit(value)
+        elif isinstance(obj, (staticmethod, classmethod)):
+            self.visit(obj.__func__)
+        elif isinstance(obj, functools._lru_cache_wrapper):
+            self.by_value = True
+            self.visit(obj.__wrapped__)
+        elif isinstance(
+            obj, (types.WrapperDescriptorType, types.MethodDescriptorType, types.MemberDescriptorType)
+        ):
+            pass
+        elif not (_is_enum_member(obj) and (importable(type(obj)) or not self._classes)):
+            self._mutable()
+
+    def visit_class(self, cls: type) -> None:
+        """What the body of a class rests on, beyond the values in its `__dict__` being the same objects."""
+        for name, value in vars(cls).items():
+            inner = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+            if isinstance(inner, property):
+                for function in (inner.fget, inner.fset, inner.fdel):
+                    self.visit(function)
+            elif isinstance(inner, types.FunctionType) or not name.startswith("_"):
+                self.visit(inner)
+
+    def _mutable(self) -> None:
+        self.volatile = True
+        self.by_value = True
+
+    def _function(self, function: types.FunctionType) -> None:
+        self.by_value = True
+        from cloudpickle import cloudpickle  # type: ignore[import-untyped]
+
+        for name in ("__code__", "__defaults__", "__kwdefaults__"):
+            self.watch.append((function, name, getattr(function, name)))
+        self.visit(function.__defaults__)
+        for key, value in (function.__kwdefaults__ or {}).items():
+            self.watch.append((function.__kwdefaults__, key, value))
+            self.visit(value)
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            if name == "repr_running":
+                continue  # the library's guard against recursion in a `__repr__`: empty between calls
+            try:
+                contents = cell.cell_contents
+            except ValueError:
+                self.volatile = True
+                continue
+            self.watch.append((cell, None, contents))
+            self.visit(contents)
+        variables = function.__globals__
+        for name in cloudpickle._extract_code_globals(function.__code__):
+            self.watch.append((variables, name, variables.get(name)))
+            self.visit(variables.get(name))
+        for name, value in function.__dict__.items():
+            self.watch.append((function.__dict__, name, value))
+            self.visit(value)
+
+
+def _is_enum_member(obj: object) -> bool:
+    enum = sys.modules.get("enum")
+    return enum is not None and isinstance(obj, enum.Enum)

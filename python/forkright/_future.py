@@ -1,0 +1,35 @@
+"""What `submit` returns: a real `concurrent.futures.Future` on a base in Rust."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from typing import Generic, TypeVar
+
+from ._core import FutureBase
+
+T = TypeVar("T")
+
+
+class Future(FutureBase, concurrent.futures.Future, Generic[T]):  # type: ignore[type-arg,misc]
+    """The outcome of a call that may not have happened yet.
+
+    It is a `concurrent.futures.Future`: ``wait``, ``as_completed``, ``asyncio.wrap_future``, callbacks, ``cancel`` and
+    timeouts work as there. ``cancel()`` succeeds until a worker starts the call. In addition ``reading()`` tells what
+    the call cost.
+    """
+
+    __slots__ = ()
+
+
+def log_callback(future: Future[object], error: BaseException) -> None:
+    """Report a callback that raised, where the standard library reports it."""
+    from concurrent.futures._base import LOGGER
+
+    LOGGER.error("exception calling callback for %r", future, exc_info=error)
+
+
+def log_initializer(error: BaseException) -> None:
+    """Report an initializer that raised, where the standard library reports it."""
+    from concurrent.futures._base import LOGGER
+
+    LOGGER.critical("Exception in initializer:", exc_info=error)

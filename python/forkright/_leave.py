@@ -1,0 +1,22 @@
+"""Whether work may leave for worker processes: imported only when a move is near."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def reason_to_stay(fn: Callable[..., Any], sample: list[Any], star: bool) -> str | None:
+    """Why calls of `fn` must stay in this process, in one sentence; None if nothing was found."""
+    from . import _functions, _guard, _pickling
+
+    arguments = tuple(sample[0]) if star and sample else tuple(sample)
+    opinion = _guard.check(fn, arguments)
+    if opinion.findings:
+        return opinion.findings[0].sentence
+    try:
+        _functions.describe(fn)
+        _pickling.encode(arguments, [], f"the arguments of `{_functions.name_of(fn)}`")
+    except _pickling.UnpicklableError as error:
+        return str(error)
+    return None

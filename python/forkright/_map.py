@@ -1,0 +1,161 @@
+"""`map` and its relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from . import _core, _plan
+
+if TYPE_CHECKING:
+    from ._report import Report
+
+T = TypeVar("T")
+R = TypeVar("R")
+PlanLike = _plan.Plan | Literal["auto", "serial", "threads", "processes", "hybrid"]
+OnError = Literal["raise", "return"]
+
+_last: str | None = None
+
+
+def map(
+    fn: Callable[..., R],
+    /,
+    *iterables: Iterable[Any],
+    plan: PlanLike = "auto",
+    workers: int | None = None,
+    chunksize: int | None = None,
+    timeout: float | None = None,
+    on_error: OnError = "raise",
+) -> list[R]:
+    """Call ``fn`` with the items of the iterables, many at once, and return the results in order.
+
+    These two lines give the same list; the second runs the calls on the workers that suit them::
+
+        results = [fn(x) for x in xs]
+        results = forkright.map(fn, xs)
+
+    Several iterables are walked together and stop with the shortest, as with the built-in ``map``. Every item is run
+    exactly once. `forkright.report` tells afterwards where, why and what it cost.
+
+    Args:
+        fn: Called once for each item. Lambdas, closures and functions of ``__main__`` may go to processes too.
+        *iterables: At least one; each is read to its end before the first call, in the calling thread.
+        plan: Where to run: ``"auto"`` measures and chooses, ``"serial"``, ``"threads"``, ``"processes"`` and
+            ``"hybrid"`` take a size that suits the machine, a `Plan` says exactly.
+        workers: Tasks that run at a time, at most; caps processes x threads.
+        chunksize: Items that travel to a worker together; chosen as the work goes if None.
+        timeout: Seconds for the whole map.
+        on_error: ``"raise"`` raises the exception of the first item that failed, and starts no further item;
+            ``"return"`` puts each exception in its result's place.
+
+    Raises:
+        TimeoutError: If the time is up; calls that have not started never will.
+        UnpicklableError: If the plan asks for processes and something can't travel there.
+        WorkerDied: If a worker process died under an item.
+        ValueError, TypeError: If an argument makes no sense.
+    """
+    items: Any
+    if not iterables:
+        raise TypeError("map() needs at least one iterable")
+    star = len(iterables) > 1
+    items = list(zip(*iterables)) if star else iterables[0]  # noqa: B905 - the shortest ends it, as in map
+    return _run(fn, items, star, plan, workers, chunksize, timeout, on_error)
+
+
+def starmap(
+    fn: Callable[..., R],
+    iterable: Iterable[Iterable[Any]],
+    /,
+    *,
+    plan: PlanLike = "auto",
+    workers: int | None = None,
+    chunksize: int | None = None,
+    timeout: float | None = None,
+    on_error: OnError = "raise",
+) -> list[R]:
+    """As `map`, for items that are tuples of arguments: ``fn(*item)``."""
+    items = [tuple(item) for item in iterable]
+    return _run(fn, items, True, plan, workers, chunksize, timeout, on_error)
+
+
+def imap(
+    fn: Callable[..., R],
+    /,
+    *iterables: Iterable[Any],
+    plan: PlanLike = "auto",
+    workers: int | None = None,
+    chunksize: int = 1,
+    timeout: float | None = None,
+    buffersize: int | None = None,
+) -> Iterator[R]:
+    """As `map`, but lazily: an iterator of results in order, with a bounded number of calls ahead of them.
+
+    An endless iterable works and memory stays flat: items are read as results are taken.
+
+    Args:
+        timeout: Seconds that taking one result may last.
+        buffersize: Calls under way or done whose results have not been taken, at most; a few for each worker if None.
+        chunksize: Items that travel to a worker together.
+    """
+    from ._lazy import imap_ordered
+
+    return imap_ordered(fn, iterables, plan, workers, chunksize, timeout, buffersize)
+
+
+def imap_unordered(
+    fn: Callable[..., R],
+    /,
+    *iterables: Iterable[Any],
+    plan: PlanLike = "auto",
+    workers: int | None = None,
+    chunksize: int = 1,
+    timeout: float | None = None,
+    buffersize: int | None = None,
+) -> Iterator[R]:
+    """As `imap`, with the results in the order in which they come."""
+    from ._lazy import imap_as_completed
+
+    return imap_as_completed(fn, iterables, plan, workers, chunksize, timeout, buffersize)
+
+
+def report() -> Report:
+    """What the last `map` or `starmap` of this process did: plan, reasons, tasks, workers, time.
+
+    Raises:
+        LookupError: If there has been none.
+    """
+    from ._report import Report
+
+    if _last is None:
+        raise LookupError("there is no report yet: nothing has been mapped")
+    return Report(_last)
+
+
+def _run(
+    fn: Callable[..., Any],
+    items: Any,
+    star: bool,
+    plan: PlanLike,
+    workers: int | None,
+    chunksize: int | None,
+    timeout: float | None,
+    on_error: OnError,
+) -> list[Any]:
+    global _last
+    if not callable(fn):
+        raise TypeError(f"the first argument must be callable, not {fn!r}")
+    if chunksize is not None and (isinstance(chunksize, bool) or not isinstance(chunksize, int)):
+        raise TypeError(f"chunksize must be an integer or None, not {chunksize!r}")
+    if chunksize is not None and chunksize < 1:
+        raise ValueError(f"chunksize must be greater than 0, not {chunksize}")
+    if on_error not in ("raise", "return"):
+        raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}")
+    fixed = _plan.parse(plan, workers)
+    # A range stays one; everything else is copied, so that nobody changes it while it is walked.
+    if type(items) is not range and type(items) is not tuple:
+        items = tuple(items)
+    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    return_errors = on_error == "return"
+    results, _last = _core.run_map(fn, name, items, star, fixed, workers, chunksize, timeout, return_errors)
+    return results

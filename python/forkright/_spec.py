@@ -1,0 +1,65 @@
+"""What a new worker process is told about the caller, as it is now."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# -P: the working directory must not shadow a module that the helper imports. The caller's paths come with each worker.
+_BOOTSTRAP = (
+    "import sys; root = {root!r}; known = root in sys.path; known or sys.path.append(root); "
+    "from forkright import _zygote; known or sys.path.remove(root); _zygote.main()"
+)
+
+
+def make(threads: int, initializer: bytes | None) -> tuple[bytes, tuple[list[str], str, str]]:
+    """The spec of a worker, and the program that forks it."""
+    try:
+        directory = os.getcwd()
+    except OSError:
+        directory = None
+    spec = {
+        "threads": threads,
+        "initializer": initializer,
+        "directory": directory,
+        "environment": dict(os.environb),
+        "path": list(sys.path),
+        "argv": list(getattr(sys, "argv", [""])),
+        "umask": _umask(),
+    }
+    return pickle.dumps(spec, 5), program()
+
+
+def program() -> tuple[list[str], str, str]:
+    """The command of the zygote, the word that makes it one worker instead, and what it would have to be restarted for."""
+    flags = [flag for flag in _flags() if flag != "-I"]
+    command = [sys.executable, "-P", *flags, "-c", _BOOTSTRAP.format(root=_ROOT)]
+    return command, "single", _circumstances()
+
+
+def _flags() -> list[str]:
+    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+
+    return list(_args_from_interpreter_flags())
+
+
+def _circumstances() -> str:
+    """Whatever a process inherits at its start and can't be given later."""
+    import resource
+
+    ids = (os.getresuid(), os.getresgid(), sorted(os.getgroups()))
+    limits = [(name, resource.getrlimit(getattr(resource, name))) for name in dir(resource) if name.startswith("RLIMIT_")]
+    spaces = [os.readlink(f"/proc/self/ns/{space}") for space in ("mnt", "net", "pid", "user")]
+    loaded = [os.environ.get(name) for name in ("LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")]
+    return repr((ids, limits, spaces, loaded, sorted(os.sched_getaffinity(0))))
+
+
+def _umask() -> int:
+    # There is no call that only reads it; /proc has it without a moment in which another thread sees the wrong one.
+    with open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    return 0o022

@@ -1,0 +1,421 @@
+"""Tells what a worker's fresh import would lose: what changed since the caller imported it.
+
+Called on both sides for a function sent by reference: the caller's digest of what it reads must be the
+worker's. Without it `settings.FACTOR = 5` or a patched helper would hold in this process and silently not in
+a worker.
+
+Both sides walk the same way, bounded by a count and not by time, so that unchanged code gives equal digests:
+no ids, no hash order, no line numbers. Code is compared as compiled, not as source: `co_code` is the same
+whether an interpreter has specialised it, or a tracer or coverage instruments it. Only where an import hook
+compiled the module anew (pytest's assertions, type checkers) is it not comparable; there the digest ends in
+`?` and agrees with any code of that name.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import importlib
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from opcode import opmap
+from typing import Any
+
+from . import _pickling
+
+_DEPTH = 8
+_NAMES = 400
+_ITEMS = 2000
+_TRUNCATED = "…"
+_CODE = "code "
+
+_ATOMS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
+_PLAIN = {
+    "builtins.range",
+    "builtins.slice",
+    "datetime.date",
+    "datetime.datetime",
+    "datetime.time",
+    "datetime.timedelta",
+    "decimal.Decimal",
+    "fractions.Fraction",
+    "pathlib.PosixPath",
+    "pathlib.PurePosixPath",
+    "pathlib._local.PosixPath",
+    "pathlib._local.PurePosixPath",
+    "re.Pattern",
+    "uuid.UUID",
+}
+_MUTATORS = {
+    *("add", "append", "appendleft", "clear", "discard", "extend", "insert", "move_to_end", "pop", "popitem"),
+    *("popleft", "remove", "reverse", "setdefault", "sort", "update"),
+}
+_STORES = frozenset(opmap[name] for name in ("STORE_SUBSCR", "DELETE_SUBSCR"))
+_STORE_NAMES = frozenset(opmap[name] for name in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR"))
+_IMPORT = opmap["IMPORT_NAME"]
+_EXTENDED = opmap["EXTENDED_ARG"]
+
+_HERE = os.path.dirname(__file__)
+_LIBRARY = os.path.dirname(os.__file__)
+
+
+def digest(function: Callable[..., Any]) -> dict[str, str]:
+    """What `function` reads in the user's modules: per name its value as people read it, or a hash."""
+    walk = _Walk()
+    walk.callable(function, None, 0)
+    return walk.found
+
+
+def disagree(mine: dict[str, str], theirs: dict[str, str]) -> list[str]:
+    """What differs between the caller's digest and that of a fresh import, in sentences."""
+    found = []
+    for name, here in mine.items():
+        there = theirs.get(name)
+        if there is None:
+            if _TRUNCATED not in mine and _TRUNCATED not in theirs:
+                found.append(f"`{name}` is {_words(here)} here; a fresh import does not have it")
+        elif not _same(here, there):
+            found.append(_difference(name, here, there))
+    if not found and _TRUNCATED not in mine and _TRUNCATED not in theirs:
+        missing = (name for name in theirs if name not in mine)
+        found.extend(
+            f"`{name}` is missing here; a fresh import has {_words(theirs[name])}" for name in missing
+        )
+    return found
+
+
+def _same(here: str, there: str) -> bool:
+    if here.startswith(_CODE) and there.startswith(_CODE) and (here.endswith("?") or there.endswith("?")):
+        return here.rpartition(" ")[0] == there.rpartition(" ")[0]
+    return here == there
+
+
+def _difference(name: str, here: str, there: str) -> str:
+    if here.startswith(_CODE) and there.startswith(_CODE):
+        mine, fresh = here.split()[1], there.split()[1]
+        if mine == fresh:
+            changed = "it or its file changed since it was imported"
+            return f"`{name}` runs other code here than after a fresh import: {changed}"
+        return f"`{name}` is the function `{mine}` here; a fresh import has `{fresh}`"
+    return f"`{name}` is {_words(here)} here; a fresh import has {_words(there)}"
+
+
+def _words(text: str) -> str:
+    return f"the function `{text.split()[1]}`" if text.startswith(_CODE) else text.partition(" #")[0]
+
+
+class _Walk:
+    """One walk from a function through the user's modules; `found` collects what it reads."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, str] = {}
+        self._seen: set[object] = set()
+        self._kept: list[object] = []  # so that an id in `_seen` stays taken
+
+    def callable(self, obj: Any, name: str | None, depth: int) -> None:
+        """Whatever can be called, bound under `name` (None: what was sent itself)."""
+        if isinstance(obj, functools.partial):
+            self.callable(obj.func, name, depth)
+        elif isinstance(obj, types.MethodType):
+            self.callable(obj.__func__, name, depth)
+            if isinstance(obj.__self__, type):
+                self.cls(obj.__self__, depth)
+            else:
+                self.cls(type(obj.__self__), depth)
+        elif isinstance(obj, functools._lru_cache_wrapper):
+            self.callable(obj.__wrapped__, name, depth)
+        elif isinstance(obj, (staticmethod, classmethod)):
+            self.callable(obj.__func__, name, depth)
+        elif isinstance(obj, types.FunctionType):
+            self.function(obj, name, depth)
+        elif isinstance(obj, type):
+            self.cls(obj, depth)
+        elif type(obj).__module__ != "builtins":
+            self.cls(type(obj), depth)
+
+    def function(self, function: types.FunctionType, name: str | None, depth: int) -> None:
+        home = function.__module__
+        full = f"{home}.{function.__qualname__}"
+        users = _is_users(home)
+        if name is None and users and "<" not in full:
+            name = full
+        if name is not None:
+            self._note(name, f"{_CODE}{full} {_code_digest(function)}" if users else f"{_CODE}{full} -")
+        if not users and home != "__main__" and function.__closure__ is None:
+            return
+        if not self._enter(function, depth):
+            return
+        for free, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                contents = cell.cell_contents
+            except ValueError:
+                continue
+            # What a by-value function captured is sent with it; what a decorator captured at import is not.
+            label = f"{full}({free})" if users and "<locals>" not in full else None
+            if isinstance(contents, types.FunctionType):
+                self.function(contents, label, depth + 1)
+            elif label is not None and _is_atom(contents):
+                self._note(label, _text(contents))
+        if users or home == "__main__":
+            self._globals(function, depth)
+
+    def _globals(self, function: types.FunctionType, depth: int) -> None:
+        variables = function.__globals__
+        module = str(variables.get("__name__"))
+        sent = not _is_users(module)  # its values travel with it, or it is no module of the user's
+        use = _use(function.__code__)
+        for name in sorted(use.names):
+            if name in variables and name not in use.stored:
+                self.value(variables[name], None if sent else f"{module}.{name}", use, depth + 1)
+        for name in sorted(use.imports):
+            loaded = sys.modules.get(name)
+            if loaded is None and _pickling.in_worker:
+                # The function is about to import it here; only so can its values be compared.
+                try:
+                    loaded = importlib.import_module(name)
+                except Exception:
+                    continue
+            if loaded is not None:
+                self.value(loaded, None, use, depth + 1)
+
+    def value(self, value: Any, name: str | None, use: _Use, depth: int) -> None:
+        """What a function reads under `name` (None: it came with the function)."""
+        if isinstance(value, types.ModuleType):
+            self._module(value, use, depth)
+        elif isinstance(
+            value, (types.FunctionType, functools.partial, types.MethodType, functools._lru_cache_wrapper)
+        ):
+            self.callable(value, name, depth)
+        elif isinstance(value, type):
+            if name is not None:
+                self._note(name, f"the class `{value.__module__}.{value.__qualname__}`")
+            self.cls(value, depth)
+        elif name is None:
+            self.cls(type(value), depth)
+        elif isinstance(value, types.BuiltinFunctionType):
+            self._note(name, f"the function `{value.__module__}.{value.__qualname__}`")
+        elif _is_atom(value):
+            self._note(name, _text(value))
+        elif isinstance(value, (list, dict, set)):
+            self._container(value, name, use, depth)
+        elif type(value).__module__ == "numpy" and hasattr(value, "tobytes"):
+            if not use.mutates and not value.dtype.hasobject:
+                self._note(name, f"an array of {value.dtype} {value.shape} #{_hash(value[:4096].tobytes())}")
+        elif _is_users(type(value).__module__) or isinstance(value, types.SimpleNamespace):
+            self._instance(value, name, use, depth)
+
+    def _module(self, module: types.ModuleType, use: _Use, depth: int) -> None:
+        if not _is_users(module.__name__):
+            return
+        for name in sorted(use.names):
+            if name not in vars(module) or name in use.stored or name.startswith("__"):
+                continue
+            if self._enter((module.__name__, name), depth):
+                self.value(vars(module)[name], f"{module.__name__}.{name}", use, depth + 1)
+
+    def _container(
+        self, value: list[Any] | dict[Any, Any] | set[Any], name: str, use: _Use, depth: int
+    ) -> None:
+        if not use.mutates:  # else it is the work's own memo or tally, and no setting
+            self._note(name, _text(value))
+        if not isinstance(value, set):
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                if isinstance(item, types.FunctionType):
+                    self.callable(item, f"{name}[{key!r}]", depth + 1)
+
+    def _instance(self, value: Any, name: str, use: _Use, depth: int) -> None:
+        attributes = getattr(value, "__dict__", {})
+        for attribute in sorted(use.names):
+            if attribute in attributes and attribute not in use.stored and _is_atom(attributes[attribute]):
+                self._note(f"{name}.{attribute}", _text(attributes[attribute]))
+        self.cls(type(value), depth)
+
+    def cls(self, cls: type, depth: int) -> None:
+        """A class of the user's: its methods' code and its constants."""
+        for base in cls.__mro__:
+            if (
+                _is_users(base.__module__)
+                and "<locals>" not in base.__qualname__
+                and self._enter(base, depth)
+            ):
+                self._class(base, f"{base.__module__}.{base.__qualname__}", depth)
+
+    def _class(self, cls: type, name: str, depth: int) -> None:
+        functions = [value for value in vars(cls).values() if isinstance(value, types.FunctionType)]
+        stored = {attribute for function in functions for attribute in _use(function.__code__).stored}
+        for attribute, value in sorted(vars(cls).items()):
+            full = f"{name}.{attribute}"
+            if isinstance(value, property):
+                for part, function in (("", value.fget), (".setter", value.fset), (".deleter", value.fdel)):
+                    if function is not None:
+                        self.callable(function, full + part, depth + 1)
+            elif isinstance(
+                value, (types.FunctionType, staticmethod, classmethod, functools._lru_cache_wrapper)
+            ):
+                self.callable(value, full, depth + 1)
+            elif attribute.startswith("__") or attribute in stored or isinstance(value, cls):
+                continue  # the class's own counters and members are no settings
+            elif _is_atom(value):
+                self._note(full, _text(value))
+
+    def _note(self, name: str, text: str) -> None:
+        if len(self.found) < _NAMES:
+            self.found[name] = text
+        else:
+            self.found[_TRUNCATED] = _TRUNCATED
+
+    def _enter(self, obj: object, depth: int) -> bool:
+        key: object = obj if isinstance(obj, tuple) else id(obj)
+        if key in self._seen:
+            return False
+        if depth >= _DEPTH or len(self.found) >= _NAMES:
+            self.found[_TRUNCATED] = _TRUNCATED
+            return False
+        self._seen.add(key)
+        self._kept.append(obj)
+        return True
+
+
+class _Use:
+    """What a code object, and those within it, name, import and store."""
+
+    def __init__(self, code: types.CodeType) -> None:
+        self.names: set[str] = set()
+        self.imports: set[str] = set()
+        self.stored: set[str] = set()
+        self.mutates = False
+        for part in _codes(code):
+            self.names.update(part.co_names)
+            self._read(part)
+        self.mutates = self.mutates or not _MUTATORS.isdisjoint(self.names)
+
+    def _read(self, code: types.CodeType) -> None:
+        content, high = code.co_code, 0
+        for at in range(0, len(content), 2):
+            op, arg = content[at], content[at + 1] | high
+            high = arg << 8 if op == _EXTENDED else 0
+            if op == _IMPORT:
+                self.imports.add(code.co_names[arg])
+            elif op in _STORE_NAMES:
+                self.stored.add(code.co_names[arg])
+            elif op in _STORES:
+                self.mutates = True
+
+
+@functools.lru_cache(maxsize=1024)
+def _use(code: types.CodeType) -> _Use:
+    return _Use(code)
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield from _codes(const)
+
+
+def _code_digest(function: types.FunctionType) -> str:
+    code = function.__code__
+    if _is_rewritten(function):
+        return "?"
+    parts = [_code_text(part) for part in _codes(code)]
+    parts += [
+        _text(value) if _is_atom(value) else type(value).__name__ for value in function.__defaults__ or ()
+    ]
+    for key, value in sorted((function.__kwdefaults__ or {}).items()):
+        parts.append(f"{key}={_text(value) if _is_atom(value) else type(value).__name__}")
+    return _hash("\n".join(parts).encode("utf-8", "surrogatepass"))
+
+
+def _code_text(code: types.CodeType) -> str:
+    consts = [_text(const) for const in code.co_consts if not isinstance(const, types.CodeType)]
+    arguments = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
+    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    return repr((code.co_name, code.co_code, code.co_exceptiontable, consts, arguments, names))
+
+
+def _is_rewritten(function: types.FunctionType) -> bool:
+    """Whether an import hook compiled this function, so that a plain import compiles it otherwise."""
+    if any(
+        name.startswith("@")
+        for part in _codes(function.__code__)
+        for name in part.co_names + part.co_varnames
+    ):
+        return True
+    module = sys.modules.get(function.__module__)
+    spec = getattr(module, "__spec__", None)
+    if spec is None or function.__code__.co_filename != spec.origin:
+        return False
+    loader = type(spec.loader)
+    # pytest's loader rewrites nothing but functions with assertions, which the names above betray.
+    return (
+        loader not in (SourceFileLoader, SourcelessFileLoader) and loader.__name__ != "AssertionRewritingHook"
+    )
+
+
+def _is_users(name: str | None) -> bool:
+    """Whether a module is the user's: read from a file that is neither the standard library nor installed."""
+    if name is None or name == "__main__":
+        return False
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if not isinstance(file, str) or file.startswith(_HERE + os.sep):
+        return False
+    if "site-packages" in file or "dist-packages" in file:
+        return False
+    return not file.startswith(_LIBRARY + os.sep)
+
+
+def _is_atom(value: object) -> bool:
+    kind = type(value)
+    if kind in _ATOMS or isinstance(value, enum.Enum):
+        return True
+    if kind in (tuple, frozenset):
+        return all(map(_is_atom, value))  # type: ignore[call-overload]
+    return f"{kind.__module__}.{kind.__qualname__}" in _PLAIN
+
+
+def _text(value: object) -> str:
+    """A value as people read it; the same in every process, whatever its length."""
+    text = _canonical(value, [_ITEMS])
+    if len(text) <= 80:
+        return text
+    return f"{text[:60]}… #{_hash(text.encode('utf-8', 'surrogatepass'))}"
+
+
+def _canonical(value: Any, left: list[int]) -> str:
+    left[0] -= 1
+    if left[0] < 0:
+        return "…"
+    kind = type(value)
+    if isinstance(value, enum.Enum):
+        return f"{kind.__qualname__}.{value.name}"
+    if kind is tuple:
+        return f"({', '.join(_canonical(item, left) for item in value)}{',' if len(value) == 1 else ''})"
+    if kind is list:
+        return f"[{', '.join(_canonical(item, left) for item in value[:_ITEMS])}]" + _rest(value)
+    if kind in (set, frozenset):
+        if len(value) > _ITEMS:
+            return f"a set of {len(value)} items"
+        items = ", ".join(sorted(_canonical(item, [left[0]]) for item in value))
+        left[0] -= len(value)
+        return f"{{{items}}}" if value else f"{kind.__name__}()"
+    if kind is dict:
+        pairs = list(value.items())[:_ITEMS]
+        return f"{{{', '.join(f'{_canonical(k, left)}: {_canonical(v, left)}' for k, v in pairs)}}}" + _rest(
+            value
+        )
+    if kind in _ATOMS or f"{kind.__module__}.{kind.__qualname__}" in _PLAIN:
+        return repr(value)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _rest(value: Any) -> str:
+    return f" of {len(value)} items" if len(value) > _ITEMS else ""
+
+
+def _hash(data: bytes) -> str:
+    return blake2b(data, digest_size=8).hexdigest()

@@ -1,0 +1,90 @@
+"""What a worker process does from its first moment to its last; the loop between is `_core.Worker.serve`."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from typing import Any
+
+from . import _pickling
+from ._core import Worker, die_with_parent
+
+
+def main(fds: list[int], mask: int, parent: int) -> int:
+    """Become the worker that the descriptors describe; returns the exit code."""
+    if not die_with_parent(parent):
+        return 1
+    spec_fd, *fds = fds
+    with open(spec_fd, "rb") as file:
+        file.seek(0)
+        spec: dict[str, Any] = pickle.load(file)
+    for number in range(3):
+        if mask >> number & 1:
+            fd = fds.pop(0)
+            os.dup2(fd, number)
+            os.close(fd)
+    _settle_in(spec)
+    worker = Worker(*fds)
+    if not _initialize(worker, spec["initializer"]):
+        return 1
+    worker.ready()
+    _work(worker, spec["threads"])
+    _leave()
+    return 0
+
+
+def _settle_in(spec: dict[str, Any]) -> None:
+    """Take over what the caller has now: directory, environment, paths, arguments."""
+    if spec["directory"] is not None:
+        os.chdir(spec["directory"])
+    os.umask(spec["umask"])
+    for name in list(os.environb):
+        if name not in spec["environment"]:
+            del os.environb[name]
+    os.environb.update(spec["environment"])
+    sys.path[:] = spec["path"]
+    sys.argv[:] = spec["argv"]
+    _pickling.become_worker()
+
+
+def _initialize(worker: Worker, initializer: bytes | None) -> bool:
+    if initializer is None:
+        return True
+    try:
+        function, arguments = _pickling.decode(initializer)
+        function(*arguments)
+    except BaseException as error:
+        worker.unfit(error)
+        return False
+    return True
+
+
+def _work(worker: Worker, threads: int) -> None:
+    if threads > 1:
+        import threading
+
+        others = [threading.Thread(target=worker.serve, name=f"forkright_{index}") for index in range(1, threads)]
+        for thread in others:
+            thread.start()
+        worker.serve()
+        for thread in others:
+            thread.join()
+    else:
+        worker.serve()
+
+
+def _leave() -> None:
+    """What an interpreter does at its end, as far as a fork of another program should."""
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        threading._shutdown()
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._exit_function()
+    import atexit
+
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()

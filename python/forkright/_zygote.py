@@ -1,0 +1,143 @@
+"""The helper process that forks workers: started clean, one thread, with all that a worker needs imported.
+
+The engine's warden talks to it over its standard input, a SEQPACKET socket; `crates/engine/src/warden.rs` has the words.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import gc
+import os
+import select
+import signal
+import sys
+from typing import NoReturn
+
+import _socket
+
+from . import _functions, _pickling, _worker  # noqa: F401 - imported here once instead of in each worker
+
+
+def main() -> NoReturn:
+    """Serve until the caller's process closes its end; with the word "single", become one worker instead."""
+    control = _socket.socket(fileno=_move_stdin())
+    os.closerange(control.fileno() + 1, _limit())
+    for number in range(3, control.fileno()):
+        with contextlib.suppress(OSError):
+            os.close(number)
+    signal.signal(signal.SIGINT, _ignore)
+    if sys.argv[1:] == ["single"]:
+        _serve_single(control)
+    gc.collect()
+    gc.freeze()
+    wake, alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, _ignore)
+    signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
+    control.send(b"H ready")
+    poll = select.poll()
+    poll.register(control.fileno(), select.POLLIN)
+    poll.register(wake, select.POLLIN)
+    while True:
+        ready = {number for number, _ in poll.poll()}
+        if wake in ready:
+            os.read(wake, 4096)
+            _reap(control)
+        if control.fileno() in ready:
+            _serve(control, (wake, alarm))
+
+
+def _serve(control: _socket.socket, ours: tuple[int, int]) -> None:
+    message, fds = _receive(control)
+    if not message:
+        # The caller is gone, or done with us: our children die with us.
+        os._exit(0)
+    _, token, mask = message.split()
+    if len(os.listdir("/proc/self/task")) > 1:
+        _close(fds)
+        control.send(b"R something it imported started threads")
+        return
+    try:
+        pid = os.fork()
+    except OSError as error:
+        _close(fds)
+        control.send(b"E %s no process can be forked: %s" % (token, str(error).encode()))
+        return
+    if pid == 0:
+        _become_worker(control, fds, int(mask), ours)
+    _close(fds)
+    # Opened before anybody reaps it, so it is the right process even if it is dead already.
+    pidfd = os.pidfd_open(pid)
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [pidfd]))
+    control.sendmsg([b"S %s %d" % (token, pid)], [rights])
+    os.close(pidfd)
+
+
+def _become_worker(control: _socket.socket, fds: list[int], mask: int, ours: tuple[int, int]) -> NoReturn:
+    code = 1
+    try:
+        parent = os.getppid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _close([*ours, control.detach()])
+        gc.unfreeze()
+        code = _worker.main(fds, mask, parent)
+    finally:
+        os._exit(code)
+
+
+def _serve_single(control: _socket.socket) -> NoReturn:
+    parent = os.getppid()
+    message, fds = _receive(control)
+    if not message:
+        os._exit(0)
+    os.close(control.detach())
+    code = 1
+    try:
+        code = _worker.main(fds, int(message.split()[2]), parent)
+    finally:
+        os._exit(code)
+
+
+def _receive(control: _socket.socket) -> tuple[bytes, list[int]]:
+    fds = array.array("i")
+    space = _socket.CMSG_SPACE(16 * fds.itemsize)
+    message, ancillary, _, _ = control.recvmsg(1024, space, _socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return message, list(fds)
+
+
+def _reap(control: _socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        control.send(b"X %d %d" % (pid, status))
+
+
+def _move_stdin() -> int:
+    """Free descriptor 0, which workers' user code may read from, and keep the socket elsewhere."""
+    socket = os.dup(0)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    return socket
+
+
+def _limit() -> int:
+    return max(int(name) for name in os.listdir("/proc/self/fd")) + 1
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _ignore(*_: object) -> None:
+    # A handler rather than SIG_IGN, which programs that a task executes would inherit.
+    pass
