@@ -106,6 +106,8 @@ async def serve(port: int, delay: float, jitter: float, pages: Sequence[str]) ->
                     return
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass  # the other side is done, or does not speak HTTP
+        except asyncio.CancelledError:
+            pass  # the server ends; raised again, it would be reported as an error of the connection
         finally:
             writer.close()
 

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from time import perf_counter
@@ -21,9 +22,18 @@ from forkright._guard import Opinion, check, frame, judge, project, study
 from forkright._guard.instructions import VERSION
 from forkright._guard.study import Study
 from forkright._guard.table import NEWEST, TABLE
-from guard_cases import outside
 
-for _name in ("names", "objects", "containers", "calls", "randomness", "seeded", "memos"):
+for _name in (
+    "names",
+    "objects",
+    "containers",
+    "calls",
+    "outside",
+    "randomness",
+    "seeded",
+    "memos",
+    "special_methods",
+):
     importlib.import_module(f"guard_cases.{_name}")
 if importlib.util.find_spec("numpy"):
     importlib.import_module("guard_cases.arrays")
@@ -47,14 +57,6 @@ email.message
 """.split()
 
 known_bytecode = pytest.mark.skipif(VERSION > NEWEST, reason="this bytecode is not known: nothing is proven")
-
-
-@pytest.fixture(autouse=True)
-def own_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loggers of the cases as a program has them: without what pytest adds to catch their records."""
-    for logger in (outside.log, outside.kept):
-        own = [handler for handler in logger.handlers if not type(handler).__module__.startswith("_pytest")]
-        monkeypatch.setattr(logger, "handlers", own)
 
 
 def verdict(opinion: Opinion) -> str:
@@ -231,6 +233,20 @@ def test_what_is_excused_is_noted(name: str, note: str) -> None:
     assert not opinion.keeps
 
 
+@known_bytecode
+@pytest.mark.parametrize(("name", "expected"), [("known", "keep"), ("_known", "move")])
+def test_in_a_notebook_only_a_memo_with_a_private_name_is_excused(
+    name: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookup = f"    if n not in {name}:\n        {name}[n] = n * n\n    return {name}[n]"
+    source = f"{name} = {{}}\ndef function(n):\n{lookup}"
+    names: dict[str, types.FunctionType] = {"__name__": "__main__"}  # type: ignore[dict-item]
+    exec(compile(source, "cell.py", "exec"), names)
+    assert verdict(check(names["function"], (1,))) == "move"
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    assert verdict(check(names["function"], (1,))) == expected
+
+
 def test_a_replaced_standard_output_keeps_what_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     class Pane:
         def write(self, text: str) -> int:
@@ -243,6 +259,16 @@ def test_a_replaced_standard_output_keeps_what_prints(monkeypatch: pytest.Monkey
     opinion = check(function, (1,))
     if VERSION <= NEWEST:
         assert [finding.kind for finding in opinion.findings] == ["output"]
+
+
+@known_bytecode
+def test_a_count_in_a_thread_local_is_kept_before_this_thread_has_one() -> None:
+    function = next(case for case in CASES if case.name == "counts_locally").function
+    opinions: list[Opinion] = []
+    thread = threading.Thread(target=lambda: opinions.append(check(function, (1,))))
+    thread.start()
+    thread.join()
+    assert [finding.kind for finding in opinions[0].findings] == ["local"]
 
 
 def test_nothing_of_the_program_is_run() -> None:

@@ -21,12 +21,12 @@ class Case:
         self.story = story
         self.name = function.__name__
         self.items = items
-        self._function = function
+        self.function = function
         self._made = made
 
     def warmed_up(self) -> tuple[Function, Any]:
         """The function after three items have run here, and the next item: as a map finds it under auto."""
-        function: Function = self._function() if self._made else self._function
+        function: Function = self.function() if self._made else self.function
         items = list(self.items)
         for item in items[:3]:
             function(item)

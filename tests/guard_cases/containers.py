@@ -369,3 +369,11 @@ def sorts_quickly(number: int) -> list[int]:
         return [*quick([v for v in values if v <= pivot]), pivot, *quick([v for v in values if v > pivot])]
 
     return quick([number, 3, 9, 1, number * 2])
+
+
+@move("a graph in a defaultdict of its own, with a class as its factory")
+def walks_graph(number: int) -> set[int]:
+    near: defaultdict[int, set[int]] = defaultdict(set)
+    near[1].add(number)
+    near[number].add(1)
+    return near[1] | near[number]

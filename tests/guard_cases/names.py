@@ -1,6 +1,7 @@
 """Globals, closure cells, defaults and arguments."""
 
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -68,6 +69,12 @@ def changes_inner_list(number: int) -> int:
 @keep("writes through globals()")
 def writes_namespace(number: int) -> int:
     globals()["limit"] = number
+    return number
+
+
+@keep("writes to the namespace of its module by way of sys.modules")
+def writes_module(number: int) -> int:
+    sys.modules[__name__].__dict__["limit"] = number
     return number
 
 

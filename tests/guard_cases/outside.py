@@ -25,8 +25,9 @@ local = threading.local()
 sink = io.StringIO()
 opened: list[Any] = []  # so that none is closed by the garbage collector, with a warning
 context: contextvars.ContextVar[int] = contextvars.ContextVar("context", default=0)
-log = logging.getLogger("forkright.test.plain")
-kept = logging.getLogger("forkright.test.kept")
+# made by hand, since test runners add handlers to every logger that `getLogger` knows
+log = logging.Logger("log", logging.WARNING)
+kept = logging.Logger("kept")
 
 
 class Memory(logging.Handler):
@@ -39,9 +40,7 @@ class Memory(logging.Handler):
 
 
 kept.addHandler(Memory())
-kept.propagate = False
 log.addHandler(logging.StreamHandler(sys.__stderr__))
-log.propagate = False
 
 
 @keep("holds a global lock")
@@ -150,6 +149,7 @@ def writes_rows() -> Callable[[int], None]:
 @keep("a captured database connection", made=True)
 def inserts() -> Callable[[int], None]:
     database = sqlite3.connect(":memory:")
+    opened.append(database)
     database.execute("create table t(x)")
 
     def insert(number: int) -> None:
@@ -205,7 +205,9 @@ def uses_own_database(number: int) -> Any:
     cursor.execute("create table t(x)")
     cursor.executemany("insert into t values (?)", [(number,), (number + 1,)])
     database.commit()
-    return cursor.execute("select sum(x) from t").fetchone()[0]
+    total = cursor.execute("select sum(x) from t").fetchone()[0]
+    database.close()
+    return total
 
 
 @move("logs to the usual handlers")

@@ -56,12 +56,12 @@ def read(study: Study, value: Value, name: str) -> Value:
         return _of_unknown(value, name)
     thing = value.thing
     path = f"{value.name}.{name}"
+    if name == "__dict__" and thing is not UNKNOWN:
+        return Value(value.place, attributes(thing), f"{value.name}.__dict__")
     if isinstance(thing, ModuleType):
         return _of_module(thing, name, path)
     if name == "__class__":
         return Value(SHARED, value.kind, value.kind.__name__)
-    if name == "__dict__" and thing is not UNKNOWN:
-        return Value(value.place, attributes(thing), f"{value.name}.__dict__")
     if isinstance(thing, type):
         return _of_class(thing, value, name, path)
     if is_frame(value.kind) and value.place:
@@ -179,7 +179,7 @@ def _of_instance(study: Study, value: Value, kind: type, name: str, path: str) -
             return real(SHARED, shared, path, value.origin)
         if hook := own_method(kind, "__getattr__"):
             return study.run_function(hook, [value, Value(thing=name)])
-        return Value(value.place, name=path, origin=value.origin, callee=Method(name, value))
+        return Value(value.place, name=path, origin=value.origin | {path}, callee=Method(name, value))
     changeable = (
         shared is not None and not is_atom(type(shared)) and not class_attribute(type(shared), "__get__")
     )

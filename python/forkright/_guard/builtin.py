@@ -114,9 +114,12 @@ def _getattr(study: Study, arguments: list[Value], keywords: dict[str, Value]) -
     target, name = arguments[0], arguments[1].thing
     if isinstance(name, str):
         found = study.attribute(target, name)
+        path = f"{target.name}.{name}"
         if study.frame is not None:
-            study.frame.tested.add(f"{target.name}.{name}")
-        return reduce(joined, (one for one in arguments[2:] if one.carries()), found)
+            study.frame.tested.add(path)
+        return reduce(joined, (one for one in arguments[2:] if one.carries()), found).tinged(
+            frozenset((path,))
+        )
     if target.place or (target.kind is not None and target.kind.__module__ != "builtins"):
         study.doubt(f"could not tell which attribute `getattr({target.name or '…'}, …)` reads")
     return Value(target.place, name=f"{target.name}.?") if target.place else PLAIN

@@ -181,7 +181,8 @@ def construct(
             for argument in arguments:
                 study.take(argument)
         callbacks(study, arguments, keywords)
-        instance.inside = next((one for one in (*arguments, *keywords.values()) if one.place), None)
+        held = (one for one in (*arguments, *keywords.values()) if one.place)
+        instance.inside = next((one for one in held if not callable(one.thing)), None)
     return instance if not issubclass(kind, (int, float, str)) else Value(origin=origin)
 
 

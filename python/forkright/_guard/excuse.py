@@ -39,7 +39,7 @@ class Excuses:
         if trace.kind == "write" and trace.excuse == "memo":
             reader = self._reader(trace)
             if reader:
-                return "", f"fills the memo `{name}`, which `{reader}` also reads"
+                return "", f"fills the memo `{name}`, which {reader}"
             return f"`{name}` is a memo that nobody else reads; each process keeps its own", ""
         if trace.kind == "generator":
             return self._of_generator(trace)
@@ -61,17 +61,19 @@ class Excuses:
         )
 
     def _reader(self, trace: Trace) -> str:
-        """Who else could look at a memo: a function of its module, or one that runs now; "" for nobody."""
+        """Who else could look at a memo: code of its module, or a later cell; "" for nobody."""
         namespace, memo = trace.namespace, trace.value.thing
         name = trace.value.name.rpartition(".")[2]
         if namespace is None or namespace.get(name) is not memo:
-            return "another reference" if sys.getrefcount(memo) > PRIVATE_REFERENCES else ""
+            return "something else refers to" if sys.getrefcount(memo) > PRIVATE_REFERENCES else ""
         for code in _running(namespace):
             if code not in self._study.codes and self._mentions(code, name):
-                return code.co_name
+                return f"`{code.co_name}` also reads"
         for function in _functions(namespace):
             if function.__code__ not in self._study.codes and self._mentions(function.__code__, name):
-                return function.__name__
+                return f"`{function.__name__}` also reads"
+        if namespace.get("__name__") == "__main__" and is_interactive() and not name.startswith("_"):
+            return "a later cell or line could read"
         return ""
 
     def _mentions(self, code: CodeType, name: str) -> bool:
@@ -105,6 +107,11 @@ class Excuses:
                 logger = getattr(logger, "parent", None) if getattr(logger, "propagate", False) else None
         if self._study.prints and not _is_file(sys.stdout):
             yield "prints to a `sys.stdout` that was replaced"
+
+
+def is_interactive() -> bool:
+    """Whether somebody types into this program: a prompt or a notebook."""
+    return hasattr(sys, "ps1") or "ipykernel" in sys.modules
 
 
 def is_global_generator(thing: object) -> bool:

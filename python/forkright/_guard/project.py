@@ -19,7 +19,12 @@ from types import (
     MethodType,
 )
 
-LIBRARY = (os.path.dirname(os.__file__), os.path.dirname(__file__), "<frozen", "<__array_function__")
+LIBRARY = (
+    os.path.dirname(os.__file__),
+    os.path.dirname(os.path.dirname(__file__)),
+    "<frozen",
+    "<__array_function__",
+)
 _PLAIN_BASES = frozenset(
     ("builtins", "abc", "typing", "enum", "collections.abc", "_collections_abc", "dataclasses")
 )

@@ -548,7 +548,8 @@ impl Yard {
                 .iter_mut()
                 .filter(|seat| seat.room() > 0)
                 .min_by_key(|seat| (seat.inflight.len(), seat.stage != Stage::Ready));
-            let (Some(seat), Some(parcel)) = (least, self.backlog.pop_front()) else { break };
+            let Some(seat) = least else { break };
+            let Some(parcel) = self.backlog.pop_front() else { break };
             let before = seat.inflight.len();
             match seat.hand(parcel) {
                 // Not handed over, though not refused: it had been cancelled.
