@@ -54,17 +54,21 @@ class Executor(concurrent.futures.Executor):
         fixed = _plan.parse(plan, max_workers)
         self._plan = fixed
         self._max_workers = max_workers or (fixed.workers if fixed else cpu_count())
-        shape = fixed or _plan.Plan(threads=max_workers or min(32, cpu_count() + 4))
         pickled = None
-        if shape.processes and initializer is not None:
+        if initializer is not None and (fixed is None or fixed.processes):
             from . import _pickling
 
-            pickled = _pickling.encode((initializer, tuple(initargs)), None, "the initializer and its arguments")
+            try:
+                pickled = _pickling.encode((initializer, tuple(initargs)), None, "the initializer and its arguments")
+            except _pickling.UnpicklableError:
+                if fixed is not None:
+                    raise
+                # Worker processes could not be made ready, so the choice is made: threads.
+                fixed = _plan.Plan(threads=max_workers or min(32, cpu_count() + 4))
         prefix = thread_name_prefix or f"forkright-{next(_names)}"
         self._pool = Pool(
-            shape.processes,
-            shape.threads,
-            shape.kind == "serial" and fixed is not None,
+            fixed,
+            max_workers,
             prefix,
             initializer,
             tuple(initargs),

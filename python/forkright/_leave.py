@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 
-def reason_to_stay(fn: Callable[..., Any], sample: list[Any], star: bool) -> str | None:
-    """Why calls of `fn` must stay in this process, in one sentence; None if nothing was found."""
+def reason_to_stay(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> str | None:
+    """Why calls of `fn` with such arguments must stay in this process, in one sentence; None if nothing was found."""
     from . import _functions, _guard, _pickling
 
-    arguments = tuple(sample[0]) if star and sample else tuple(sample)
     opinion = _guard.check(fn, arguments)
     if opinion.findings:
         return opinion.findings[0].sentence

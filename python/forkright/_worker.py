@@ -25,7 +25,7 @@ def main(fds: list[int], mask: int, parent: int) -> int:
             os.dup2(fd, number)
             os.close(fd)
     _settle_in(spec)
-    worker = Worker(*fds)
+    worker = Worker(spec["threads"], *fds)
     if not _initialize(worker, spec["initializer"]):
         return 1
     worker.ready()
@@ -61,17 +61,21 @@ def _initialize(worker: Worker, initializer: bytes | None) -> bool:
 
 
 def _work(worker: Worker, threads: int) -> None:
-    if threads > 1:
+    others: list[Any] = []
+
+    def grow(count: int) -> None:
         import threading
 
-        others = [threading.Thread(target=worker.serve, name=f"forkright_{index}") for index in range(1, threads)]
-        for thread in others:
+        for _ in range(count):
+            index = len(others) + 1
+            thread = threading.Thread(target=worker.serve, args=(index, grow), name=f"forkright_{index}")
+            others.append(thread)
             thread.start()
-        worker.serve()
-        for thread in others:
-            thread.join()
-    else:
-        worker.serve()
+
+    grow(threads - 1)
+    worker.serve(0, grow)
+    for thread in others:
+        thread.join()
 
 
 def _leave() -> None:

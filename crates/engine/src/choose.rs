@@ -17,6 +17,8 @@ const WORTH_SHARE: f64 = 0.10;
 const WORTH_LEAVING_SERIAL: f64 = 0.002;
 /// ... or this many later.
 const WORTH_CHANGING: f64 = 0.005;
+/// Of the time already spent it must save this share: nobody notices what is less.
+const WORTH_OF_SPENT: f64 = 0.03;
 /// Forecasts this close to the best are as good: the simplest of them is taken.
 const TIE_SHARE: f64 = 0.03;
 
@@ -39,6 +41,8 @@ pub struct Constraints {
     pub may_leave: Leave,
     /// The plan in force: leaving it must be worth it.
     pub current: Plan,
+    /// Seconds that the run has taken so far, if it is one with an end; 0 otherwise.
+    pub spent: f64,
 }
 
 /// Plans that were not considered.
@@ -107,7 +111,7 @@ pub fn choose(forecasts: &[Forecast], demand: &Demand, constraints: &Constraints
     let mut taken = simplest.unwrap_or(best);
     let current = forecasts.iter().filter(allowed).find(|forecast| forecast.plan == constraints.current);
     if let Some(current) = current
-        && !is_worth(current, taken)
+        && !is_worth(current, taken, constraints.spent)
     {
         taken = current;
     }
@@ -126,10 +130,16 @@ pub fn choose(forecasts: &[Forecast], demand: &Demand, constraints: &Constraints
 }
 
 /// Whether `taken` saves enough to leave `current` for it.
-fn is_worth(current: &Forecast, taken: &Forecast) -> bool {
-    let at_least = if current.plan == Plan::SERIAL { WORTH_LEAVING_SERIAL } else { WORTH_CHANGING };
+fn is_worth(current: &Forecast, taken: &Forecast, spent: f64) -> bool {
+    let (from, to) = (current.plan, taken.plan);
+    // Letting workers of processes go costs nothing, and fewer tasks are then stuck behind each other.
+    let shrinks = to.leaves() && to.processes() == from.processes() && to.threads() <= from.threads() / 2;
+    if shrinks && taken.seconds <= current.seconds * (1.0 + TIE_SHARE) {
+        return true;
+    }
+    let at_least = if from == Plan::SERIAL { WORTH_LEAVING_SERIAL } else { WORTH_CHANGING };
     let saved = current.seconds - taken.seconds;
-    saved > at_least && saved > WORTH_SHARE * current.seconds
+    saved > at_least.max(WORTH_OF_SPENT * spent) && saved > WORTH_SHARE * current.seconds
 }
 
 /// Fewer processes before fewer workers: a thread costs less memory and surprises nobody.
@@ -144,7 +154,9 @@ fn sentence(taken: &Forecast, beaten: &[Forecast], demand: &Demand, ruled_out: &
     let many = if plan.workers() == 1 { "it" } else { "they" };
     let why = match plan.kind() {
         Kind::Serial => format!("{mixture}, and more workers would not save enough"),
-        Kind::Threads if demand.share(demand.waiting) >= 0.5 => format!("{mixture}, which threads do side by side"),
+        Kind::Threads if demand.share(demand.waiting) >= 0.5 => {
+            format!("{mixture}, which threads do side by side")
+        }
         Kind::Threads => format!("{mixture}, so threads compute side by side"),
         Kind::Processes => format!("{mixture}, so threads would take turns"),
         Kind::Hybrid => format!("{mixture}, so threads wait side by side and processes compute side by side"),
@@ -177,8 +189,10 @@ mod tests {
         let zygote = Zygote::Ready;
         let remaining = Remaining { tasks, here: 0, away: 0, already: current, zygote, warming: 0.0 };
         let plans = candidates(&machine, &remaining, None);
-        let forecasts: Vec<Forecast> = plans.iter().map(|&p| forecast(&demand, &machine, &remaining, p)).collect();
-        choose(&forecasts, &demand, &Constraints { may_leave, current }).expect("serial is always allowed")
+        let forecasts: Vec<Forecast> =
+            plans.iter().map(|&p| forecast(&demand, &machine, &remaining, p)).collect();
+        choose(&forecasts, &demand, &Constraints { may_leave, current, spent: 0.0 })
+            .expect("serial is always allowed")
     }
 
     fn measured(demand: Demand) -> Demand {
@@ -187,8 +201,14 @@ mod tests {
 
     #[test]
     fn candidates_stay_within_workers_cores_and_tasks() {
-        let remaining =
-            Remaining { tasks: 20.0, here: 0, away: 0, already: Plan::SERIAL, zygote: Zygote::Cold, warming: 0.0 };
+        let remaining = Remaining {
+            tasks: 20.0,
+            here: 0,
+            away: 0,
+            already: Plan::SERIAL,
+            zygote: Zygote::Cold,
+            warming: 0.0,
+        };
         let plans = candidates(&Machine::default(), &remaining, Some(6));
         assert!(plans.iter().all(|plan| plan.workers() <= 6 && plan.processes() <= 2));
         assert!(plans.contains(&Plan::SERIAL));

@@ -57,7 +57,8 @@ impl Cores {
 pub fn usable() -> Cores {
     let affinity = rustix::thread::sched_getaffinity(None::<Pid>).map(|set| set.count()).ok();
     // Masks of more than 1024 cores don't fit that call; the standard library grows its buffer.
-    let affinity = affinity.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32));
+    let affinity =
+        affinity.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32));
     let text = |path: &Path| fs::read_to_string(path).ok();
     let online = text(Path::new("/sys/devices/system/cpu/online")).and_then(|list| parse_list(&list));
     let quota = match (text(Path::new("/proc/self/cgroup")), text(Path::new("/proc/self/mountinfo"))) {
@@ -80,7 +81,9 @@ pub fn quota(groups: &str, mounts: &str, read: impl Fn(&Path) -> Option<String>)
                     Version::Two => read(&folder.join("cpu.max")).and_then(|text| parse_max(&text)),
                     Version::One => read(&folder.join("cpu.cfs_quota_us"))
                         .zip(read(&folder.join("cpu.cfs_period_us")))
-                        .and_then(|(quota, period)| parse_max(&format!("{} {}", quota.trim(), period.trim()))),
+                        .and_then(|(quota, period)| {
+                            parse_max(&format!("{} {}", quota.trim(), period.trim()))
+                        }),
                 };
                 tightest = tightest.into_iter().chain(found).reduce(f64::min);
             }
@@ -232,7 +235,8 @@ mod tests {
     #[test]
     fn a_container_that_sees_its_hosts_names_reads_its_own_mount() {
         let mount = r"30 23 0:26 /docker/abc /sys/fs/cgroup\040x rw - cgroup2 cgroup2 rw";
-        let files = [("/sys/fs/cgroup x/cpu.max", "100000 100000"), ("/sys/fs/cgroup x/in/cpu.max", "50000 100000")];
+        let files =
+            [("/sys/fs/cgroup x/cpu.max", "100000 100000"), ("/sys/fs/cgroup x/in/cpu.max", "50000 100000")];
         assert_eq!(of("0::/docker/abc/in", mount, &files), Some(0.5));
         assert_eq!(of("0::/elsewhere", mount, &files), Some(1.0));
         assert_eq!(of("0::/docker/abc/../../etc", mount, &files), Some(1.0));

@@ -122,12 +122,13 @@ pub enum Pace {
     Steady,
 }
 
-/// What the caller should do until the next tick.
+/// What the caller should do until the next tick. All of it may change with each tick: in particular the
+/// number of processes grows when what computed here has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Direction {
     /// Workers of this process that may run tasks at once.
     pub width: u32,
-    /// Worker processes wanted, with the threads in each.
+    /// Worker processes wanted, with the threads in each; those that are up are to get as many.
     pub away: Option<Plan>,
     /// Start the helper that forks workers.
     pub warm_zygote: bool,
@@ -158,7 +159,7 @@ pub struct Governor {
     /// When the helper was asked for.
     warmed: Option<f64>,
     changed: f64,
-    judged: f64,
+    judged: Option<f64>,
     /// What the last judgement knew; news bring the next one forward.
     knew: Knew,
     climb: Climb,
@@ -171,7 +172,8 @@ struct Knew {
     finished: bool,
     pressed: bool,
     ready: bool,
-    answered: bool,
+    /// Whether the work may leave, once that is known.
+    answer: Option<bool>,
     up: u32,
 }
 
@@ -188,7 +190,7 @@ impl Governor {
             leaning: false,
             warmed: None,
             changed: 0.0,
-            judged: f64::NEG_INFINITY,
+            judged: None,
             knew: Knew::default(),
             climb: Climb::default(),
             verdict: None,
@@ -225,11 +227,11 @@ impl Governor {
             finished: seen.profile.tasks() > 0,
             pressed: self.pressed,
             ready: seen.zygote == Zygote::Ready,
-            answered: *seen.leave != Leave::Unknown,
+            answer: (*seen.leave != Leave::Unknown).then(|| *seen.leave == Leave::Yes),
             up: seen.processes_now,
         };
         let pause = if seen.now - self.changed < NEW { JUDGE_EARLY } else { JUDGE_LATE };
-        let due = knew != self.knew || seen.now - self.judged >= pause;
+        let due = knew != self.knew || self.judged.is_none_or(|at| seen.now - at >= pause);
         self.knew = knew;
         due
     }
@@ -237,13 +239,23 @@ impl Governor {
     /// Forecasts every candidate for what remains and takes the best. The verdict, if the plan changes.
     fn judge(&mut self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Verdict> {
         let demand = self.demand(seen, crowd).filter(|_| seen.pending > 0)?;
-        self.judged = seen.now;
+        self.judged = Some(seen.now);
         let remaining = self.remaining(seen);
         let mut plans = candidates(&self.machine, &remaining, self.max_workers);
         // What has only been seen to wait has given no reason to leave.
-        let suspect = self.pressed || seen.profile.tasks() > 0;
-        let ceiling = self.climb.ceiling(seen.now);
-        plans.retain(|plan| if plan.leaves() { suspect } else { plan.threads() <= ceiling });
+        let learning = seen.profile.tasks() == 0;
+        let suspect = self.pressed || !learning;
+        let room = self.max_workers.unwrap_or(MOST_THREADS).saturating_sub(remaining.here).max(1);
+        let inside = if learning { FREE_THREADS } else { MOST_THREADS };
+        let ramp = self.ramp(seen, crowd);
+        let most = self.climb.ceiling(seen.now).min(if learning { ramp } else { MOST_THREADS });
+        plans.retain(|plan| match plan.leaves() {
+            true => suspect && plan.workers() <= room && plan.threads() <= inside,
+            false => plan.threads() <= most,
+        });
+        if learning && f64::from(ramp) <= remaining.tasks + f64::from(remaining.here) {
+            plans.extend(Plan::in_threads(ramp));
+        }
         if !plans.contains(&self.plan) {
             plans.push(self.plan);
         }
@@ -251,7 +263,9 @@ impl Governor {
         let forecasts: Vec<Forecast> = plans.iter().map(of).collect();
         // Before the guard has answered, see whether the question is worth asking.
         let may_leave = if *seen.leave == Leave::Unknown { Leave::Yes } else { seen.leave.clone() };
-        let verdict = choose(&forecasts, &demand, &Constraints { may_leave, current: self.plan })?;
+        // In a run with an end, a change must be worth something of the whole.
+        let spent = self.items.map_or(0.0, |_| seen.now);
+        let verdict = choose(&forecasts, &demand, &Constraints { may_leave, current: self.plan, spent })?;
         self.leaning = verdict.plan.leaves();
         self.pressed |= self.leaning;
         if self.leaning && *seen.leave == Leave::Unknown {
@@ -315,15 +329,7 @@ impl Governor {
             return;
         }
         let learning = seen.profile.tasks() == 0;
-        let most = self.max_workers.unwrap_or(MOST_THREADS).min(MOST_THREADS);
-        let limit = match () {
-            () if !learning => self.plan.threads(),
-            () if crowd.off > 0 => crowd.waiting + self.machine.width(),
-            () if crowd.locked > crowd.waiting / 2 => FREE_THREADS,
-            () if !self.could_leave(seen) || crowd.longest >= self.start_of_processes() => MOST_THREADS,
-            () => FREE_THREADS,
-        };
-        let limit = limit.min(most).max(1);
+        let limit = if learning { self.ramp(seen, crowd) } else { self.plan.threads() };
         if !learning {
             self.width = self.width.min(limit);
         }
@@ -335,6 +341,20 @@ impl Governor {
         if !learning {
             self.width = self.width.max(limit.min(self.machine.width()));
         }
+    }
+
+    /// How many may run here before any has finished.
+    fn ramp(&self, seen: &Observation<'_>, crowd: &Crowd) -> u32 {
+        let most = self.max_workers.unwrap_or(MOST_THREADS).clamp(1, MOST_THREADS);
+        let limit = match () {
+            () if crowd.off > 0 => crowd.waiting + self.machine.width(),
+            // They may wait for each other.
+            () if crowd.locked > crowd.waiting / 2 => FREE_THREADS,
+            () if !self.could_leave(seen) => MOST_THREADS,
+            () if !self.pressed && crowd.longest >= self.start_of_processes() => MOST_THREADS,
+            () => FREE_THREADS,
+        };
+        limit.min(most)
     }
 
     fn direct(&mut self, seen: &Observation<'_>, crowd: &Crowd, verdict: Option<Verdict>) -> Direction {
@@ -355,13 +375,16 @@ impl Governor {
         }
     }
 
-    /// The processes that can be of use now: what computes here occupies a core.
+    /// The processes that can be of use now: what computes here occupies a core, what runs here a worker.
     fn crew(&self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Plan> {
         let cores = self.machine.width().saturating_sub(crowd.computing()).max(1);
         let tasks = u32::try_from(seen.pending + seen.away).unwrap_or(u32::MAX);
         let useful = self.plan.processes().min(cores).min(tasks.max(1));
         let up = seen.processes_now.min(self.plan.processes());
-        Plan::new(useful.max(up), self.plan.threads()).ok()
+        let room = self.max_workers.unwrap_or(u32::MAX).saturating_sub(crowd.all);
+        let threads = self.plan.threads().min(room);
+        let most = room.checked_div(threads)?;
+        Plan::new(useful.max(up).min(most), threads).ok()
     }
 
     /// Whether an item started here now would still run when a process could have taken it.

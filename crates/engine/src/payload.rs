@@ -51,6 +51,11 @@ impl Payload {
         stream.into_iter().chain(self.buffers.iter().copied())
     }
 
+    /// Bytes that travel.
+    pub fn bytes(&self) -> u64 {
+        self.tail().len() as u64 + self.blocks().map(|block| block.len).sum::<u64>()
+    }
+
     /// What stands before the inline stream.
     pub fn head(&self) -> Vec<u8> {
         let stored = matches!(self.stream, Stream::Stored(_));

@@ -36,8 +36,11 @@ pub struct Reading {
     pub wall: f64,
     /// CPU time of the worker's thread; none when the clock was not read.
     pub cpu: Option<f64>,
-    /// Nothing else of its process ran Python meanwhile: all the time off the CPU was the task's own.
-    pub alone: bool,
+    /// Workers of its process that ran tasks meanwhile, itself included: with 1, all the time off the CPU
+    /// was the task's own.
+    pub together: u32,
+    /// Whether the samples given to the profile include these tasks.
+    pub sampled: bool,
     /// Arguments on their way to the worker, when they travelled.
     pub arguments: Option<Pickling>,
     /// Results on their way back, when they travelled.
@@ -67,13 +70,7 @@ pub struct Shares {
 impl Shares {
     /// All samples.
     pub fn total(&self) -> u64 {
-        self.held
-            + self.held_blocked
-            + self.off_gil
-            + self.gil_wait
-            + self.lock_wait
-            + self.io
-            + self.unknown
+        self.held + self.held_blocked + self.off_gil + self.gil_wait + self.lock_wait + self.io + self.unknown
     }
 }
 
@@ -174,7 +171,7 @@ impl Profile {
             Some(cpu) => (cpu.max(0.0) / tasks).min(wall),
             None => wall * self.cpu_share(),
         };
-        let (waiting, blocked) = self.split(wall, cpu, reading.alone);
+        let (waiting, blocked) = self.split(wall, cpu, reading);
         // One chunk tells one value of a mean over its tasks, whose variance is a task's over their number.
         let before = self.alone();
         let this = cpu + waiting + blocked;
@@ -188,7 +185,12 @@ impl Profile {
         self.waiting.add(waiting, tasks);
         self.blocked.add(blocked, tasks);
         let halves = [
-            (reading.arguments, &mut self.encode_arguments, &mut self.decode_arguments, &mut self.argument_bytes),
+            (
+                reading.arguments,
+                &mut self.encode_arguments,
+                &mut self.decode_arguments,
+                &mut self.argument_bytes,
+            ),
             (reading.results, &mut self.encode_results, &mut self.decode_results, &mut self.result_bytes),
         ];
         for (pickling, encode, decode, bytes) in halves {
@@ -319,21 +321,24 @@ impl Profile {
     }
 
     /// Time off the CPU, as (waiting, blocked with the GIL); the rest waited for the GIL or for a core.
-    fn split(&self, wall: f64, cpu: f64, alone: bool) -> (f64, f64) {
+    fn split(&self, wall: f64, cpu: f64, reading: &Reading) -> (f64, f64) {
         let Samples { held_blocked, gil_wait, lock_wait, io, .. } = self.samples;
         let away = wall - cpu;
         let own = held_blocked + lock_wait + io;
+        let blocked = if own > 0.0 { held_blocked / own } else { 0.0 };
+        // The others can't have been in the way for longer than they computed.
+        let least = (away - f64::from(reading.together.max(1) - 1) * cpu).max(0.0);
         let total = self.samples.total();
-        let seen = if alone {
-            own
-        } else {
+        let likely = if reading.sampled && total > 0.0 {
             // Runnable tasks without a core look as if they computed: count what the clocks say instead.
-            (own + gil_wait).max(total * (1.0 - cpu / wall.max(f64::MIN_POSITIVE)))
+            let seen = (own + gil_wait).max(total * (1.0 - cpu / wall.max(f64::MIN_POSITIVE)));
+            if seen > 0.0 { away * own / seen } else { away }
+        } else {
+            // Nobody looked: believe what was known before, as far as it is possible.
+            self.waiting.value().map_or(away, |waiting| waiting + self.blocked.value)
         };
-        if own == 0.0 && (alone || total == 0.0) || seen == 0.0 {
-            return (away, 0.0);
-        }
-        (away * (lock_wait + io) / seen, away * held_blocked / seen)
+        let own = likely.clamp(least, away);
+        (own * (1.0 - blocked), own * blocked)
     }
 
     /// The share of time on the CPU, for readings without a clock of it.
@@ -395,13 +400,7 @@ struct Samples {
 
 impl Samples {
     fn total(&self) -> f64 {
-        self.held
-            + self.held_blocked
-            + self.off_gil
-            + self.gil_wait
-            + self.lock_wait
-            + self.io
-            + self.unknown
+        self.held + self.held_blocked + self.off_gil + self.gil_wait + self.lock_wait + self.io + self.unknown
     }
 
     fn add(&mut self, seen: &Shares) {
@@ -435,7 +434,7 @@ mod tests {
     }
 
     fn one(wall: f64, cpu: f64) -> Reading {
-        Reading { tasks: 1, wall, cpu: Some(cpu), alone: true, ..Reading::default() }
+        Reading { tasks: 1, wall, cpu: Some(cpu), together: 1, sampled: true, ..Reading::default() }
     }
 
     #[test]
@@ -474,7 +473,14 @@ mod tests {
         for _ in 0..8 {
             single.record(&one(0.1, 0.1));
         }
-        chunked.record(&Reading { tasks: 8, wall: 0.8, cpu: Some(0.8), alone: true, ..Reading::default() });
+        chunked.record(&Reading {
+            tasks: 8,
+            wall: 0.8,
+            cpu: Some(0.8),
+            together: 1,
+            sampled: true,
+            ..Reading::default()
+        });
         let (a, b) = (chunked.cpu().expect("recorded"), single.cpu().expect("recorded"));
         assert!(near(a, b), "{a} {b}");
     }
@@ -496,7 +502,7 @@ mod tests {
     fn waiting_for_the_gil_does_not_count_as_waiting() {
         let mut profile = Profile::default();
         profile.sample(&Shares { held: 25, gil_wait: 75, ..Shares::default() });
-        profile.record(&Reading { alone: false, ..one(0.4, 0.1) });
+        profile.record(&Reading { together: 8, ..one(0.4, 0.1) });
         assert!(profile.alone().is_some_and(|alone| near(alone, 0.1)));
     }
 
@@ -504,8 +510,19 @@ mod tests {
     fn waiting_for_a_core_does_not_count_as_waiting() {
         let mut profile = Profile::default();
         profile.sample(&Shares { off_gil: 99, io: 1, ..Shares::default() });
-        profile.record(&Reading { alone: false, ..one(0.4, 0.1) });
+        profile.record(&Reading { together: 8, ..one(0.4, 0.1) });
         assert!(profile.alone().is_some_and(|alone| alone < 0.11));
+    }
+
+    #[test]
+    fn where_nobody_looked_the_others_are_in_the_way_for_as_long_as_they_compute_at_most() {
+        let mut profile = Profile::default();
+        profile.record(&one(0.07, 0.02));
+        let elsewhere = |wall, cpu| Reading { together: 8, sampled: false, ..one(wall, cpu) };
+        (0..200).for_each(|_| profile.record(&elsewhere(0.16, 0.02)));
+        assert!(profile.waiting().is_some_and(|waiting| near(waiting, 0.05)), "as known before");
+        (0..200).for_each(|_| profile.record(&elsewhere(0.5, 0.01)));
+        assert!(profile.waiting().is_some_and(|waiting| waiting > 0.4), "nothing else explains it");
     }
 
     #[test]

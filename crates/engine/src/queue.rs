@@ -97,6 +97,13 @@ impl<J> Queue<J> {
         Ok(self.rouse(&mut inner))
     }
 
+    /// A lane's source has something new. True: no thread is free to take it soon, another would be useful.
+    pub fn poke(&self, id: LaneId) -> bool {
+        let mut inner = self.lock();
+        let open = inner.lanes.iter().any(|lane| lane.id == id && lane.running < lane.width);
+        open && self.rouse(&mut inner)
+    }
+
     /// How many of a lane's jobs may run at a time from now on. Returns how many more threads would be useful.
     pub fn set_width(&self, id: LaneId, width: u32) -> u32 {
         let mut inner = self.lock();

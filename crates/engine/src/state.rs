@@ -111,6 +111,11 @@ impl State {
         phase_of(self.0.load(Acquire))
     }
 
+    /// Whether somebody watches it.
+    pub fn is_watched(&self) -> bool {
+        self.0.load(Acquire) & WATCHED != 0
+    }
+
     /// Whether the task has an outcome or was cancelled.
     pub fn is_over(&self) -> bool {
         self.0.load(Acquire) & PHASE >= FINISHED

@@ -61,7 +61,10 @@ mod tests {
 
     #[test]
     fn shares_are_never_rounded_to_all_or_none() {
-        assert_eq!([0.0, 0.001, 0.984, 0.999, 1.0].map(percent), ["0 %", "under 1 %", "98 %", "99 %", "100 %"]);
+        assert_eq!(
+            [0.0, 0.001, 0.984, 0.999, 1.0].map(percent),
+            ["0 %", "under 1 %", "98 %", "99 %", "100 %"]
+        );
     }
 
     #[test]

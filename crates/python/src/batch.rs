@@ -2,24 +2,24 @@
 //! Who runs them and how many at a time is decided elsewhere; here each item is given out exactly once.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use forkright_engine::chunk;
-use forkright_engine::crew::{Delivery, Outcome, Recipient};
-use forkright_engine::governor::Running;
+use forkright_engine::chunk as chunks;
+use forkright_engine::crew::{Delivery, Outcome, Parcel, Recipient};
+use forkright_engine::frame::{chunk, down};
 use forkright_engine::payload::Cost;
-use forkright_engine::profile::{Pickling, Profile, Reading};
-use forkright_engine::queue::Source;
-use forkright_engine::state::State;
-use forkright_meter::{Slot, Tally, View, clock};
+use forkright_engine::plan::Plan;
+use forkright_meter::{Slot, clock};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::call;
-use crate::codec;
+use crate::functions::Described;
 use crate::hands::Job;
-use crate::meter;
+use crate::progress::{Progress, Sent};
+use crate::recruit::Staff;
+use crate::work::Work;
+use crate::{call, codec};
 
 /// What a map does with an item that raises.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,70 +31,21 @@ pub(crate) enum OnError {
 }
 
 pub(crate) struct Batch {
-    pub(crate) function: Py<PyAny>,
-    pub(crate) name: Arc<str>,
+    progress: Progress,
+    function: Py<PyAny>,
     items: Py<PyAny>,
-    pub(crate) star: bool,
-    pub(crate) on_error: OnError,
+    star: bool,
+    on_error: OnError,
     pub(crate) total: usize,
     /// Fixed by the user, or chosen as the work goes.
     chunksize: Option<usize>,
     next: AtomicUsize,
-    /// Items that have their outcome.
-    done: AtomicUsize,
-    /// Chunks given out and not back; items of them that run in worker processes.
+    /// Chunks given out and not back.
     out: AtomicUsize,
-    away: AtomicUsize,
-    /// Threads of this process that run items now, and how many may.
-    here: AtomicU32,
-    pub(crate) width: AtomicU32,
     stopped: AtomicBool,
     results: Py<PyList>,
     error: Mutex<Option<(usize, Py<PyAny>)>>,
-    /// Nudged when something came that a coordinator or the caller waits for.
-    pub(crate) word: Arc<State>,
     arrivals: Mutex<Vec<(Range<usize>, Sent, Delivery)>>,
-    pub(crate) profile: Mutex<Profile>,
-    pub(crate) tally: Arc<Tally>,
-    stations: Mutex<Vec<Arc<Station>>>,
-    pub(crate) totals: Mutex<Totals>,
-}
-
-/// What sending a chunk took.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Sent {
-    pub(crate) seconds: f64,
-    pub(crate) bytes: f64,
-}
-
-/// Sums for the report.
-#[derive(Clone, Default)]
-pub(crate) struct Totals {
-    pub(crate) here: Cost,
-    pub(crate) away: Cost,
-    pub(crate) encode: f64,
-    pub(crate) decode: f64,
-    pub(crate) bytes_out: f64,
-    pub(crate) bytes_back: f64,
-    pub(crate) workers: Vec<Worker>,
-}
-
-/// One worker's part.
-#[derive(Clone)]
-pub(crate) struct Worker {
-    /// A pid for a process, a thread id for a thread of this one.
-    pub(crate) id: i32,
-    pub(crate) is_process: bool,
-    pub(crate) tasks: u64,
-    pub(crate) busy: f64,
-    pub(crate) cpu: f64,
-}
-
-/// A thread of this process that runs items: what the meter may ask.
-struct Station {
-    view: View,
-    /// When its chunk began, in nanoseconds of the monotonic clock; 0 while it runs none.
-    began: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -114,28 +65,19 @@ impl Batch {
         let total = items.len()?;
         let results = PyList::new(py, (0..total).map(|_| py.None()))?;
         Ok(Arc::new(Batch {
+            progress: Progress::new(name.into()),
             function: function.clone().unbind(),
-            name: name.into(),
             items: items.clone().unbind(),
             star,
             on_error,
             total,
             chunksize,
             next: AtomicUsize::new(0),
-            done: AtomicUsize::new(0),
             out: AtomicUsize::new(0),
-            away: AtomicUsize::new(0),
-            here: AtomicU32::new(0),
-            width: AtomicU32::new(1),
             stopped: AtomicBool::new(false),
             results: results.unbind(),
             error: Mutex::default(),
-            word: Arc::default(),
             arrivals: Mutex::default(),
-            profile: Mutex::default(),
-            tally: Arc::default(),
-            stations: Mutex::default(),
-            totals: Mutex::default(),
         }))
     }
 
@@ -143,7 +85,7 @@ impl Batch {
     pub(crate) fn take(&self, workers: u32) -> Option<Range<usize>> {
         // Counted before it is given out, so that the batch never looks finished in between.
         self.out.fetch_add(1, AcqRel);
-        let seconds = lock(&self.profile).wall();
+        let seconds = self.progress.wall();
         let mut start = self.next.load(Acquire);
         loop {
             let left = self.total - start;
@@ -153,7 +95,7 @@ impl Batch {
             }
             let size = match self.chunksize {
                 Some(size) => size.min(left),
-                None => chunk::size(left, workers, seconds),
+                None => chunks::size(left, workers, seconds),
             };
             match self.next.compare_exchange_weak(start, start + size, AcqRel, Acquire) {
                 Ok(_) => return Some(start..start + size),
@@ -164,97 +106,22 @@ impl Batch {
 
     fn give_back(&self) {
         if self.out.fetch_sub(1, AcqRel) == 1 {
-            self.word.nudge();
+            self.progress.word.nudge();
         }
-    }
-
-    /// Items nobody has.
-    pub(crate) fn pending(&self) -> usize {
-        if self.stopped.load(Acquire) { 0 } else { self.total - self.next.load(Acquire) }
-    }
-
-    pub(crate) fn done(&self) -> usize {
-        self.done.load(Acquire)
-    }
-
-    pub(crate) fn away(&self) -> usize {
-        self.away.load(Acquire)
-    }
-
-    pub(crate) fn here(&self) -> u32 {
-        self.here.load(Acquire)
-    }
-
-    /// Whether nothing runs and nothing will.
-    pub(crate) fn is_over(&self) -> bool {
-        self.pending() == 0 && self.out.load(Acquire) == 0 && !self.has_arrivals()
-    }
-
-    pub(crate) fn has_arrivals(&self) -> bool {
-        !lock(&self.arrivals).is_empty()
-    }
-
-    /// No item starts from now on.
-    pub(crate) fn stop(&self) {
-        self.stopped.store(true, Release);
-        self.word.nudge();
-    }
-
-    /// What the tasks in this process are doing.
-    pub(crate) fn running(&self, now: u64) -> Vec<Running> {
-        let stations = lock(&self.stations);
-        let busy = stations.iter().filter_map(|station| match station.began.load(Acquire) {
-            0 => None,
-            began => {
-                let (class, streak) = meter::class(&station.view);
-                Some(Running { class, streak, elapsed: now.saturating_sub(began) as f64 * 1e-9 })
-            }
-        });
-        busy.collect()
-    }
-
-    fn station(&self, slot: &Slot) -> Arc<Station> {
-        let view = slot.view();
-        let mut stations = lock(&self.stations);
-        if let Some(station) = stations.iter().find(|station| station.view.tid() == view.tid()) {
-            return Arc::clone(station);
-        }
-        let station = Arc::new(Station { view, began: AtomicU64::new(0) });
-        stations.push(Arc::clone(&station));
-        station
     }
 
     /// Runs items in this thread.
     pub(crate) fn run_here(&self, py: Python<'_>, range: Range<usize>, slot: &Slot) -> Cost {
-        let station = self.station(slot);
-        let alone = self.here.fetch_add(1, AcqRel) == 0;
-        slot.begin(&self.tally);
-        let began = clock::monotonic();
-        station.began.store((began.as_nanos() as u64).max(1), Release);
-        let cpu = clock::thread_cpu();
-        let mut cost = Cost::default();
+        let stint = self.progress.begin(slot);
+        let (mut tasks, mut failed) = (0, 0);
         for index in range {
             if self.stopped.load(Acquire) {
                 break;
             }
-            cost.tasks += 1;
-            cost.failed += u32::from(!self.run_item(py, index));
+            tasks += 1;
+            failed += u32::from(!self.run_item(py, index));
         }
-        cost.cpu = clock::thread_cpu().saturating_sub(cpu).as_secs_f64();
-        cost.wall = clock::monotonic().saturating_sub(began).as_secs_f64();
-        station.began.store(0, Release);
-        slot.end();
-        let alone = self.here.fetch_sub(1, AcqRel) == 1 && alone;
-        lock(&self.profile).record(&Reading {
-            tasks: cost.tasks.into(),
-            failed: cost.failed.into(),
-            wall: cost.wall,
-            cpu: Some(cost.cpu),
-            alone,
-            ..Reading::default()
-        });
-        lock(&self.totals).add(false, station.view.tid(), &cost);
-        self.done.fetch_add(cost.tasks as usize, AcqRel);
+        let cost = self.progress.end(slot, stint, tasks, failed);
         self.give_back();
         cost
     }
@@ -290,69 +157,28 @@ impl Batch {
             *first = Some((index, error));
         }
         drop(first);
-        self.stop();
+        self.end();
     }
 
-    /// The arguments of some items, to be sent.
-    pub(crate) fn items<'py>(&self, py: Python<'py>, range: &Range<usize>) -> PyResult<Bound<'py, PyList>> {
+    /// No item starts from now on.
+    pub(crate) fn end(&self) {
+        self.stopped.store(true, Release);
+        self.progress.word.nudge();
+    }
+
+    fn items<'py>(&self, py: Python<'py>, range: &Range<usize>) -> PyResult<Bound<'py, PyList>> {
         let items = self.items.bind(py);
         let some = range.clone().map(|index| items.get_item(index)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, some)
     }
 
     /// A chunk could not be sent: all its items fail with `error`.
-    pub(crate) fn refuse(&self, py: Python<'_>, range: Range<usize>, error: &PyErr) {
+    fn refuse(&self, py: Python<'_>, range: Range<usize>, error: &PyErr) {
         for index in range.clone() {
             self.fail(py, index, error.clone_ref(py).into_value(py).into_any());
         }
-        self.done.fetch_add(range.len(), AcqRel);
+        self.progress.drop_out(range.len());
         self.give_back();
-    }
-
-    /// Takes note that a chunk was sent.
-    pub(crate) fn send(self: &Arc<Self>, range: Range<usize>, sent: Sent) -> Arc<ChunkOut> {
-        self.away.fetch_add(range.len(), AcqRel);
-        let mut totals = lock(&self.totals);
-        totals.encode += sent.seconds;
-        totals.bytes_out += sent.bytes;
-        drop(totals);
-        Arc::new(ChunkOut { batch: Arc::clone(self), range, sent })
-    }
-
-    /// Unpickles what arrived. Returns whether anything had.
-    pub(crate) fn settle(&self, py: Python<'_>) -> bool {
-        let arrivals = std::mem::take(&mut *lock(&self.arrivals));
-        let some = !arrivals.is_empty();
-        for (range, sent, delivery) in arrivals {
-            let began = clock::monotonic();
-            let bytes = self.place(py, &range, &delivery);
-            let decode = clock::monotonic().saturating_sub(began).as_secs_f64();
-            if let Delivery::Outcome { cost, pid, .. } = &delivery {
-                self.learn(cost, *pid, sent, decode, bytes);
-            }
-            self.away.fetch_sub(range.len(), AcqRel);
-            self.done.fetch_add(range.len(), AcqRel);
-            self.give_back();
-        }
-        some
-    }
-
-    fn learn(&self, cost: &Cost, pid: i32, sent: Sent, decode: f64, bytes: f64) {
-        let arguments = Pickling { encode: Some(sent.seconds), decode: Some(cost.decode), bytes: sent.bytes };
-        let results = Pickling { encode: Some(cost.encode), decode: Some(decode), bytes };
-        lock(&self.profile).record(&Reading {
-            tasks: cost.tasks.into(),
-            failed: cost.failed.into(),
-            wall: cost.wall,
-            cpu: (cost.cpu > 0.0).then_some(cost.cpu),
-            alone: true,
-            arguments: Some(arguments),
-            results: Some(results),
-        });
-        let mut totals = lock(&self.totals);
-        totals.add(true, pid, cost);
-        totals.decode += decode;
-        totals.bytes_back += bytes;
     }
 
     fn place(&self, py: Python<'_>, range: &Range<usize>, delivery: &Delivery) -> f64 {
@@ -362,12 +188,12 @@ impl Batch {
             }
         };
         let Delivery::Outcome { kind, parcel, .. } = delivery else {
-            if let Err(error) = call::open(py, delivery, &self.name) {
+            if let Err(error) = call::open(py, delivery, &self.progress.name) {
                 failed(error);
             }
             return 0.0;
         };
-        let value = match call::open(py, delivery, &self.name) {
+        let value = match call::open(py, delivery, &self.progress.name) {
             Ok(value) => value.into_bound(py),
             Err(error) => {
                 failed(error);
@@ -380,7 +206,7 @@ impl Batch {
                 self.keep(py, index, outcome);
                 continue;
             }
-            match codec::decode_apart(&outcome, &self.name) {
+            match codec::decode_apart(&outcome, &self.progress.name) {
                 Ok(value) => self.keep(py, index, value),
                 Err(error) => self.fail(py, index, error.into_value(py).into_any()),
             }
@@ -397,22 +223,95 @@ impl Batch {
     }
 }
 
-impl Totals {
-    fn add(&mut self, is_process: bool, id: i32, cost: &Cost) {
-        let sum = if is_process { &mut self.away } else { &mut self.here };
-        sum.tasks += cost.tasks;
-        sum.failed += cost.failed;
-        sum.wall += cost.wall;
-        sum.cpu += cost.cpu;
-        let found = self.workers.iter().position(|worker| worker.id == id && worker.is_process == is_process);
-        let index = found.unwrap_or_else(|| {
-            self.workers.push(Worker { id, is_process, tasks: 0, busy: 0.0, cpu: 0.0 });
-            self.workers.len() - 1
-        });
-        let worker = &mut self.workers[index];
-        worker.tasks += u64::from(cost.tasks);
-        worker.busy += cost.wall;
-        worker.cpu += cost.cpu;
+impl Work for Batch {
+    fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    fn function<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.function.bind(py).clone()
+    }
+
+    fn sample<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let item = self.items.bind(py).get_item(0)?;
+        if self.star { Ok(item) } else { Ok(PyTuple::new(py, [item])?.into_any()) }
+    }
+
+    fn pending(&self) -> usize {
+        if self.stopped.load(Acquire) { 0 } else { self.total - self.next.load(Acquire) }
+    }
+
+    fn is_over(&self) -> bool {
+        self.pending() == 0 && self.out.load(Acquire) == 0
+    }
+
+    fn has_arrivals(&self) -> bool {
+        !lock(&self.arrivals).is_empty()
+    }
+
+    fn take_here(self: Arc<Self>) -> Option<Job> {
+        let range = self.take(self.progress.width.load(Acquire))?;
+        Some(Job::Chunk(self, range))
+    }
+
+    fn send_one(
+        self: Arc<Self>,
+        py: Python<'_>,
+        staff: &Staff,
+        function: &Described,
+        plan: Plan,
+    ) -> PyResult<bool> {
+        let Some(range) = self.take(plan.workers()) else { return Ok(false) };
+        let began = clock::monotonic();
+        let items = self.items(py, &range)?;
+        let role = || format!("the items of `{}`", self.progress.name);
+        let codec::Encoded { payload, leases } = match codec::encode(items.as_any(), staff.crew().store(), role) {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                self.refuse(py, range, &error);
+                return Ok(true);
+            }
+        };
+        let seconds = clock::monotonic().saturating_sub(began).as_secs_f64();
+        let sent = Sent { seconds, bytes: payload.bytes() as f64, threads: plan.threads() };
+        self.progress.send(range.len(), sent);
+        let mut flags = if self.star { chunk::STAR } else { 0 };
+        if self.on_error == OnError::Raise {
+            flags |= chunk::STOP_AT_ERROR;
+        }
+        let parcel = Parcel {
+            id: staff.crew().next_id(),
+            kind: down::CHUNK,
+            function: Some(Arc::clone(&function.blob)),
+            flags: Some(flags),
+            payload,
+            leases,
+            tasks: range.len() as u32,
+            recipient: Arc::new(ChunkOut { batch: self, range, sent }),
+        };
+        let (wanted, _) = staff.crew().submit(parcel);
+        staff.hire(py, wanted)?;
+        Ok(true)
+    }
+
+    fn settle(&self, py: Python<'_>) -> bool {
+        let arrivals = std::mem::take(&mut *lock(&self.arrivals));
+        let some = !arrivals.is_empty();
+        for (range, sent, delivery) in arrivals {
+            let began = clock::monotonic();
+            let bytes = self.place(py, &range, &delivery);
+            let decode = clock::monotonic().saturating_sub(began).as_secs_f64();
+            if let Delivery::Outcome { cost, pid, .. } = &delivery {
+                self.progress.learn(cost, *pid, sent, Some(decode), bytes);
+            }
+            self.progress.arrive(range.len());
+            self.give_back();
+        }
+        some
+    }
+
+    fn stop(&self) {
+        self.end();
     }
 }
 
@@ -426,7 +325,7 @@ pub(crate) struct ChunkOut {
 impl Recipient for ChunkOut {
     fn send(&self) -> bool {
         if self.batch.stopped.load(Acquire) {
-            self.batch.away.fetch_sub(self.range.len(), AcqRel);
+            self.batch.progress.recall(self.range.len());
             self.batch.give_back();
             return false;
         }
@@ -436,26 +335,12 @@ impl Recipient for ChunkOut {
     fn recall(&self) {}
 
     fn abandon(self: Arc<Self>) {
-        self.batch.away.fetch_sub(self.range.len(), AcqRel);
+        self.batch.progress.recall(self.range.len());
         self.batch.give_back();
     }
 
     fn deliver(self: Arc<Self>, delivery: Delivery) {
         lock(&self.batch.arrivals).push((self.range.clone(), self.sent, delivery));
-        self.batch.word.nudge();
-    }
-}
-
-/// Gives the items of a batch to the threads of this process.
-pub(crate) struct HereSource(pub(crate) Arc<Batch>);
-
-impl Source<Job> for HereSource {
-    fn take(&self) -> Option<Job> {
-        let range = self.0.take(self.0.width.load(Acquire))?;
-        Some(Job::Chunk(Arc::clone(&self.0), range))
-    }
-
-    fn is_exhausted(&self) -> bool {
-        self.0.pending() == 0
+        self.batch.progress.word.nudge();
     }
 }

@@ -102,9 +102,12 @@ impl Call {
     }
 
     /// Says, once, that worker processes may run it after all.
-    pub(crate) fn entrust(&self, carrier: Carrier) {
-        // A second attempt carries the same call again: the first carrier stays right.
+    pub(crate) fn entrust(&self, py: Python<'_>, carrier: Carrier) {
+        // The call is taken once, so the cell is empty.
         let _ = self.carrier.set(carrier);
+        if self.state.is_watched() {
+            self.attend(py);
+        }
     }
 
     pub(crate) fn cost(&self) -> Option<Cost> {

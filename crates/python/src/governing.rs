@@ -29,7 +29,9 @@ pub(crate) struct Governing {
     leave: Mutex<Leave>,
     asked: AtomicBool,
     warmed: AtomicBool,
-    gone: AtomicBool,
+    /// The worker processes asked for last.
+    away: Mutex<Option<Plan>>,
+    watching: AtomicBool,
 }
 
 struct Inner {
@@ -44,26 +46,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Governing {
     /// Starts to watch a map whose items the caller begins to run inline.
-    pub(crate) fn begin(py: Python<'_>, run: &Arc<Run>, workers: Option<u32>) -> PyResult<Arc<Governing>> {
+    pub(crate) fn begin(py: Python<'_>, run: &Arc<Run>, workers: Option<u32>, items: Option<u64>) -> PyResult<Arc<Governing>> {
         let machine = Machine::with_cores(&cores::usable());
         let governing = Arc::new_cyclic(|myself| Governing {
             myself: Weak::clone(myself),
             run: Arc::downgrade(run),
             began: clock::monotonic(),
             inner: Mutex::new(Inner {
-                governor: Governor::new(machine, workers, Some(run.batch.total as u64)),
-                counts: run.batch.tally.counts(),
+                governor: Governor::new(machine, workers, items),
+                counts: run.work.progress().tally.counts(),
                 verdicts: Vec::new(),
             }),
             leave: Mutex::new(Leave::Unknown),
             asked: AtomicBool::new(false),
             warmed: AtomicBool::new(false),
-            gone: AtomicBool::new(false),
+            away: Mutex::default(),
+            watching: AtomicBool::new(false),
         });
-        run.begin_inline();
-        let watch: Weak<dyn Watch> = Arc::downgrade(&governing) as Weak<dyn Watch>;
-        meter::sampler(py).watch(watch)?;
+        governing.resume(py)?;
         Ok(governing)
+    }
+
+    /// Watches again if it had nothing to watch.
+    pub(crate) fn resume(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.watching.swap(true, AcqRel) {
+            meter::sampler(py).watch(Weak::clone(&self.myself) as Weak<dyn Watch>)?;
+        }
+        Ok(())
     }
 
     /// The verdicts so far, each with the seconds since the start.
@@ -92,8 +101,9 @@ impl Governing {
         });
     }
 
-    fn go(self: &Arc<Self>, run: &Arc<Run>, plan: Plan) {
-        if self.gone.swap(true, AcqRel) {
+    /// Has the worker processes of `plan` take part from now on, or none.
+    fn send_away(&self, run: &Arc<Run>, plan: Option<Plan>) {
+        if std::mem::replace(&mut *lock(&self.away), plan) == plan {
             return;
         }
         run.post(move |py, run| {
@@ -106,34 +116,36 @@ impl Governing {
 
 /// The guard's opinion, and a try whether function and an item can be pickled.
 fn may_leave(py: Python<'_>, run: &Run) -> PyResult<Leave> {
-    let batch = &run.batch;
-    let sample = batch.items(py, &(0..batch.total.min(1)))?;
-    let reason = py.import("forkright._leave")?.getattr("reason_to_stay")?;
-    let reason = reason.call1((batch.function.bind(py), sample, batch.star))?;
+    let (function, sample) = (run.work.function(py), run.work.sample(py)?);
+    let reason = py.import("forkright._leave")?.getattr("reason_to_stay")?.call1((function, sample))?;
     Ok(if reason.is_none() { Leave::Yes } else { Leave::No(reason.extract()?) })
 }
 
 impl Watch for Governing {
     fn tick(&self, now: Duration) -> Pace {
         let Some(run) = self.run.upgrade() else { return Pace::Done };
-        let batch = &run.batch;
-        if batch.is_over() {
-            return Pace::Done;
+        let (work, progress) = (&run.work, run.work.progress());
+        if work.is_over() {
+            self.watching.store(false, Release);
+            // What came between the look and the store has not been resumed for.
+            if work.is_over() || self.watching.swap(true, AcqRel) {
+                return Pace::Done;
+            }
         }
-        let running = batch.running(now.as_nanos() as u64);
+        let running = progress.running(now.as_nanos() as u64);
         let direction = {
             let mut inner = lock(&self.inner);
-            let counts = batch.tally.counts();
-            let mut profile = lock(&batch.profile);
+            let counts = progress.tally.counts();
+            let mut profile = lock(&progress.profile);
             profile.sample(&meter::shares_since(&inner.counts, &counts));
             inner.counts = counts;
             let at = now.saturating_sub(self.began).as_secs_f64();
             let observation = Observation {
                 now: at,
-                pending: batch.pending() as u64,
-                done: batch.done() as u64,
+                pending: work.pending() as u64,
+                done: progress.done() as u64,
                 running: &running,
-                away: batch.away() as u64,
+                away: progress.away() as u64,
                 profile: &profile,
                 zygote: self.zygote(),
                 leave: &lock(&self.leave).clone(),
@@ -158,9 +170,7 @@ impl Watch for Governing {
             me.ask(&run);
         }
         run.set_width(direction.width, direction.hold);
-        if let Some(plan) = direction.away {
-            me.go(&run, plan);
-        }
+        me.send_away(&run, direction.away);
         match direction.pace {
             governor::Pace::Learning => Pace::Learning,
             governor::Pace::Steady => Pace::Steady,

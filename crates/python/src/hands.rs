@@ -19,11 +19,14 @@ use crate::batch::Batch;
 use crate::call::Call;
 use crate::errors;
 use crate::meter::{self, Stopwatch};
+use crate::submissions::{Submissions, Submitted};
 
 /// Something a thread of this process does.
 pub(crate) enum Job {
     /// A submitted task.
     Task { call: Arc<Call>, function: Py<PyAny>, arguments: Py<PyTuple>, options: Option<Py<PyDict>> },
+    /// A call submitted to an executor that chooses.
+    Submitted(Arc<Submissions>, Submitted),
     /// Some items of a map.
     Chunk(Arc<Batch>, Range<usize>),
     /// Work of ours that needs Python: asking the guard, starting workers, pickling what leaves.
@@ -180,6 +183,7 @@ impl Hands {
                 using.busy += cost.wall;
                 using.cpu += cost.cpu;
             }
+            Job::Submitted(submissions, submitted) => submissions.run_here(py, submitted, slot),
             Job::Errand(errand) => errand(py),
         }
     }

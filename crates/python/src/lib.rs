@@ -8,6 +8,7 @@
 
 mod batch;
 mod call;
+mod choosing;
 mod codec;
 mod collector;
 mod errors;
@@ -17,11 +18,14 @@ mod governing;
 mod hands;
 mod meter;
 mod pool;
+mod progress;
 mod recruit;
 mod report;
 mod run;
 mod serve;
+mod submissions;
 mod window;
+mod work;
 
 use pyo3::prelude::*;
 
@@ -80,7 +84,7 @@ fn die_with_parent(parent: i32) -> PyResult<bool> {
 #[pyo3(signature = (timeout))]
 fn close_shared(py: Python<'_>, timeout: f64) {
     let limit = std::time::Duration::try_from_secs_f64(timeout).unwrap_or_default();
-    for staff in recruit::Staff::all_shared() {
+    if let Some(staff) = recruit::Staff::take_shared() {
         staff.crew().close();
         py.detach(|| staff.crew().wait_vacated(limit));
         staff.crew().dismiss();

@@ -8,6 +8,7 @@ use forkright_engine::crew::{Limits, Parcel};
 use forkright_engine::frame::down;
 use forkright_engine::queue::LaneId;
 use forkright_engine::state::{Start, Wait};
+use forkright_engine::store::Store;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -17,7 +18,9 @@ use crate::call::{Call, Carrier, SIGNALS};
 use crate::codec;
 use crate::future::face;
 use crate::hands::{Hands, Job};
+use crate::choosing::Choosing;
 use crate::recruit::Staff;
+use crate::submissions::Submitted;
 
 #[pyclass(frozen, weakref, module = "forkright._core")]
 pub(crate) struct Pool {
@@ -32,35 +35,38 @@ enum Route {
     Serial,
     Threads { hands: Arc<Hands>, lane: LaneId },
     Processes(Arc<Staff>),
+    /// It is chosen, for each function, as its calls come.
+    Auto(Choosing),
 }
 
 #[pymethods]
 impl Pool {
-    /// `processes` 0: threads of this process; `threads` 1 beside it: the submitting thread itself.
+    /// `plan` is (processes, threads), or `None` for the choice to be made, among at most `workers`.
     #[new]
-    #[pyo3(signature = (processes, threads, serial, prefix, initializer, initargs, pickled_initializer, tasks_per_worker))]
+    #[pyo3(signature = (plan, workers, prefix, initializer, initargs, pickled_initializer, tasks_per_worker))]
     #[expect(clippy::too_many_arguments, reason = "called in one place, by forkright._executor")]
     fn new(
-        processes: u32,
-        threads: u32,
-        serial: bool,
+        plan: Option<(u32, u32)>,
+        workers: Option<u32>,
         prefix: String,
         initializer: Option<Py<PyAny>>,
         initargs: Py<PyTuple>,
         pickled_initializer: Option<&Bound<'_, PyBytes>>,
         tasks_per_worker: Option<u32>,
     ) -> PyResult<Pool> {
-        let route = if processes > 0 {
-            let limits = Limits { processes, threads, tasks_per_worker };
-            let initializer = pickled_initializer.map(|bytes| bytes.as_bytes().to_vec());
-            Route::Processes(Staff::create(limits, initializer)?)
-        } else if serial {
-            Route::Serial
-        } else {
-            let initializer = initializer.map(|initializer| (initializer, initargs));
-            let hands = Hands::new(threads, prefix, None, initializer);
-            let lane = hands.queue.open_lane(u32::MAX, None);
-            Route::Threads { hands, lane }
+        let pickled = pickled_initializer.map(|bytes| bytes.as_bytes().to_vec());
+        let initializer = initializer.map(|initializer| (initializer, initargs));
+        let route = match plan {
+            None => Route::Auto(Choosing::new(workers, prefix, initializer, pickled)),
+            Some((0, 1)) => Route::Serial,
+            Some((0, threads)) => {
+                let hands = Hands::new(threads, prefix, None, initializer);
+                let lane = hands.queue.open_lane(u32::MAX, None);
+                Route::Threads { hands, lane }
+            }
+            Some((processes, threads)) => {
+                Route::Processes(Staff::create(Limits { processes, threads, tasks_per_worker }, pickled)?)
+            }
         };
         Ok(Pool { route, shut: AtomicBool::new(false), owner: std::process::id() })
     }
@@ -96,6 +102,7 @@ impl Pool {
                 Ok(future)
             }
             Route::Processes(staff) => submit_to(staff, function, arguments, options),
+            Route::Auto(choosing) => choosing.submit(function, arguments, options),
         }
     }
 
@@ -127,6 +134,14 @@ impl Pool {
                 staff.collector.ensure(py);
                 staff.crew().close();
             }
+            Route::Auto(choosing) => {
+                if cancel {
+                    choosing.cancel(py);
+                }
+                if choosing.is_over() {
+                    choosing.end();
+                }
+            }
         }
     }
 
@@ -146,6 +161,12 @@ impl Pool {
                 Route::Processes(staff) => {
                     py.detach(|| staff.crew().wait_vacated(left())) == Wait::Over
                 }
+                Route::Auto(choosing) => {
+                    if choosing.is_over() {
+                        choosing.end();
+                    }
+                    choosing.is_over() && choosing.hands().alive() == 0
+                }
             };
             if gone {
                 return Ok(true);
@@ -154,7 +175,7 @@ impl Pool {
                 return Ok(false);
             }
             py.check_signals()?;
-            if matches!(self.route, Route::Threads { .. }) {
+            if !matches!(self.route, Route::Processes(_)) {
                 py.detach(|| std::thread::sleep(left().min(Duration::from_millis(2))));
             }
         }
@@ -181,8 +202,17 @@ impl Pool {
             Route::Serial => Vec::new(),
             Route::Threads { hands, .. } => hands.uses(),
             Route::Processes(staff) => staff.crew().uses(),
+            Route::Auto(choosing) => choosing.hands().uses(),
         };
         uses.into_iter().map(|using| (using.pid, using.tasks, using.busy, using.cpu)).collect()
+    }
+
+    /// What was chosen for each function, each as a map's report.
+    fn reports(&self) -> Vec<String> {
+        match &self.route {
+            Route::Auto(choosing) => choosing.reports(),
+            _ => Vec::new(),
+        }
     }
 
     /// Bytes of shared memory in use and idle.
@@ -219,6 +249,8 @@ impl Drop for Pool {
                     }
                     staff.crew().close();
                 }),
+                // Its threads finish what was submitted, and end when nothing more comes.
+                Route::Auto(_) => {}
             }
         }
     }
@@ -257,11 +289,7 @@ fn submit_to<'py>(
         Ok(Some(described)) => {
             let name = Arc::clone(&described.name);
             let role = || format!("the arguments of `{name}`");
-            let encoded = match options {
-                None => codec::encode(arguments, crew.store(), role),
-                Some(options) => codec::encode(pair(arguments, options)?.as_any(), crew.store(), role),
-            };
-            let kind = if options.is_some() { down::KEYWORDS } else { down::TASK };
+            let (kind, encoded) = encode_arguments(arguments, options, crew.store(), role);
             (Arc::clone(&described.name), encoded.map(|encoded| (kind, Some(described.blob), encoded)))
         }
         Ok(None) => {
@@ -296,9 +324,28 @@ fn submit_to<'py>(
     Ok(future)
 }
 
-fn pair<'py>(
-    arguments: &Bound<'py, PyTuple>,
-    options: &Bound<'py, PyDict>,
-) -> PyResult<Bound<'py, PyTuple>> {
-    PyTuple::new(arguments.py(), [arguments.as_any(), options.as_any()])
+/// The arguments of a call, pickled, and the kind of message they make.
+pub(crate) fn encode_arguments(
+    arguments: &Bound<'_, PyTuple>,
+    options: Option<&Bound<'_, PyDict>>,
+    store: &Arc<Store>,
+    role: impl FnOnce() -> String,
+) -> (u32, PyResult<codec::Encoded>) {
+    match options {
+        None => (down::TASK, codec::encode(arguments, store, role)),
+        Some(options) => {
+            let pair = PyTuple::new(arguments.py(), [arguments.as_any(), options.as_any()]);
+            (down::KEYWORDS, pair.and_then(|pair| codec::encode(pair.as_any(), store, role)))
+        }
+    }
+}
+
+/// Runs a submitted call in the calling thread.
+pub(crate) fn run_in_place(py: Python<'_>, function: &Bound<'_, PyAny>, submitted: &Submitted) {
+    if submitted.call.state.start() == Start::Go {
+        let options = submitted.options.as_ref().map(|options| options.bind(py));
+        let outcome = function.call(submitted.arguments.bind(py), options);
+        let outcome = outcome.map(Bound::unbind).map_err(|error| error.into_value(py).into_any());
+        submitted.call.finish(py, outcome);
+    }
 }

@@ -1,6 +1,5 @@
 //! The crews of worker processes: their making, and what a new worker is told about the caller as it is now.
 
-use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use forkright_engine::crew::{Crew, Limits, Spec};
@@ -16,18 +15,16 @@ use crate::functions::Functions;
 pub(crate) struct Staff {
     pub(crate) collector: Arc<Collector>,
     pub(crate) functions: Functions,
-    threads: u32,
     /// Pickled by `forkright._spec`: what each worker calls first.
     initializer: Option<Vec<u8>>,
-    owner: u32,
 }
 
 /// Starts all workers of this process. A forked child has none of its threads and gets a new one.
 static WARDEN: LazyLock<Mutex<(u32, Arc<Warden>)>> =
     LazyLock::new(|| Mutex::new((std::process::id(), Warden::new())));
 
-/// The crews that maps share, by their threads per process.
-static SHARED: LazyLock<Mutex<HashMap<(u32, u32), Arc<Staff>>>> = LazyLock::new(Mutex::default);
+/// The crew that maps share, and the process it belongs to.
+static SHARED: Mutex<Option<(u32, Arc<Staff>)>> = Mutex::new(None);
 
 pub(crate) fn warden() -> Arc<Warden> {
     let mut warden = WARDEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,45 +59,38 @@ impl Staff {
         Ok(Arc::new(Staff {
             collector: Collector::new(crew),
             functions: Functions::default(),
-            threads: limits.threads,
             initializer,
-            owner: std::process::id(),
         }))
     }
 
-    /// The crew that maps with so many threads per process share, allowed `processes` workers from now on.
+    /// The crew that maps share, of such a size from now on.
     pub(crate) fn shared(processes: u32, threads: u32) -> PyResult<Arc<Staff>> {
-        let key = (std::process::id(), threads);
+        let me = std::process::id();
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(staff) = shared.get(&key)
+        if let Some((owner, staff)) = &*shared
+            && *owner == me
             && !staff.crew().is_broken()
         {
-            staff.crew().resize(processes);
+            staff.crew().resize(processes, threads);
             return Ok(Arc::clone(staff));
         }
-        let limits = Limits { processes, threads, tasks_per_worker: None };
-        let staff = Staff::create(limits, None)?;
-        if let Some(old) = shared.insert(key, Arc::clone(&staff)) {
-            old.crew().close();
+        let staff = Staff::create(Limits { processes, threads, tasks_per_worker: None }, None)?;
+        match shared.replace((me, Arc::clone(&staff))) {
+            Some((owner, old)) if owner == me => old.crew().close(),
+            // A forked child leaves its parent's alone.
+            old => std::mem::forget(old),
         }
         Ok(staff)
     }
 
-    /// All shared crews of this process, to be closed at its end.
-    pub(crate) fn all_shared() -> Vec<Arc<Staff>> {
-        let me = std::process::id();
+    /// The shared crew, if this process has one: to be closed at its end.
+    pub(crate) fn take_shared() -> Option<Arc<Staff>> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine: Vec<_> = shared.keys().filter(|key| key.0 == me).copied().collect();
-        mine.iter().filter_map(|key| shared.remove(key)).collect()
+        shared.take_if(|(owner, _)| *owner == std::process::id()).map(|(_, staff)| staff)
     }
 
     pub(crate) fn crew(&self) -> &Arc<Crew> {
         &self.collector.crew
-    }
-
-    /// Whether this process made it, and not one it was forked from.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.owner == std::process::id()
     }
 
     /// Starts workers that find the caller's directory, environment and paths as they are now.
@@ -108,7 +98,7 @@ impl Staff {
         if count == 0 {
             return Ok(());
         }
-        let spec = spec(py, self.threads, self.initializer.as_deref())?;
+        let spec = spec(py, self.crew().threads(), self.initializer.as_deref())?;
         py.detach(|| self.crew().hire(count, spec))?;
         Ok(())
     }

@@ -4,15 +4,23 @@
 use forkright_engine::plan::Plan;
 use serde_json::{Value, json};
 
-use crate::batch::{Batch, Totals};
+use crate::progress::{Totals, Worker};
+use crate::work::Work;
 use crate::governing::Governing;
 
 /// The version of the data's form: raised when a field changes its meaning.
 const FORM: u32 = 1;
 
-pub(crate) fn of_map(batch: &Batch, fixed: Option<Plan>, governing: Option<&Governing>, wall: f64) -> String {
-    let totals = batch.totals.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-    let profile = batch.profile.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+pub(crate) fn of_work(
+    work: &dyn Work,
+    tasks: usize,
+    fixed: Option<Plan>,
+    governing: Option<&Governing>,
+    wall: Option<f64>,
+) -> String {
+    let progress = work.progress();
+    let totals = progress.totals();
+    let profile = progress.profile.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     let verdicts: Vec<Value> = governing
         .map(Governing::verdicts)
         .unwrap_or_default()
@@ -22,12 +30,12 @@ pub(crate) fn of_map(batch: &Batch, fixed: Option<Plan>, governing: Option<&Gove
     let plan = fixed.or_else(|| governing?.verdicts().last().map(|(_, verdict)| verdict.plan));
     let report = json!({
         "form": FORM,
-        "function": &*batch.name,
+        "function": &*progress.name,
         "chosen": fixed.is_none(),
         "plan": plan.unwrap_or(Plan::SERIAL),
         "verdicts": verdicts,
-        "tasks": batch.total,
-        "done": batch.done(),
+        "tasks": tasks,
+        "done": progress.done(),
         "failed": totals.here.failed + totals.away.failed,
         "wall": wall,
         "cpu": totals.here.cpu + totals.away.cpu,
@@ -55,7 +63,7 @@ fn pickling(totals: &Totals) -> Value {
 }
 
 fn workers(totals: &Totals) -> Vec<Value> {
-    let row = |worker: &crate::batch::Worker| {
+    let row = |worker: &Worker| {
         json!({
             "kind": if worker.is_process { "process" } else { "thread" },
             "id": worker.id,

@@ -8,23 +8,21 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use forkright_engine::crew::{Parcel, Sleeper};
-use forkright_engine::frame::{chunk, down};
+use forkright_engine::crew::{Limits, Sleeper};
 use forkright_engine::plan::Plan;
 use forkright_engine::queue::LaneId;
 use forkright_engine::state::Wait;
-use forkright_meter::clock;
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyList};
 
-use crate::batch::{Batch, HereSource, OnError, Sent};
+use crate::batch::{Batch, OnError};
 use crate::call::SIGNALS;
-use crate::codec;
 use crate::governing::Governing;
 use crate::hands::{Hands, Job};
 use crate::meter;
 use crate::recruit::Staff;
+use crate::work::{HereSource, Work};
 
 /// Threads of the common pool end after this long without work.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,12 +51,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// One map that is under way.
 pub(crate) struct Run {
-    pub(crate) batch: Arc<Batch>,
+    pub(crate) work: Arc<dyn Work>,
     pub(crate) hands: Arc<Hands>,
     lane: LaneId,
     errands: LaneId,
     /// The worker processes, once there are any.
-    staff: Mutex<Option<(Arc<Staff>, Plan)>>,
+    staff: Mutex<Option<Arc<Staff>>>,
+    /// How many of them take part now.
+    away: Mutex<Option<Plan>>,
     coordinated: AtomicBool,
     /// The calling thread may run items; it counts against the width.
     inline: AtomicBool,
@@ -66,25 +66,29 @@ pub(crate) struct Run {
     hold: AtomicBool,
     pub(crate) starting: AtomicU32,
     trouble: Mutex<Option<PyErr>>,
+    initializer: Mutex<Option<Vec<u8>>>,
 }
 
 impl Run {
-    fn new(batch: Arc<Batch>) -> Arc<Run> {
-        let hands = common();
-        let lane = hands.queue.open_lane(0, Some(Arc::new(HereSource(Arc::clone(&batch)))));
+    /// For work that nobody has begun, on the threads of `hands`.
+    pub(crate) fn new(work: Arc<dyn Work>, hands: Arc<Hands>) -> Arc<Run> {
+        let lane = hands.queue.open_lane(0, Some(Arc::new(HereSource(Arc::clone(&work)))));
         let errands = hands.queue.open_lane(u32::MAX, None);
-        hands.allow(1);
+        // Errands need one more thread than the work.
+        hands.allow(2);
         Arc::new(Run {
-            batch,
+            work,
             hands,
             lane,
             errands,
             staff: Mutex::default(),
+            away: Mutex::default(),
             coordinated: AtomicBool::new(false),
             inline: AtomicBool::new(false),
             hold: AtomicBool::new(false),
             starting: AtomicU32::new(0),
             trouble: Mutex::default(),
+            initializer: Mutex::default(),
         })
     }
 
@@ -92,11 +96,11 @@ impl Run {
     /// with or without the GIL; threads that are missing are started by somebody attached.
     pub(crate) fn set_width(self: &Arc<Self>, width: u32, hold: bool) {
         self.hold.store(hold, Release);
-        self.batch.width.store(width, Release);
+        self.work.progress().width.store(width, Release);
         let own = u32::from(self.inline.load(Acquire));
         let others = if hold { 0 } else { width.saturating_sub(own) };
         let missing = self.hands.queue.set_width(self.lane, others);
-        self.start_threads(missing.min(self.batch.pending() as u32));
+        self.start_threads(missing.min(self.work.pending() as u32));
     }
 
     /// Has missing threads started, by a thread that may wait for the GIL: the caller of this must not.
@@ -139,18 +143,34 @@ impl Run {
     /// Something of ours went wrong: the map ends with this.
     pub(crate) fn fail(&self, _py: Python<'_>, error: PyErr) {
         lock(&self.trouble).get_or_insert(error);
-        self.batch.stop();
+        self.work.stop();
     }
 
-    /// Items go to worker processes from now on.
-    pub(crate) fn leave(self: &Arc<Self>, py: Python<'_>, plan: Plan) -> PyResult<()> {
-        let staff = Staff::shared(plan.processes(), plan.threads())?;
-        *lock(&self.staff) = Some((staff, plan));
-        if self.inline.load(Acquire) {
+    /// Tasks go to the worker processes of `plan` from now on; with `None`, no more do.
+    pub(crate) fn leave(self: &Arc<Self>, py: Python<'_>, plan: Option<Plan>) -> PyResult<()> {
+        *lock(&self.away) = plan;
+        let Some(plan) = plan else { return Ok(()) };
+        let staff = lock(&self.staff).clone();
+        let staff = match (staff, lock(&self.initializer).clone()) {
+            (Some(staff), Some(_)) => {
+                staff.crew().resize(plan.processes(), plan.threads());
+                staff
+            }
+            (_, None) => Staff::shared(plan.processes(), plan.threads())?,
+            (None, initializer) => {
+                let (processes, threads) = (plan.processes(), plan.threads());
+                Staff::create(Limits { processes, threads, tasks_per_worker: None }, initializer)?
+            }
+        };
+        *lock(&self.staff) = Some(Arc::clone(&staff));
+        if self.coordinated.load(Acquire) {
+            // It may be asleep on the bell, with room for more now.
+            staff.crew().call();
+        } else if self.inline.load(Acquire) {
             // The caller may be stuck in its item for long.
             self.coordinate_or_report(py);
         } else {
-            self.batch.word.nudge();
+            self.work.progress().word.nudge();
         }
         Ok(())
     }
@@ -160,7 +180,7 @@ impl Run {
     }
 
     pub(crate) fn processes(&self) -> u32 {
-        lock(&self.staff).as_ref().map_or(0, |(staff, _)| staff.crew().ready())
+        lock(&self.staff).as_ref().map_or(0, |staff| staff.crew().ready())
     }
 
     fn coordinate_or_report(self: &Arc<Self>, py: Python<'_>) {
@@ -172,69 +192,41 @@ impl Run {
     /// Keeps the workers busy and takes in what they send, until the batch is over or `until` has come. Returns
     /// at once, false, if another thread is at it.
     fn coordinate(&self, py: Python<'_>, until: Option<Instant>) -> PyResult<bool> {
-        let Some((staff, plan)) = lock(&self.staff).clone() else { return Ok(false) };
+        let Some(staff) = lock(&self.staff).clone() else { return Ok(false) };
         if self.coordinated.swap(true, AcqRel) {
             return Ok(false);
         }
-        let outcome = self.keep_busy(py, &staff, plan, until);
+        let outcome = self.keep_busy(py, &staff, until);
         self.coordinated.store(false, Release);
-        self.batch.word.nudge();
+        self.work.progress().word.nudge();
         outcome.map(|()| true)
     }
 
-    fn keep_busy(&self, py: Python<'_>, staff: &Staff, plan: Plan, until: Option<Instant>) -> PyResult<()> {
-        let batch = &self.batch;
-        let described = match staff.functions.describe(batch.function.bind(py), staff.crew())? {
+    fn keep_busy(&self, py: Python<'_>, staff: &Staff, until: Option<Instant>) -> PyResult<()> {
+        let work = &self.work;
+        let function = work.function(py);
+        let described = match staff.functions.describe(&function, staff.crew())? {
             Some(described) => described,
-            // A bound method or such: for one map it is described once.
-            None => crate::functions::describe(batch.function.bind(py), staff.crew(), None)?,
+            // A bound method or such: for one run it is described once.
+            None => crate::functions::describe(&function, staff.crew(), None)?,
         };
-        let mut flags = if batch.star { chunk::STAR } else { 0 };
-        if batch.on_error == OnError::Raise {
-            flags |= chunk::STOP_AT_ERROR;
-        }
-        let sleeper: Sleeper = Arc::clone(&batch.word) as Sleeper;
+        let sleeper: Sleeper = Arc::clone(&work.progress().word) as Sleeper;
         loop {
-            while batch.pending() > 0 && staff.crew().appetite() > 0 {
-                let Some(range) = batch.take(plan.workers()) else { break };
-                let began = clock::monotonic();
-                let items = batch.items(py, &range)?;
-                let role = || format!("the items of `{}`", batch.name);
-                let encoded = match codec::encode(items.as_any(), staff.crew().store(), role) {
-                    Ok(encoded) => encoded,
-                    Err(error) => {
-                        batch.refuse(py, range, &error);
-                        continue;
-                    }
-                };
-                let seconds = clock::monotonic().saturating_sub(began).as_secs_f64();
-                let codec::Encoded { payload, leases } = encoded;
-                let bytes = payload.tail().len() as u64 + payload.blocks().map(|block| block.len).sum::<u64>();
-                let tasks = range.len() as u32;
-                let recipient = batch.send(range, Sent { seconds, bytes: bytes as f64 });
-                let (wanted, _) = staff.crew().submit(Parcel {
-                    id: staff.crew().next_id(),
-                    kind: down::CHUNK,
-                    function: Some(Arc::clone(&described.blob)),
-                    flags: Some(flags),
-                    payload,
-                    leases,
-                    tasks,
-                    recipient,
-                });
-                staff.hire(py, wanted)?;
-            }
-            let settled = batch.settle(py);
-            if batch.is_over() || until.is_some_and(|until| Instant::now() >= until) {
+            while let Some(plan) = *lock(&self.away)
+                && staff.crew().appetite() > 0
+                && Arc::clone(work).send_one(py, staff, &described, plan)?
+            {}
+            let settled = work.settle(py);
+            if work.is_over() || until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(());
             }
             if settled {
                 continue;
             }
             let ready = || {
-                batch.has_arrivals()
-                    || batch.is_over()
-                    || (batch.pending() > 0 && staff.crew().appetite() > 0)
+                work.has_arrivals()
+                    || work.is_over()
+                    || (work.pending() > 0 && staff.crew().appetite() > 0 && lock(&self.away).is_some())
             };
             let left = until.map_or(SIGNALS, |until| until.saturating_duration_since(Instant::now()));
             let waited = py.detach(|| staff.crew().wait(&sleeper, &ready, left.min(SIGNALS)));
@@ -244,12 +236,12 @@ impl Run {
         }
     }
 
-    /// The calling thread's part: items inline while it may, then whatever keeps the others going.
-    fn attend(self: &Arc<Self>, py: Python<'_>, until: Option<Instant>) -> PyResult<()> {
-        let batch = &self.batch;
+    /// The calling thread's part of a map: items inline while it may, then whatever keeps the others going.
+    fn attend(self: &Arc<Self>, py: Python<'_>, batch: &Batch, until: Option<Instant>) -> PyResult<()> {
+        let progress = self.work.progress();
         meter::with_own(py, |slot| {
             while self.inline.load(Acquire) && !self.hold.load(Acquire) {
-                let Some(range) = batch.take(batch.width.load(Acquire)) else { break };
+                let Some(range) = batch.take(progress.width.load(Acquire)) else { break };
                 batch.run_here(py, range, slot);
                 if until.is_some_and(|until| Instant::now() >= until) {
                     break;
@@ -257,39 +249,75 @@ impl Run {
             }
         });
         self.inline.store(false, Release);
-        if !batch.is_over() {
-            self.set_width(batch.width.load(Acquire), self.hold.load(Acquire));
+        if !self.work.is_over() {
+            self.set_width(progress.width.load(Acquire), self.hold.load(Acquire));
         }
         loop {
-            if batch.is_over() {
+            if self.work.is_over() {
                 return Ok(());
             }
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Err(PyTimeoutError::new_err(format!(
                     "{} of {} tasks of `{}` were done when the time was up",
-                    batch.done(),
+                    progress.done(),
                     batch.total,
-                    batch.name
+                    progress.name
                 )));
             }
             if self.coordinate(py, until)? {
                 continue;
             }
             let left = until.map_or(SIGNALS, |until| until.saturating_duration_since(Instant::now()));
-            let ticket = batch.word.ticket();
-            if batch.is_over() || (self.is_away() && !self.coordinated.load(Acquire)) {
+            let ticket = progress.word.ticket();
+            if self.work.is_over() || (self.is_away() && !self.coordinated.load(Acquire)) {
                 continue;
             }
-            py.detach(|| batch.word.wait_from(ticket, left.min(SIGNALS)));
+            py.detach(|| progress.word.wait_from(ticket, left.min(SIGNALS)));
             py.check_signals()?;
         }
     }
 
     /// Nothing of this map starts any more, and nothing of it stays queued.
-    fn end(&self) {
-        self.batch.stop();
+    pub(crate) fn end(&self) {
+        self.work.stop();
         self.hands.queue.close_lane(self.lane);
         self.hands.queue.close_lane(self.errands);
+        if lock(&self.initializer).is_some()
+            && let Some(staff) = lock(&self.staff).take()
+        {
+            staff.crew().close();
+        }
+    }
+
+    /// Workers of its own, each of which calls this pickled initializer first, instead of the shared ones.
+    pub(crate) fn set_initializer(&self, initializer: Option<Vec<u8>>) {
+        *lock(&self.initializer) = initializer;
+    }
+
+    /// Something new waits: somebody must take it.
+    pub(crate) fn rouse(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let staff = lock(&self.staff).clone();
+        if let Some(staff) = staff {
+            if self.coordinated.load(Acquire) {
+                // It may lead, asleep on the bell.
+                staff.crew().call();
+            } else {
+                self.post(|py, run| run.coordinate_or_report(py));
+            }
+        }
+        if !self.hold.load(Acquire) && self.hands.queue.poke(self.lane) {
+            self.hands.allow(self.hands.alive() + 1);
+            self.hands.grow(py)?;
+        }
+        Ok(())
+    }
+
+    /// Calls that wait in the workers' queues are cancelled.
+    pub(crate) fn cancel_waiting(&self, py: Python<'_>) {
+        if let Some(staff) = &*lock(&self.staff) {
+            staff.crew().abandon_waiting();
+            staff.collector.settle(py);
+        }
     }
 }
 
@@ -313,7 +341,8 @@ pub(crate) fn run_map<'py>(
     let on_error = if return_errors { OnError::Return } else { OnError::Raise };
     let batch = Batch::new(function, name, items, star, on_error, chunksize)?;
     let began = Instant::now();
-    let run = Run::new(Arc::clone(&batch));
+    let work: Arc<dyn Work> = Arc::clone(&batch) as Arc<dyn Work>;
+    let run = Run::new(work, common());
     let fixed = match plan {
         Some((processes, threads)) => Some(
             Plan::new(processes, threads)
@@ -323,10 +352,13 @@ pub(crate) fn run_map<'py>(
     };
     let mut governing = None;
     let started = match fixed {
-        Some(plan) => begin_fixed(py, &run, plan),
-        None => Governing::begin(py, &run, workers).map(|begun| governing = Some(begun)),
+        Some(plan) => begin_fixed(py, &run, batch.total, plan),
+        None => {
+            run.begin_inline();
+            Governing::begin(py, &run, workers, Some(batch.total as u64)).map(|begun| governing = Some(begun))
+        }
     };
-    let outcome = started.and_then(|()| run.attend(py, until));
+    let outcome = started.and_then(|()| run.attend(py, &batch, until));
     run.end();
     if let Err(error) = outcome {
         run.abandon(py);
@@ -336,22 +368,22 @@ pub(crate) fn run_map<'py>(
         return Err(error);
     }
     let wall = began.elapsed().as_secs_f64();
-    let report = crate::report::of_map(&batch, fixed, governing.as_deref(), wall);
+    let report = crate::report::of_work(&*batch, batch.total, fixed, governing.as_deref(), Some(wall));
     Ok((batch.finish(py)?, report))
 }
 
-fn begin_fixed(py: Python<'_>, run: &Arc<Run>, plan: Plan) -> PyResult<()> {
+fn begin_fixed(py: Python<'_>, run: &Arc<Run>, total: usize, plan: Plan) -> PyResult<()> {
     if plan.leaves() {
         run.set_width(0, true);
-        return run.leave(py, plan);
+        return run.leave(py, Some(plan));
     }
     if plan.workers() == 1 {
         run.inline.store(true, Release);
         return Ok(());
     }
-    let threads = plan.threads().min(u32::try_from(run.batch.total).unwrap_or(u32::MAX));
+    let threads = plan.threads().min(u32::try_from(total).unwrap_or(u32::MAX));
     run.hands.allow(run.hands.alive() + threads);
-    run.batch.width.store(threads, Release);
+    run.work.progress().width.store(threads, Release);
     let missing = run.hands.queue.set_width(run.lane, threads);
     for _ in 0..missing {
         run.hands.grow(py)?;
@@ -363,10 +395,10 @@ impl Run {
     /// The map ended early (a signal, the deadline, trouble): what is queued comes back, and what workers still run
     /// has no reader. Its processes go, so that nothing of it runs on.
     fn abandon(&self, py: Python<'_>) {
-        let Some((staff, _)) = lock(&self.staff).take() else { return };
+        let Some(staff) = lock(&self.staff).take() else { return };
         py.detach(|| {
             staff.crew().abandon_waiting();
-            if self.batch.away() > 0 {
+            if self.work.progress().away() > 0 {
                 staff.crew().signal(rustix::process::Signal::KILL);
             }
         });

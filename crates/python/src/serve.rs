@@ -23,6 +23,8 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use crate::codec::{self, Encoded};
 use crate::meter::Stopwatch;
 
+/// No caller means more threads than this.
+const MOST_THREADS: u32 = 65_536;
 /// A sleeping worker looks up this often, in case a strike was lost to damaged memory.
 const LOOK_UP: Duration = Duration::from_secs(30);
 
@@ -43,6 +45,9 @@ struct Taking {
     consumer: Consumer,
     body: Vec<u8>,
     functions: HashMap<u64, Arc<Function>>,
+    /// Threads that may take messages; those that exist.
+    allowed: u32,
+    threads: u32,
     stopped: bool,
 }
 
@@ -54,6 +59,8 @@ struct Function {
 
 enum Message {
     Task { head: Head, arguments: Arrived, function: Option<Arc<Function>> },
+    /// Start so many more threads.
+    Grow(u32),
     Chunk { head: Head, flags: u8, items: Arrived, function: Option<Arc<Function>> },
 }
 
@@ -70,7 +77,7 @@ impl Worker {
     /// Takes over the descriptors a worker is handed: its line, its payload memory, the caller's, the caller's bell.
     #[new]
     #[expect(unsafe_code, reason = "descriptors arrive as numbers from Python")]
-    fn new(line: i32, results: i32, arguments: i32, bell: i32) -> PyResult<Worker> {
+    fn new(threads: u32, line: i32, results: i32, arguments: i32, bell: i32) -> PyResult<Worker> {
         let memory = |fd: i32| {
             // SAFETY: the worker's main function received these descriptors for this object alone and passes
             // each of them on once.
@@ -80,7 +87,14 @@ impl Worker {
         let fail = |error: std::io::Error| PyOSError::new_err(error.to_string());
         let Line { producer, consumer, bell: own } = line::join(&memory(line)?).map_err(fail)?;
         Ok(Worker {
-            taking: Mutex::new(Taking { consumer, body: Vec::new(), functions: HashMap::new(), stopped: false }),
+            taking: Mutex::new(Taking {
+                consumer,
+                body: Vec::new(),
+                functions: HashMap::new(),
+                allowed: threads,
+                threads,
+                stopped: false,
+            }),
             answering: Mutex::new(producer),
             bell: own,
             caller: line::open_bell(&memory(bell)?).map_err(fail)?,
@@ -102,18 +116,20 @@ impl Worker {
         self.answer(py, head, &[&encoded.payload.head(), encoded.payload.tail()])
     }
 
-    /// Runs what comes until the caller says stop. Each thread of the worker calls this once.
-    fn serve(&self, py: Python<'_>) -> PyResult<()> {
+    /// Runs what comes until the caller says stop. Each thread of the worker calls this once, with its number
+    /// and what starts further threads with theirs.
+    fn serve(&self, py: Python<'_>, index: u32, grow: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut stopwatch = Stopwatch::start();
         loop {
-            match self.take()? {
+            match self.take(index)? {
+                Some(Message::Grow(count)) => drop(grow.call1((count,))?),
                 Some(message) => {
                     self.run(py, message, &mut stopwatch)?;
                     self.release(py)?;
                 }
                 None if lock(&self.taking).stopped => return Ok(()),
                 None => {
-                    self.sleep(py)?;
+                    self.sleep(py, index)?;
                     stopwatch = Stopwatch::start();
                 }
             }
@@ -123,11 +139,11 @@ impl Worker {
 
 impl Worker {
     /// The next message to run. Keeps functions and frees blocks on the way.
-    fn take(&self) -> PyResult<Option<Message>> {
+    fn take(&self, index: u32) -> PyResult<Option<Message>> {
         let mut taking = lock(&self.taking);
-        let Taking { consumer, body, functions, stopped } = &mut *taking;
+        let Taking { consumer, body, functions, allowed, threads, stopped } = &mut *taking;
         loop {
-            if *stopped {
+            if *stopped || index >= *allowed {
                 return Ok(None);
             }
             let Some(head) = consumer.pop(body).map_err(|error| broken(&error))? else { return Ok(None) };
@@ -144,6 +160,16 @@ impl Worker {
                     let mut lent = lock(&self.lent);
                     for offset in body.as_chunks::<8>().0 {
                         lent.remove(&u64::from_le_bytes(*offset));
+                    }
+                }
+                down::THREADS => {
+                    // At least the one that reads this.
+                    *allowed = u32::try_from(head.id).unwrap_or(1).clamp(1, MOST_THREADS);
+                    self.bell.strike_all();
+                    if *allowed > *threads {
+                        let more = *allowed - *threads;
+                        *threads = *allowed;
+                        return Ok(Some(Message::Grow(more)));
                     }
                 }
                 down::STOP => {
@@ -166,11 +192,11 @@ impl Worker {
         }
     }
 
-    fn sleep(&self, py: Python<'_>) -> PyResult<()> {
+    fn sleep(&self, py: Python<'_>, index: u32) -> PyResult<()> {
         let woken = py.detach(|| {
             let listening = self.bell.listen();
             let taking = lock(&self.taking);
-            if taking.stopped || !taking.consumer.is_empty() {
+            if taking.stopped || (index < taking.allowed && !taking.consumer.is_empty()) {
                 return Woken::Struck;
             }
             drop(taking);
@@ -182,6 +208,7 @@ impl Worker {
     fn run(&self, py: Python<'_>, message: Message, stopwatch: &mut Stopwatch) -> PyResult<()> {
         let mut cost = Cost { tasks: 1, ..Cost::default() };
         match message {
+            Message::Grow(_) => Ok(()),
             Message::Task { head, arguments, function } => {
                 let outcome = self.run_task(py, head.kind, &arguments, function.as_deref(), &mut cost);
                 let failed = outcome.is_err();

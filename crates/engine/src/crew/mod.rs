@@ -507,16 +507,25 @@ impl Crew {
         self.lock().seats.iter().filter(|seat| seat.stage == Stage::Ready).count() as u32
     }
 
+    /// Threads in each worker.
+    pub fn threads(&self) -> u32 {
+        self.lock().limits.threads
+    }
+
     /// What each worker did so far, those that are gone included.
     pub fn uses(&self) -> Vec<Use> {
         let yard = self.lock();
         yard.former.iter().cloned().chain(yard.seats.iter().map(usage)).collect()
     }
 
-    /// Allows more or fewer workers. Fewer: those beyond end after their work.
-    pub fn resize(&self, processes: u32) {
+    /// Allows more or fewer workers, with so many threads each. Processes beyond the limit end after their work.
+    pub fn resize(&self, processes: u32, threads: u32) {
         let mut yard = self.lock();
         yard.limits.processes = processes;
+        yard.limits.threads = threads;
+        for seat in &mut yard.seats {
+            seat.set_threads(threads);
+        }
         while yard.seats.iter().filter(|seat| seat.stage != Stage::Stopping).count() as u32 > processes {
             match yard.seats.iter_mut().rev().find(|seat| seat.stage != Stage::Stopping) {
                 Some(seat) => {

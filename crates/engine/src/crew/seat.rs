@@ -174,6 +174,15 @@ impl Seat {
         }
     }
 
+    /// Has so many of its threads run messages from now on. What is sent meanwhile runs on as many as before.
+    pub(super) fn set_threads(&mut self, threads: u32) {
+        let head = Head { kind: down::THREADS, id: threads.into(), extra: 0 };
+        if threads != self.threads && self.line.producer.push(head, &[]).is_ok() {
+            self.threads = threads;
+            self.silent = true;
+        }
+    }
+
     /// Asks the worker to end after what it has.
     pub(super) fn stop(&mut self) {
         if self.stage != Stage::Stopping
@@ -201,7 +210,7 @@ impl Seat {
     /// Wakes the worker if something was pushed.
     pub(super) fn ring(&mut self) {
         if std::mem::take(&mut self.silent) {
-            if self.inflight.len() > 1 && self.threads > 1 {
+            if self.inflight.len() > 1 {
                 self.line.bell.strike_all();
             } else {
                 self.line.bell.strike();

@@ -1,0 +1,208 @@
+//! What must hold for every forecast and every choice, whatever the figures.
+
+use forkright_engine::choose::{Constraints, Leave, candidates, choose};
+use forkright_engine::forecast::{Forecast, Remaining, Zygote, forecast};
+use forkright_engine::machine::Machine;
+use forkright_engine::plan::Plan;
+use forkright_engine::profile::{Demand, Evidence, Profile, Reading, Shares};
+use proptest::prelude::*;
+
+/// Room for rounding.
+const MORE: f64 = 1.0 + 1e-9;
+
+/// Seconds from a microsecond to ten, or none at all.
+fn seconds() -> impl Strategy<Value = f64> {
+    prop_oneof![Just(0.0), (-6.0..1.0_f64).prop_map(|power| 10_f64.powf(power))]
+}
+
+fn demands() -> impl Strategy<Value = Demand> {
+    (seconds(), seconds(), seconds(), seconds(), 0.0..2.0_f64, seconds(), 0.0..1e6_f64).prop_map(
+        |(held, blocked, off, waiting, spread, pickling, bytes)| Demand {
+            held,
+            blocked,
+            off,
+            waiting,
+            spread,
+            pickling_here: pickling / 10.0,
+            pickling_there: pickling / 10.0,
+            bytes,
+            gil: Evidence::Measured,
+        },
+    )
+}
+
+fn machines() -> impl Strategy<Value = Machine> {
+    (0.1..256.0_f64, 1e-4..1.0_f64, 1e-4..0.1_f64).prop_map(|(cores, zygote_start, process_start)| Machine {
+        cores,
+        zygote_start,
+        process_start,
+        ..Machine::default()
+    })
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    (0..64_u32, 1..64_u32).prop_map(|(p, t)| Plan::new(p, t).expect("within the limits"))
+}
+
+fn remainders() -> impl Strategy<Value = Remaining> {
+    let zygote = prop_oneof![Just(Zygote::Cold), Just(Zygote::Warming), Just(Zygote::Ready)];
+    (0..5000_u32, 0..64_u32, 0..64_u32, plans(), zygote, 0.0..0.1_f64).prop_map(
+        |(tasks, here, away, already, zygote, warming)| Remaining {
+            tasks: f64::from(tasks),
+            here,
+            away,
+            already,
+            zygote,
+            warming,
+        },
+    )
+}
+
+fn every(demand: &Demand, machine: &Machine, remaining: &Remaining) -> Vec<Forecast> {
+    let plans = candidates(machine, remaining, None);
+    plans.into_iter().map(|plan| forecast(demand, machine, remaining, plan)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_forecast_is_a_time(d in demands(), m in machines(), r in remainders(), plan in plans()) {
+        let seconds = forecast(&d, &m, &r, plan).seconds;
+        prop_assert!(seconds.is_finite() && seconds >= 0.0);
+    }
+
+    #[test]
+    fn no_plan_beats_its_work_over_its_workers(d in demands(), m in machines(), r in remainders(), plan in plans()) {
+        let seconds = forecast(&d, &m, &r, plan).seconds * MORE;
+        prop_assert!(seconds >= r.tasks * d.alone() / f64::from(plan.workers()));
+        prop_assert!(seconds >= r.tasks * d.gil() / f64::from(plan.processes().max(1)));
+        prop_assert!(seconds >= r.tasks * d.cpu() / m.cores);
+    }
+
+    #[test]
+    fn more_tasks_never_take_less_time(
+        d in demands(), m in machines(), r in remainders(), plan in plans(), more in 0..1000_u32
+    ) {
+        let longer = Remaining { tasks: r.tasks + f64::from(more), ..r };
+        prop_assert!(forecast(&d, &m, &longer, plan).seconds * MORE >= forecast(&d, &m, &r, plan).seconds);
+    }
+
+    #[test]
+    fn more_of_anything_per_task_never_takes_less_time(
+        d in demands(), m in machines(), r in remainders(), plan in plans(), more in seconds(), which in 0..6
+    ) {
+        let mut heavier = d;
+        let part = match which {
+            0 => &mut heavier.held,
+            1 => &mut heavier.blocked,
+            2 => &mut heavier.off,
+            3 => &mut heavier.waiting,
+            4 => &mut heavier.pickling_here,
+            _ => &mut heavier.pickling_there,
+        };
+        *part += more;
+        prop_assert!(forecast(&heavier, &m, &r, plan).seconds * MORE >= forecast(&d, &m, &r, plan).seconds);
+    }
+
+    #[test]
+    fn more_cores_are_never_slower(
+        d in demands(), m in machines(), r in remainders(), plan in plans(), more in 0.0..64.0_f64
+    ) {
+        let larger = Machine { cores: m.cores + more, ..m.clone() };
+        prop_assert!(forecast(&d, &larger, &r, plan).seconds <= forecast(&d, &m, &r, plan).seconds * MORE);
+    }
+
+    #[test]
+    fn a_warm_start_is_never_slower(d in demands(), m in machines(), r in remainders(), plan in plans()) {
+        let cold = forecast(&d, &m, &Remaining { zygote: Zygote::Cold, ..r }, plan).seconds;
+        let warm = forecast(&d, &m, &Remaining { zygote: Zygote::Ready, ..r }, plan).seconds;
+        prop_assert!(warm <= cold * MORE);
+    }
+
+    #[test]
+    fn more_waiting_never_makes_fewer_threads_better(
+        d in demands(), m in machines(), r in remainders(), few in 1..32_u32, times in 2..8_u32, more in seconds()
+    ) {
+        // Tasks of equal length: a spread of a longer task is more seconds, and shifts the last wave.
+        let even = Demand { spread: 0.0, ..d };
+        let rounds = f64::from(few * times) * (r.tasks / f64::from(few * times)).ceil();
+        let fresh = Remaining { tasks: rounds, here: 0, away: 0, already: Plan::SERIAL, ..r };
+        let gain = |demand: &Demand| {
+            let of = |threads| forecast(demand, &m, &fresh, Plan::in_threads(threads).expect("valid")).seconds;
+            of(few) - of(few * times)
+        };
+        let waits = Demand { waiting: even.waiting + more, ..even };
+        let (before, after) = (gain(&even), gain(&waits));
+        prop_assert!(before <= 0.0 || after > -1e-9, "{before} {after}");
+    }
+
+    #[test]
+    fn pure_python_gains_nothing_from_threads(held in 1e-6..1.0_f64, tasks in 1..2000_u32, threads in 2..64_u32) {
+        let d = Demand { held, gil: Evidence::Measured, ..Demand::default() };
+        let r = Remaining {
+            tasks: f64::from(tasks), here: 0, away: 0, already: Plan::SERIAL, zygote: Zygote::Ready, warming: 0.0,
+        };
+        let of = |plan| forecast(&d, &Machine::default(), &r, plan).seconds;
+        prop_assert!(of(Plan::in_threads(threads).expect("valid")) >= of(Plan::SERIAL));
+    }
+
+    #[test]
+    fn a_choice_is_allowed_near_the_best_and_explained(
+        d in demands(), m in machines(), r in remainders(), free in any::<bool>(), spent in 0.0..10.0_f64
+    ) {
+        let forecasts = every(&d, &m, &r);
+        let may_leave = if free { Leave::Yes } else { Leave::No("it must stay".into()) };
+        let constraints = Constraints { may_leave, current: Plan::SERIAL, spent };
+        let verdict = choose(&forecasts, &d, &constraints).expect("serial is among them");
+        let allowed = forecasts.iter().filter(|forecast| free || !forecast.plan.leaves());
+        let best = allowed.map(|forecast| forecast.seconds).fold(f64::INFINITY, f64::min);
+        prop_assert!(free || !verdict.plan.leaves());
+        prop_assert!(verdict.plan == Plan::SERIAL || verdict.seconds <= best * 1.0301);
+        let slack = (0.03 * spent).max(0.1 * verdict.seconds).max(0.002);
+        prop_assert!(verdict.seconds <= best * 1.0301 + slack * MORE);
+        let names_plan = verdict.sentence.starts_with(&verdict.plan.to_string());
+        prop_assert!(names_plan && !verdict.sentence.contains('\n'));
+        prop_assert!(verdict.beaten.iter().all(|forecast| forecast.plan != verdict.plan));
+    }
+
+    #[test]
+    fn a_choice_taken_is_kept_while_nothing_changes(d in demands(), m in machines(), r in remainders()) {
+        let forecasts = every(&d, &m, &r);
+        let first = Constraints { may_leave: Leave::Yes, current: Plan::SERIAL, spent: 0.0 };
+        let taken = choose(&forecasts, &d, &first).expect("serial is among them").plan;
+        let again = choose(&forecasts, &d, &Constraints { current: taken, ..first }).expect("as before").plan;
+        let third = Constraints { may_leave: Leave::Yes, current: again, spent: 0.0 };
+        prop_assert_eq!(choose(&forecasts, &d, &third).expect("as before").plan, again);
+    }
+
+    #[test]
+    fn candidates_keep_the_limits(m in machines(), r in remainders(), most in 1..100_u32) {
+        for plan in candidates(&m, &r, Some(most)) {
+            prop_assert!(plan.workers() <= most && plan.processes() <= m.width());
+        }
+    }
+
+    #[test]
+    fn a_profile_stays_within_what_was_measured(
+        readings in prop::collection::vec((1..20_u64, seconds(), 0.0..1.0_f64, 1..9_u32, any::<bool>()), 1..50),
+        samples in prop::collection::vec((0..20_u64, 0..20_u64, 0..20_u64, 0..20_u64), 0..50)
+    ) {
+        let mut profile = Profile::default();
+        let mut longest = 0.0_f64;
+        for (at, &(tasks, wall, share, together, sampled)) in readings.iter().enumerate() {
+            if let Some(&(held, off_gil, gil_wait, io)) = samples.get(at) {
+                profile.sample(&Shares { held, off_gil, gil_wait, io, ..Shares::default() });
+            }
+            let sum = wall * tasks as f64;
+            profile.record(&Reading { tasks, wall: sum, cpu: Some(sum * share), together, sampled, ..Reading::default() });
+            longest = longest.max(wall);
+        }
+        let demand = profile.demand().expect("something was recorded");
+        prop_assert!(demand.alone() >= 0.0 && demand.alone() <= longest * MORE);
+        prop_assert!(profile.held().is_none_or(|held| (0.0..=1.0).contains(&held)));
+        prop_assert!(profile.guess(1.0).alone() > 0.999);
+        let text = serde_json::to_string(&profile).expect("plain data");
+        prop_assert!(serde_json::from_str::<Profile>(&text).is_ok());
+    }
+}

@@ -1,0 +1,157 @@
+//! An executor that chooses: one stream of work for each function submitted to it, each under a governor.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::call::Call;
+use crate::{errors, report};
+use crate::future::face;
+use crate::governing::Governing;
+use crate::hands::Hands;
+use crate::run::Run;
+use crate::submissions::{Submissions, Submitted};
+use crate::work::Work;
+
+/// Functions beyond this many share what is known by nothing but their threads: the oldest idle ones are forgotten.
+const MANY: usize = 64;
+/// Threads end after this long without work.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Choosing {
+    hands: Arc<Hands>,
+    workers: Option<u32>,
+    initializer: Option<Vec<u8>>,
+    streams: Mutex<HashMap<usize, Arc<Stream>>>,
+}
+
+/// The calls of one function.
+struct Stream {
+    work: Arc<Submissions>,
+    run: Arc<Run>,
+    governing: Mutex<Option<Arc<Governing>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Choosing {
+    pub(crate) fn new(
+        workers: Option<u32>,
+        prefix: String,
+        initializer: Option<(Py<PyAny>, Py<PyTuple>)>,
+        pickled: Option<Vec<u8>>,
+    ) -> Choosing {
+        let hands = Hands::new(1, prefix, Some(PATIENCE), initializer);
+        Choosing { hands, workers, initializer: pickled, streams: Mutex::default() }
+    }
+
+    pub(crate) fn hands(&self) -> &Arc<Hands> {
+        &self.hands
+    }
+
+    pub(crate) fn submit<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        arguments: &Bound<'py, PyTuple>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = function.py();
+        let call = Arc::new(Call::owned());
+        let future = face(py, &call)?;
+        if self.hands.is_broken() {
+            return Err(errors::broken(py, "a thread's initializer raised an exception", None));
+        }
+        let stream = self.stream(function)?;
+        stream.work.push(
+            py,
+            Submitted {
+                call,
+                arguments: arguments.clone().unbind(),
+                options: options.map(|options| options.clone().unbind()),
+            },
+        );
+        stream.wake(py, self.workers)?;
+        Ok(future)
+    }
+
+    fn stream(&self, function: &Bound<'_, PyAny>) -> PyResult<Arc<Stream>> {
+        // The stream holds the function, so its address means this object as long as the stream is here.
+        let address = function.as_ptr() as usize;
+        if let Some(stream) = lock(&self.streams).get(&address) {
+            return Ok(Arc::clone(stream));
+        }
+        let work = Submissions::new(function, errors::name_of(function).into());
+        let run = Run::new(Arc::clone(&work) as Arc<dyn Work>, Arc::clone(&self.hands));
+        run.set_initializer(self.initializer.clone());
+        run.set_width(1, false);
+        let stream = Arc::new(Stream { work, run, governing: Mutex::default() });
+        let mut streams = lock(&self.streams);
+        let idle = if streams.len() >= MANY {
+            let idle = streams.iter().find(|(_, stream)| stream.work.is_over()).map(|(address, _)| *address);
+            idle.and_then(|address| streams.remove(&address))
+        } else {
+            None
+        };
+        streams.insert(address, Arc::clone(&stream));
+        drop(streams);
+        if let Some(idle) = idle {
+            idle.run.end();
+        }
+        Ok(stream)
+    }
+
+    /// Cancels the calls that have not started.
+    pub(crate) fn cancel(&self, py: Python<'_>) {
+        let streams: Vec<_> = lock(&self.streams).values().cloned().collect();
+        for stream in streams {
+            for submitted in stream.work.drain() {
+                submitted.call.cancel_unseen(py);
+            }
+            stream.run.cancel_waiting(py);
+        }
+    }
+
+    /// Whether all that was submitted is over.
+    pub(crate) fn is_over(&self) -> bool {
+        lock(&self.streams).values().all(|stream| stream.work.is_over())
+    }
+
+    /// Ends threads and worker processes; nothing is under way.
+    pub(crate) fn end(&self) {
+        let streams: Vec<_> = lock(&self.streams).drain().map(|(_, stream)| stream).collect();
+        for stream in streams {
+            stream.run.end();
+        }
+        self.hands.queue.close();
+    }
+
+    /// What is known of each function, for the report.
+    pub(crate) fn reports(&self) -> Vec<String> {
+        let streams: Vec<_> = lock(&self.streams).values().cloned().collect();
+        let report = |stream: &Arc<Stream>| {
+            let governing = lock(&stream.governing).clone();
+            let work: &dyn Work = &*stream.work;
+            let tasks = work.progress().done() + work.pending();
+            report::of_work(work, tasks, None, governing.as_deref(), None)
+        };
+        streams.iter().map(report).collect()
+    }
+}
+
+impl Stream {
+    /// Has somebody take what waits: a thread, and the governor to watch it.
+    fn wake(&self, py: Python<'_>, workers: Option<u32>) -> PyResult<()> {
+        let mut governing = lock(&self.governing);
+        match &*governing {
+            Some(governing) => governing.resume(py)?,
+            None => *governing = Some(Governing::begin(py, &self.run, workers, None)?),
+        }
+        drop(governing);
+        self.run.rouse(py)
+    }
+}

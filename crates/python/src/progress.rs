@@ -1,0 +1,240 @@
+//! What is known of tasks of one function while they run: who runs them, what they cost so far. Shared by the
+//! threads that run them, the one that sends them away and the governor that watches.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use forkright_engine::governor::Running;
+use forkright_engine::payload::Cost;
+use forkright_engine::profile::{Pickling, Profile, Reading};
+use forkright_engine::state::State;
+use forkright_meter::{Slot, Tally, View, clock};
+
+use crate::meter;
+
+pub(crate) struct Progress {
+    /// What the user called.
+    pub(crate) name: Arc<str>,
+    /// Threads of this process that may run tasks.
+    pub(crate) width: AtomicU32,
+    /// Nudged when something came that a coordinator or the caller waits for.
+    pub(crate) word: Arc<State>,
+    pub(crate) profile: Mutex<Profile>,
+    pub(crate) tally: Arc<Tally>,
+    /// Tasks that have their outcome; those in worker processes.
+    done: AtomicUsize,
+    away: AtomicUsize,
+    /// Threads of this process that run tasks now.
+    here: AtomicU32,
+    stations: Mutex<Vec<Arc<Station>>>,
+    totals: Mutex<Totals>,
+}
+
+/// A thread of this process that runs tasks: what the meter may ask.
+struct Station {
+    view: View,
+    /// When its chunk began, in nanoseconds of the monotonic clock; 0 while it runs none.
+    began: AtomicU64,
+}
+
+/// What sending a message took.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Sent {
+    pub(crate) seconds: f64,
+    pub(crate) bytes: f64,
+    /// Threads of the worker process that run tasks side by side.
+    pub(crate) threads: u32,
+}
+
+/// Sums for the report.
+#[derive(Clone, Default)]
+pub(crate) struct Totals {
+    pub(crate) here: Cost,
+    pub(crate) away: Cost,
+    pub(crate) encode: f64,
+    pub(crate) decode: f64,
+    pub(crate) bytes_out: f64,
+    pub(crate) bytes_back: f64,
+    pub(crate) workers: Vec<Worker>,
+}
+
+/// One worker's part.
+#[derive(Clone)]
+pub(crate) struct Worker {
+    /// A pid for a process, a thread id for a thread of this one.
+    pub(crate) id: i32,
+    pub(crate) is_process: bool,
+    pub(crate) tasks: u64,
+    pub(crate) busy: f64,
+    pub(crate) cpu: f64,
+}
+
+/// A chunk that runs in this thread, from [`Progress::begin`] to [`Progress::end`].
+pub(crate) struct Stint {
+    station: Arc<Station>,
+    together: u32,
+    began: Duration,
+    cpu: Duration,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Progress {
+    pub(crate) fn new(name: Arc<str>) -> Progress {
+        Progress {
+            name,
+            width: AtomicU32::new(1),
+            word: Arc::default(),
+            profile: Mutex::default(),
+            tally: Arc::default(),
+            done: AtomicUsize::new(0),
+            away: AtomicUsize::new(0),
+            here: AtomicU32::new(0),
+            stations: Mutex::default(),
+            totals: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn done(&self) -> usize {
+        self.done.load(Acquire)
+    }
+
+    pub(crate) fn away(&self) -> usize {
+        self.away.load(Acquire)
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        lock(&self.totals).clone()
+    }
+
+    /// Seconds a task takes, as far as known.
+    pub(crate) fn wall(&self) -> Option<f64> {
+        lock(&self.profile).wall()
+    }
+
+    /// What the tasks in this process are doing at `now`, in nanoseconds of the monotonic clock.
+    pub(crate) fn running(&self, now: u64) -> Vec<Running> {
+        let stations = lock(&self.stations);
+        let busy = stations.iter().filter_map(|station| match station.began.load(Acquire) {
+            0 => None,
+            began => {
+                let (class, streak) = meter::class(&station.view);
+                Some(Running { class, streak, elapsed: now.saturating_sub(began) as f64 * 1e-9 })
+            }
+        });
+        busy.collect()
+    }
+
+    fn station(&self, slot: &Slot) -> Arc<Station> {
+        let view = slot.view();
+        let mut stations = lock(&self.stations);
+        if let Some(station) = stations.iter().find(|station| station.view.tid() == view.tid()) {
+            return Arc::clone(station);
+        }
+        let station = Arc::new(Station { view, began: AtomicU64::new(0) });
+        stations.push(Arc::clone(&station));
+        station
+    }
+
+    /// Tasks begin in this thread.
+    pub(crate) fn begin(&self, slot: &Slot) -> Stint {
+        let station = self.station(slot);
+        let together = self.here.fetch_add(1, AcqRel) + 1;
+        slot.begin(&self.tally);
+        let began = clock::monotonic();
+        station.began.store((began.as_nanos() as u64).max(1), Release);
+        Stint { station, together, began, cpu: clock::thread_cpu() }
+    }
+
+    /// They ended: `tasks` of them, of which `failed` raised.
+    pub(crate) fn end(&self, slot: &Slot, stint: Stint, tasks: u32, failed: u32) -> Cost {
+        let cost = Cost {
+            tasks,
+            failed,
+            cpu: clock::thread_cpu().saturating_sub(stint.cpu).as_secs_f64(),
+            wall: clock::monotonic().saturating_sub(stint.began).as_secs_f64(),
+            ..Cost::default()
+        };
+        stint.station.began.store(0, Release);
+        slot.end();
+        let together = self.here.fetch_sub(1, AcqRel).max(stint.together);
+        lock(&self.profile).record(&Reading {
+            tasks: tasks.into(),
+            failed: failed.into(),
+            wall: cost.wall,
+            cpu: Some(cost.cpu),
+            together,
+            sampled: true,
+            ..Reading::default()
+        });
+        lock(&self.totals).add(false, stint.station.view.tid(), &cost);
+        self.done.fetch_add(tasks as usize, AcqRel);
+        cost
+    }
+
+    /// Tasks left for a worker process.
+    pub(crate) fn send(&self, tasks: usize, sent: Sent) {
+        self.away.fetch_add(tasks, AcqRel);
+        let mut totals = lock(&self.totals);
+        totals.encode += sent.seconds;
+        totals.bytes_out += sent.bytes;
+    }
+
+    /// They came back unstarted.
+    pub(crate) fn recall(&self, tasks: usize) {
+        self.away.fetch_sub(tasks, AcqRel);
+    }
+
+    /// They are done, or failed, wherever they were.
+    pub(crate) fn arrive(&self, tasks: usize) {
+        self.away.fetch_sub(tasks, AcqRel);
+        self.done.fetch_add(tasks, AcqRel);
+    }
+
+    /// They will not run.
+    pub(crate) fn drop_out(&self, tasks: usize) {
+        self.done.fetch_add(tasks, AcqRel);
+    }
+
+    /// What those that came back cost. `decode` and `bytes` are of the results, as far as known here.
+    pub(crate) fn learn(&self, cost: &Cost, pid: i32, sent: Sent, decode: Option<f64>, bytes: f64) {
+        let arguments = Pickling { encode: Some(sent.seconds), decode: Some(cost.decode), bytes: sent.bytes };
+        let results = Pickling { encode: Some(cost.encode), decode, bytes };
+        lock(&self.profile).record(&Reading {
+            tasks: cost.tasks.into(),
+            failed: cost.failed.into(),
+            wall: cost.wall,
+            cpu: (cost.cpu > 0.0).then_some(cost.cpu),
+            together: sent.threads.max(1),
+            sampled: false,
+            arguments: Some(arguments),
+            results: Some(results),
+        });
+        let mut totals = lock(&self.totals);
+        totals.add(true, pid, cost);
+        totals.decode += decode.unwrap_or(0.0);
+        totals.bytes_back += bytes;
+    }
+}
+
+impl Totals {
+    fn add(&mut self, is_process: bool, id: i32, cost: &Cost) {
+        let sum = if is_process { &mut self.away } else { &mut self.here };
+        sum.tasks += cost.tasks;
+        sum.failed += cost.failed;
+        sum.wall += cost.wall;
+        sum.cpu += cost.cpu;
+        let found = self.workers.iter().position(|worker| worker.id == id && worker.is_process == is_process);
+        let index = found.unwrap_or_else(|| {
+            self.workers.push(Worker { id, is_process, tasks: 0, busy: 0.0, cpu: 0.0 });
+            self.workers.len() - 1
+        });
+        let worker = &mut self.workers[index];
+        worker.tasks += u64::from(cost.tasks);
+        worker.busy += cost.wall;
+        worker.cpu += cost.cpu;
+    }
+}
