@@ -10,14 +10,14 @@ Names are loaded when first used: `import forkright` costs a few milliseconds.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from ._core import __version__, cpu_count
 from ._map import imap, imap_unordered, map, report, starmap
 from ._plan import Plan
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._errors import BrokenWorkers, ForkrightWarning, WorkerDied
     from ._executor import Executor, ProcessPoolExecutor, ThreadPoolExecutor
     from ._future import Future
@@ -72,7 +72,9 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'forkright' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
 

@@ -18,7 +18,6 @@ import functools
 import io
 import marshal
 import pickle
-import random
 import sys
 import types
 import typing
@@ -28,7 +27,7 @@ from _thread import RLock
 from abc import ABCMeta
 from collections import ChainMap
 from collections.abc import Callable, Iterable
-from hashlib import blake2b
+from _blake2 import blake2b  # hashlib loads OpenSSL first, which takes longer than all of this
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -96,11 +95,15 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._digest = digest
         self._spaces: dict[int, object] = {}
         self._versions: dict[tuple[str, str], int] = {}
+        # Before the base's `__init__`, which reads the table once.
         numpy_random = sys.modules.get("numpy.random.mtrand")
-        if numpy_random is not None:  # before the base's `__init__`, which reads it once
+        if numpy_random is not None:
             self.dispatch_table = self.dispatch_table.new_child(
                 {numpy_random.RandomState: _reduce_numpy_random}
             )
+        random = sys.modules.get("random")
+        if random is not None:
+            self.dispatch_table = self.dispatch_table.new_child({random.Random: _reduce_random})
         super().__init__(self.file, 5, buffer_callback)
 
     def reducer_override(self, obj: Any) -> _Reduced:
@@ -348,8 +351,8 @@ def _reduce_new_type(new_type: Any) -> _Reduced:
     return typing.NewType, (new_type.__name__, new_type.__supertype__)
 
 
-def _reduce_random(generator: random.Random) -> _Reduced:
-    hidden = generator is random._inst
+def _reduce_random(generator: Any) -> _Reduced:
+    hidden = generator is sys.modules["random"]._inst  # type: ignore[attr-defined]
     return (_own_random, ()) if hidden else generator.__reduce__()
 
 
@@ -364,7 +367,6 @@ Pickler.dispatch_table = ChainMap(
         functools.cached_property: _reduce_cached_property,
         weakref.WeakKeyDictionary: _reduce_weak_keys,
         typing.NewType: _reduce_new_type,
-        random.Random: _reduce_random,
         types.CodeType: _reduce_code,
         types.CellType: _reduce_cell,
         io.TextIOWrapper: _reduce_file,
@@ -480,7 +482,9 @@ def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     return functools.lru_cache(**parameters)(function)
 
 
-def _own_random() -> random.Random:
+def _own_random() -> Any:
+    import random
+
     return random._inst
 
 

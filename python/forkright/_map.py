@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
-
 from . import _core, _plan
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Literal, TypeVar
+
     from ._report import Report
 
-T = TypeVar("T")
-R = TypeVar("R")
-PlanLike = _plan.Plan | Literal["auto", "serial", "threads", "processes", "hybrid"]
-OnError = Literal["raise", "return"]
+    R = TypeVar("R")
+    PlanLike = _plan.Plan | Literal["auto", "serial", "threads", "processes", "hybrid"]
+    OnError = Literal["raise", "return"]
 
 _last: str | None = None
 

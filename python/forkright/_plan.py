@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+# `typing` is not imported where `import forkright` leads: it costs as much as all the rest.
 
 MOST_WORKERS = 65_536
 
 
-class _Fields(NamedTuple):
-    processes: int
-    threads: int
-
-
-class Plan(_Fields):
+class Plan(tuple[int, int]):
     """A point on the grid of processes and threads.
 
     ``Plan()`` is serial: the calling thread. ``Plan(threads=8)`` is eight threads of this process,
@@ -39,7 +34,20 @@ class Plan(_Fields):
             raise ValueError(f"threads must be 1 or more, not {threads}")
         if max(processes, 1) * threads > MOST_WORKERS:
             raise ValueError(f"{max(processes, 1) * threads} workers are more than the {MOST_WORKERS} a plan can have")
-        return super().__new__(cls, processes, threads)
+        return super().__new__(cls, (processes, threads))
+
+    def __getnewargs__(self) -> tuple[int, int]:
+        return (self[0], self[1])
+
+    @property
+    def processes(self) -> int:
+        """Worker processes; 0 for none."""
+        return self[0]
+
+    @property
+    def threads(self) -> int:
+        """Threads in each process, or in this one."""
+        return self[1]
 
     @property
     def workers(self) -> int:
@@ -52,6 +60,9 @@ class Plan(_Fields):
         if self.processes == 0:
             return "serial" if self.threads == 1 else "threads"
         return "processes" if self.threads == 1 else "hybrid"
+
+    def __repr__(self) -> str:
+        return f"Plan(processes={self.processes}, threads={self.threads})"
 
     def __str__(self) -> str:
         processes = "1 process" if self.processes == 1 else f"{self.processes} processes"

@@ -29,15 +29,18 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, _ignore)
     if sys.argv[1:] == ["single"]:
         _serve_single(control)
-    gc.collect()
-    gc.freeze()
     wake, alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.signal(signal.SIGCHLD, _ignore)
     signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
-    control.send(b"H ready")
     poll = select.poll()
     poll.register(control.fileno(), select.POLLIN)
     poll.register(wake, select.POLLIN)
+    control.send(b"H ready")
+    # What functions of scripts need is imported while nobody waits for a worker, so that those forked later have it.
+    if not poll.poll(0):
+        _preload()
+    gc.collect()
+    gc.freeze()
     while True:
         ready = {number for number, _ in poll.poll()}
         if wake in ready:
@@ -45,6 +48,11 @@ def main() -> NoReturn:
             _reap(control)
         if control.fileno() in ready:
             _serve(control, (wake, alarm))
+
+
+def _preload() -> None:
+    with contextlib.suppress(ImportError):
+        from . import _by_value  # noqa: F401
 
 
 def _serve(control: _socket.socket, ours: tuple[int, int]) -> None:

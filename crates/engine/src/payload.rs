@@ -117,6 +117,8 @@ pub struct Cost {
     pub wall: f64,
     /// CPU of the thread that ran it, s. Short tasks are measured in groups, so one may carry its neighbours'.
     pub cpu: f64,
+    /// Time in which the thread could have run but had no core, s; measured with the CPU time.
+    pub delay: f64,
     /// Unpickling the arguments, s.
     pub decode: f64,
     /// Pickling the result, s.
@@ -124,7 +126,7 @@ pub struct Cost {
 }
 
 /// Bytes of a `Cost` on the wire.
-pub const COST_BYTES: usize = 40;
+pub const COST_BYTES: usize = 48;
 
 impl Cost {
     /// For a frame.
@@ -132,7 +134,7 @@ impl Cost {
         let mut bytes = [0; COST_BYTES];
         bytes[0..4].copy_from_slice(&self.tasks.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.failed.to_le_bytes());
-        for (index, seconds) in [self.wall, self.cpu, self.decode, self.encode].into_iter().enumerate() {
+        for (index, seconds) in [self.wall, self.cpu, self.delay, self.decode, self.encode].into_iter().enumerate() {
             let nanoseconds = (seconds * 1e9) as u64;
             bytes[8 + 8 * index..16 + 8 * index].copy_from_slice(&nanoseconds.to_le_bytes());
         }
@@ -153,8 +155,9 @@ impl Cost {
             failed: word(4),
             wall: seconds(0),
             cpu: seconds(1),
-            decode: seconds(2),
-            encode: seconds(3),
+            delay: seconds(2),
+            decode: seconds(3),
+            encode: seconds(4),
         };
         Ok((cost, rest))
     }

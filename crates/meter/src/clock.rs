@@ -42,6 +42,33 @@ fn duration(time: Timespec) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// How long one thread could have run but had no core: what its time off the CPU owes to others, not to waiting.
+///
+/// `/proc/thread-self/schedstat`, as of Linux 2.6.23; absent where the kernel was built without it.
+#[derive(Debug)]
+pub struct RunDelay(std::fs::File);
+
+impl RunDelay {
+    /// For the calling thread; a file stays open for it.
+    pub fn of_this_thread() -> Option<RunDelay> {
+        std::fs::File::open("/proc/thread-self/schedstat").ok().map(RunDelay)
+    }
+
+    /// The sum since the thread began.
+    pub fn read(&self) -> Option<Duration> {
+        use std::os::unix::fs::FileExt;
+        let mut text = [0; 96];
+        let length = self.0.read_at(&mut text, 0).ok()?;
+        parse_delay(&text[..length])
+    }
+}
+
+/// The second of three numbers: CPU time, run delay, time slices.
+fn parse_delay(text: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.split_ascii_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,7 @@ use forkright_engine::warden::Helper;
 use forkright_meter::{Counts, Pace, Watch, clock};
 use pyo3::prelude::*;
 
+use crate::hands::Hurry;
 use crate::meter;
 use crate::recruit;
 use crate::run::Run;
@@ -89,15 +90,23 @@ impl Governing {
         }
     }
 
-    /// Finds out whether the work may leave, in a thread that can run Python.
-    fn ask(self: &Arc<Self>, run: &Arc<Run>) {
-        if self.asked.swap(true, AcqRel) {
+    /// Starts the zygote and finds out whether the work may leave, in a thread that can run Python.
+    fn prepare(self: &Arc<Self>, run: &Arc<Run>, warm: bool, ask: bool) {
+        let warm = warm && !self.warmed.swap(true, AcqRel);
+        let ask = ask && !self.asked.swap(true, AcqRel);
+        if !warm && !ask {
             return;
         }
         let governing = Arc::clone(self);
         run.post(move |py, run| {
-            let leave = may_leave(py, run).unwrap_or_else(|error| Leave::No(error.to_string()));
-            *lock(&governing.leave) = leave;
+            let _hurry = Hurry::begin(py);
+            if warm && let Err(error) = recruit::warm(py) {
+                return run.fail(py, error);
+            }
+            if ask {
+                let leave = may_leave(py, run).unwrap_or_else(|error| Leave::No(error.to_string()));
+                *lock(&governing.leave) = leave;
+            }
         });
     }
 
@@ -107,7 +116,10 @@ impl Governing {
             return;
         }
         run.post(move |py, run| {
-            if let Err(error) = run.leave(py, plan) {
+            let hurry = Hurry::begin(py);
+            let left = run.leave(py, plan);
+            drop(hurry);
+            if let Err(error) = left {
                 run.fail(py, error);
             }
         });
@@ -131,6 +143,11 @@ impl Watch for Governing {
             if work.is_over() || self.watching.swap(true, AcqRel) {
                 return Pace::Done;
             }
+        }
+        if Hurry::is_on() {
+            // Our own errands take turns with the tasks on the GIL: what is seen now is our doing.
+            lock(&self.inner).counts = progress.tally.counts();
+            return Pace::Learning;
         }
         let running = progress.running(now.as_nanos() as u64);
         let direction = {
@@ -159,16 +176,7 @@ impl Watch for Governing {
             direction
         };
         let Some(me) = self.myself.upgrade() else { return Pace::Done };
-        if direction.warm_zygote && !self.warmed.swap(true, AcqRel) {
-            run.post(|py, run| {
-                if let Err(error) = recruit::warm(py) {
-                    run.fail(py, error);
-                }
-            });
-        }
-        if direction.ask_leave {
-            me.ask(&run);
-        }
+        me.prepare(&run, direction.warm_zygote, direction.ask_leave);
         run.set_width(direction.width, direction.hold);
         me.send_away(&run, direction.away);
         match direction.pace {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use forkright_engine::governor::Class;
 use forkright_engine::profile::Shares;
+use forkright_meter::clock::RunDelay;
 use forkright_meter::{Counts, Evidence, Gil, Sampler, Slot, Unknown, View, clock};
 use pyo3::prelude::*;
 
@@ -115,25 +116,53 @@ pub(crate) fn shares_since(before: &Counts, now: &Counts) -> Shares {
     }
 }
 
-/// Measures the CPU time of a thread's tasks without reading the clock for each small one.
+/// CPU time and run delay of the calling thread, in seconds since it began.
+#[derive(Clone, Copy)]
+pub(crate) struct Spent {
+    pub(crate) cpu: f64,
+    pub(crate) delay: f64,
+}
+
+thread_local! {
+    static DELAY: RefCell<Option<(u32, Option<RunDelay>)>> = const { RefCell::new(None) };
+}
+
+pub(crate) fn spent() -> Spent {
+    let pid = std::process::id();
+    let delay = DELAY.with_borrow_mut(|delay| {
+        if delay.as_ref().is_none_or(|(owner, _)| *owner != pid) {
+            *delay = Some((pid, RunDelay::of_this_thread()));
+        }
+        delay.as_ref()?.1.as_ref()?.read()
+    });
+    Spent { cpu: clock::thread_cpu().as_secs_f64(), delay: delay.unwrap_or_default().as_secs_f64() }
+}
+
+impl Spent {
+    pub(crate) fn since(self, before: Spent) -> Spent {
+        Spent { cpu: (self.cpu - before.cpu).max(0.0), delay: (self.delay - before.delay).max(0.0) }
+    }
+}
+
+/// Measures what a thread's tasks spend without reading the clocks for each small one.
 pub(crate) struct Stopwatch {
     read_at: Duration,
-    cpu: Duration,
+    spent: Spent,
 }
 
 impl Stopwatch {
     pub(crate) fn start() -> Stopwatch {
-        Stopwatch { read_at: clock::monotonic(), cpu: clock::thread_cpu() }
+        Stopwatch { read_at: clock::monotonic(), spent: spent() }
     }
 
-    /// CPU seconds since the last lap that read the clock; none if that was only just now.
-    pub(crate) fn lap(&mut self, now: Duration) -> f64 {
+    /// What was spent since the last lap that read the clocks; nothing if that was only just now.
+    pub(crate) fn lap(&mut self, now: Duration) -> Spent {
         if now.saturating_sub(self.read_at) < CPU_GRAIN {
-            return 0.0;
+            return Spent { cpu: 0.0, delay: 0.0 };
         }
-        let cpu = clock::thread_cpu();
-        let lap = cpu.saturating_sub(self.cpu).as_secs_f64();
-        *self = Stopwatch { read_at: now, cpu };
+        let spent = spent();
+        let lap = spent.since(self.spent);
+        *self = Stopwatch { read_at: now, spent };
         lap
     }
 }

@@ -11,7 +11,7 @@ use forkright_engine::profile::{Pickling, Profile, Reading};
 use forkright_engine::state::State;
 use forkright_meter::{Slot, Tally, View, clock};
 
-use crate::meter;
+use crate::meter::{self, Spent};
 
 pub(crate) struct Progress {
     /// What the user called.
@@ -75,7 +75,7 @@ pub(crate) struct Stint {
     station: Arc<Station>,
     together: u32,
     began: Duration,
-    cpu: Duration,
+    spent: Spent,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -146,15 +146,17 @@ impl Progress {
         slot.begin(&self.tally);
         let began = clock::monotonic();
         station.began.store((began.as_nanos() as u64).max(1), Release);
-        Stint { station, together, began, cpu: clock::thread_cpu() }
+        Stint { station, together, began, spent: meter::spent() }
     }
 
     /// They ended: `tasks` of them, of which `failed` raised.
     pub(crate) fn end(&self, slot: &Slot, stint: Stint, tasks: u32, failed: u32) -> Cost {
+        let spent = meter::spent().since(stint.spent);
         let cost = Cost {
             tasks,
             failed,
-            cpu: clock::thread_cpu().saturating_sub(stint.cpu).as_secs_f64(),
+            cpu: spent.cpu,
+            delay: spent.delay,
             wall: clock::monotonic().saturating_sub(stint.began).as_secs_f64(),
             ..Cost::default()
         };
@@ -164,7 +166,7 @@ impl Progress {
         lock(&self.profile).record(&Reading {
             tasks: tasks.into(),
             failed: failed.into(),
-            wall: cost.wall,
+            wall: undelayed(&cost),
             cpu: Some(cost.cpu),
             together,
             sampled: true,
@@ -206,7 +208,7 @@ impl Progress {
         lock(&self.profile).record(&Reading {
             tasks: cost.tasks.into(),
             failed: cost.failed.into(),
-            wall: cost.wall,
+            wall: undelayed(cost),
             cpu: (cost.cpu > 0.0).then_some(cost.cpu),
             together: sent.threads.max(1),
             sampled: false,
@@ -218,6 +220,11 @@ impl Progress {
         totals.decode += decode.unwrap_or(0.0);
         totals.bytes_back += bytes;
     }
+}
+
+/// Seconds the tasks took, less those in which they had no core: that says something of the machine, not of them.
+fn undelayed(cost: &Cost) -> f64 {
+    (cost.wall - cost.delay).max(cost.cpu)
 }
 
 impl Totals {

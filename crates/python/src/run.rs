@@ -18,8 +18,9 @@ use pyo3::types::{PyAny, PyList};
 
 use crate::batch::{Batch, OnError};
 use crate::call::SIGNALS;
+use crate::functions::Described;
 use crate::governing::Governing;
-use crate::hands::{Hands, Job};
+use crate::hands::{Hands, Hurry, Job};
 use crate::meter;
 use crate::recruit::Staff;
 use crate::work::{HereSource, Work};
@@ -66,6 +67,7 @@ pub(crate) struct Run {
     hold: AtomicBool,
     pub(crate) starting: AtomicU32,
     trouble: Mutex<Option<PyErr>>,
+    described: Mutex<Option<Described>>,
     initializer: Mutex<Option<Vec<u8>>>,
 }
 
@@ -88,6 +90,7 @@ impl Run {
             hold: AtomicBool::new(false),
             starting: AtomicU32::new(0),
             trouble: Mutex::default(),
+            described: Mutex::default(),
             initializer: Mutex::default(),
         })
     }
@@ -112,6 +115,7 @@ impl Run {
         let run = Arc::clone(self);
         let starter = move || {
             Python::attach(|py| {
+                let _hurry = Hurry::begin(py);
                 for _ in 0..missing {
                     if let Err(error) = run.hands.grow(py) {
                         run.fail(py, error);
@@ -168,7 +172,8 @@ impl Run {
             staff.crew().call();
         } else if self.inline.load(Acquire) {
             // The caller may be stuck in its item for long.
-            self.coordinate_or_report(py);
+            self.fill(py, &staff)?;
+            self.post(|py, run| run.coordinate_or_report(py));
         } else {
             self.work.progress().word.nudge();
         }
@@ -202,20 +207,38 @@ impl Run {
         outcome.map(|()| true)
     }
 
+    /// Sends what the workers have room for.
+    fn fill(&self, py: Python<'_>, staff: &Staff) -> PyResult<()> {
+        if self.work.pending() == 0 || staff.crew().appetite() == 0 {
+            return Ok(());
+        }
+        let described = self.describe(py, staff)?;
+        while let Some(plan) = *lock(&self.away)
+            && staff.crew().appetite() > 0
+            && Arc::clone(&self.work).send_one(py, staff, &described, plan)?
+        {}
+        Ok(())
+    }
+
+    fn describe(&self, py: Python<'_>, staff: &Staff) -> PyResult<Described> {
+        let function = self.work.function(py);
+        if let Some(described) = staff.functions.describe(&function, staff.crew())? {
+            return Ok(described);
+        }
+        // A bound method or such: once for the run, with its object as it was then.
+        let known = lock(&self.described).clone();
+        if let Some(described) = known {
+            return Ok(described);
+        }
+        let described = crate::functions::describe(&function, staff.crew(), None)?;
+        Ok(lock(&self.described).insert(described).clone())
+    }
+
     fn keep_busy(&self, py: Python<'_>, staff: &Staff, until: Option<Instant>) -> PyResult<()> {
         let work = &self.work;
-        let function = work.function(py);
-        let described = match staff.functions.describe(&function, staff.crew())? {
-            Some(described) => described,
-            // A bound method or such: for one run it is described once.
-            None => crate::functions::describe(&function, staff.crew(), None)?,
-        };
         let sleeper: Sleeper = Arc::clone(&work.progress().word) as Sleeper;
         loop {
-            while let Some(plan) = *lock(&self.away)
-                && staff.crew().appetite() > 0
-                && Arc::clone(work).send_one(py, staff, &described, plan)?
-            {}
+            self.fill(py, staff)?;
             let settled = work.settle(py);
             if work.is_over() || until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(());

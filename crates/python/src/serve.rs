@@ -332,7 +332,8 @@ impl Worker {
     ) -> PyResult<()> {
         let now = clock::monotonic();
         cost.encode = (now - started).as_secs_f64();
-        cost.cpu = stopwatch.lap(now);
+        let spent = stopwatch.lap(now);
+        (cost.cpu, cost.delay) = (spent.cpu, spent.delay);
         if !encoded.leases.is_empty() {
             let mut lent = lock(&self.lent);
             lent.extend(encoded.leases.iter().map(|lease| (lease.block().offset, Arc::clone(lease))));
