@@ -44,7 +44,9 @@ const RIPE_HELD: f64 = 0.005;
 const SAMPLED: f64 = 8.0;
 const UNSAMPLED: f64 = 0.020;
 /// Threads that a ramp starts before any item has shown its second half.
-const FREE_THREADS: u32 = 24;
+const FREE_THREADS: u32 = 20;
+/// Waiting that is this small a share of a task is not worth a second thread beside it.
+const NOISE: f64 = 0.2;
 /// Seconds between judgements while things are new, and later.
 const JUDGE_EARLY: f64 = 0.010;
 const JUDGE_LATE: f64 = 0.050;
@@ -249,8 +251,10 @@ impl Governor {
         let inside = if learning { FREE_THREADS } else { MOST_THREADS };
         let ramp = self.ramp(seen, crowd);
         let most = self.climb.ceiling(seen.now).min(if learning { ramp } else { MOST_THREADS });
+        // Of time off the CPU a little is noise: other programs, the meter itself.
+        let waits = demand.share(demand.waiting) > NOISE;
         plans.retain(|plan| match plan.leaves() {
-            true => suspect && plan.workers() <= room && plan.threads() <= inside,
+            true => suspect && plan.workers() <= room && plan.threads() <= inside && (waits || plan.threads() == 1),
             false => plan.threads() <= most,
         });
         if learning && f64::from(ramp) <= remaining.tasks + f64::from(remaining.here) {
@@ -358,7 +362,10 @@ impl Governor {
     }
 
     fn direct(&mut self, seen: &Observation<'_>, crowd: &Crowd, verdict: Option<Verdict>) -> Direction {
-        let prepare = (self.pressed || self.plan.leaves()) && self.could_leave(seen) && seen.pending > 0;
+        // While the ramp pauses all wait: nothing is in the way of preparing for what may follow the wait.
+        let paused = seen.profile.tasks() == 0 && crowd.waiting >= FREE_THREADS;
+        let prepare =
+            (self.pressed || self.plan.leaves() || paused) && self.could_leave(seen) && seen.pending > 0;
         let warm_zygote = prepare && seen.zygote == Zygote::Cold;
         if prepare && self.warmed.is_none() {
             self.warmed = Some(seen.now);

@@ -1,7 +1,7 @@
 //! The thread that looks after a crew when nobody waits: it pumps a backlog, and runs the callbacks and fills
 //! the conditions of calls whose answers came by a ring. Started when first needed; a real Python thread.
 
-use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
+use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,11 +20,12 @@ pub(crate) struct Collector {
     /// Taken back from the workers: to be cancelled.
     abandoned: Mutex<Vec<Arc<Call>>>,
     started: AtomicBool,
+    alive: AtomicBool,
 }
 
 impl Collector {
     pub(crate) fn new(crew: Arc<Crew>) -> Arc<Collector> {
-        Arc::new(Collector { crew, watched: Mutex::default(), abandoned: Mutex::default(), started: AtomicBool::new(false) })
+        Arc::new(Collector { crew, watched: Mutex::default(), abandoned: Mutex::default(), started: AtomicBool::new(false), alive: AtomicBool::new(false) })
     }
 
     /// Starts the thread if it has not been.
@@ -33,12 +34,14 @@ impl Collector {
             return;
         }
         let begin = || -> PyResult<()> {
+            self.alive.store(true, Release);
             let body = Py::new(py, CollectorBody(Arc::clone(self)))?;
             py.import("forkright._threads")?.getattr("start")?.call1((body, "forkright-collector"))?;
             Ok(())
         };
         if let Err(error) = begin() {
-            self.started.swap(false, AcqRel);
+            self.started.store(false, Release);
+            self.alive.store(false, Release);
             error.write_unraisable(py, None);
         }
     }
@@ -66,6 +69,13 @@ impl Collector {
             call.serve_watchers(py);
         }
         served
+    }
+
+    /// Waits for the end of its thread, which was dismissed or whose crew is finished.
+    pub(crate) fn join(&self, py: Python<'_>) {
+        while self.alive.load(Acquire) {
+            py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+        }
     }
 
     fn has_watched(&self) -> bool {
@@ -100,5 +110,6 @@ struct CollectorBody(Arc<Collector>);
 impl CollectorBody {
     fn __call__(&self, py: Python<'_>) {
         self.0.serve(py);
+        self.0.alive.store(false, Release);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use forkright_engine::choose::{Leave, Verdict};
 use forkright_engine::cores;
 use forkright_engine::forecast::Zygote;
-use forkright_engine::governor::{self, Governor, Observation};
+use forkright_engine::governor::{self, Class, Governor, Observation};
 use forkright_engine::machine::Machine;
 use forkright_engine::plan::Plan;
 use forkright_engine::warden::Helper;
@@ -99,7 +99,7 @@ impl Governing {
         }
         let governing = Arc::clone(self);
         run.post(move |py, run| {
-            let _hurry = Hurry::begin(py);
+            let _hurry = run.work.progress().is_quiet().then(|| Hurry::begin(py));
             if warm && let Err(error) = recruit::warm(py) {
                 return run.fail(py, error);
             }
@@ -110,13 +110,27 @@ impl Governing {
         });
     }
 
+    /// Imports what a move would need while tasks wait and the GIL is free: later they may all compute, and an
+    /// import beside many threads that hold the GIL in turn takes seconds.
+    fn foresee(&self, run: &Arc<Run>) {
+        static FORESEEN: AtomicBool = AtomicBool::new(false);
+        if !FORESEEN.swap(true, AcqRel) {
+            run.post(|py, _| {
+                let imported = py.import("forkright._leave").and_then(|leave| leave.call_method0("foresee"));
+                if let Err(error) = imported {
+                    error.write_unraisable(py, None);
+                }
+            });
+        }
+    }
+
     /// Has the worker processes of `plan` take part from now on, or none.
     fn send_away(&self, run: &Arc<Run>, plan: Option<Plan>) {
         if std::mem::replace(&mut *lock(&self.away), plan) == plan {
             return;
         }
         run.post(move |py, run| {
-            let hurry = Hurry::begin(py);
+            let hurry = run.work.progress().is_quiet().then(|| Hurry::begin(py));
             let left = run.leave(py, plan);
             drop(hurry);
             if let Err(error) = left {
@@ -150,6 +164,9 @@ impl Watch for Governing {
             return Pace::Learning;
         }
         let running = progress.running(now.as_nanos() as u64);
+        if work.pending() > 0 && running.iter().any(|task| task.class == Class::Io && task.streak > 0.0) {
+            self.foresee(&run);
+        }
         let direction = {
             let mut inner = lock(&self.inner);
             let counts = progress.tally.counts();

@@ -210,7 +210,7 @@ const HURRIED: f64 = 10e-6;
 
 /// A short switch interval for the whole process as long as this lives. Preparing the move of work happens beside a
 /// task that holds the GIL, and gives the GIL up at every file it opens: with 5 ms to wait each time, an import
-/// would take half a second.
+/// would take half a second. Only beside one such task: many would hand the GIL round among themselves.
 pub(crate) struct Hurry<'py>(Python<'py>);
 
 impl<'py> Hurry<'py> {

@@ -79,14 +79,25 @@ fn die_with_parent(parent: i32) -> PyResult<bool> {
     Ok(rustix::process::getppid().is_some_and(|now| now.as_raw_nonzero().get() == parent))
 }
 
-/// Ends the worker processes that maps share; for the end of the interpreter.
+/// Ends the threads and worker processes that maps share; for the end of the interpreter.
+///
+/// Waits for threads without a limit, as the standard library's pools do: one that came back to a finished
+/// interpreter would be torn down in the middle of our code. A second Ctrl-C ends the wait.
 #[pyfunction]
 #[pyo3(signature = (timeout))]
-fn close_shared(py: Python<'_>, timeout: f64) {
+fn close_shared(py: Python<'_>, timeout: f64) -> PyResult<()> {
+    let hands = run::take_common();
+    hands.queue.close();
+    while hands.alive() > 0 || run::STARTERS.load(std::sync::atomic::Ordering::Acquire) > 0 {
+        py.detach(|| std::thread::sleep(std::time::Duration::from_millis(1)));
+        py.check_signals()?;
+    }
     let limit = std::time::Duration::try_from_secs_f64(timeout).unwrap_or_default();
     if let Some(staff) = recruit::Staff::take_shared() {
         staff.crew().close();
         py.detach(|| staff.crew().wait_vacated(limit));
         staff.crew().dismiss();
+        staff.collector.join(py);
     }
+    Ok(())
 }

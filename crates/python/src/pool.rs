@@ -159,7 +159,12 @@ impl Pool {
                 // Threads are joined by Python, which knows them.
                 Route::Threads { hands, .. } => hands.alive() == 0,
                 Route::Processes(staff) => {
-                    py.detach(|| staff.crew().wait_vacated(left())) == Wait::Over
+                    let gone = py.detach(|| staff.crew().wait_vacated(left())) == Wait::Over;
+                    if gone {
+                        staff.crew().dismiss();
+                        staff.collector.join(py);
+                    }
+                    gone
                 }
                 Route::Auto(choosing) => {
                     if choosing.is_over() {

@@ -110,6 +110,11 @@ impl Progress {
         lock(&self.totals).clone()
     }
 
+    /// Whether one task at most runs in this process.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.here.load(Acquire) <= 1
+    }
+
     /// Seconds a task takes, as far as known.
     pub(crate) fn wall(&self) -> Option<f64> {
         lock(&self.profile).wall()

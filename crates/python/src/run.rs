@@ -46,6 +46,16 @@ pub(crate) fn common() -> Arc<Hands> {
     Arc::clone(&common.1)
 }
 
+/// Takes the common threads out of use: the next map gets new ones.
+pub(crate) fn take_common() -> Arc<Hands> {
+    let hands = common();
+    *lock(&COMMON) = (std::process::id(), common_hands());
+    hands
+}
+
+/// Native threads that are about to attach.
+pub(crate) static STARTERS: AtomicU32 = AtomicU32::new(0);
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -113,9 +123,10 @@ impl Run {
         }
         self.hands.allow(self.hands.alive() + missing);
         let run = Arc::clone(self);
+        STARTERS.fetch_add(1, AcqRel);
         let starter = move || {
             Python::attach(|py| {
-                let _hurry = Hurry::begin(py);
+                let _hurry = run.work.progress().is_quiet().then(|| Hurry::begin(py));
                 for _ in 0..missing {
                     if let Err(error) = run.hands.grow(py) {
                         run.fail(py, error);
@@ -125,10 +136,12 @@ impl Run {
                 run.starting.store(0, Release);
                 drop(run);
             });
+            STARTERS.fetch_sub(1, AcqRel);
         };
         if std::thread::Builder::new().name("forkright-starter".into()).spawn(starter).is_err() {
             // No thread to start threads with: those there are do the work.
             self.starting.store(0, Release);
+            STARTERS.fetch_sub(1, AcqRel);
         }
     }
 
