@@ -13,6 +13,7 @@ from ._core import Pool, cpu_count
 if TYPE_CHECKING:
     from ._future import Future
     from ._map import PlanLike
+    from ._report import Report
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -127,6 +128,12 @@ class Executor(concurrent.futures.Executor):
         self._pool.close(cancel_futures)
         if wait:
             self._pool.join()
+
+    def report(self) -> Report:
+        """What this executor did so far: tasks, workers and, where it chose, the plan of each function and why."""
+        from ._report import Report
+
+        return Report(self._pool.report())
 
     def __repr__(self) -> str:
         return f"<forkright.{type(self).__name__} {self._plan or 'auto'}>"

@@ -45,7 +45,7 @@ pub(crate) struct Hands {
     initializer: Option<(Py<PyAny>, Py<PyTuple>)>,
     /// Why no thread can work: the initializer raised.
     broken: AtomicBool,
-    uses: Mutex<Vec<Use>>,
+    uses: Mutex<Vec<Arc<Mutex<Use>>>>,
 }
 
 impl Hands {
@@ -99,11 +99,14 @@ impl Hands {
     }
 
     pub(crate) fn uses(&self) -> Vec<Use> {
-        self.uses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        uses.iter().map(|using| using.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
     }
 
     fn work(&self, py: Python<'_>) {
-        let mut using = Use { pid: clock::current_tid(), tasks: 0, busy: 0.0, cpu: 0.0 };
+        let using = Use { pid: clock::current_tid(), tasks: 0, busy: 0.0, cpu: 0.0 };
+        let using = Arc::new(Mutex::new(using));
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&using));
         if !self.initialize(py) {
             return;
         }
@@ -113,7 +116,7 @@ impl Hands {
         loop {
             match self.queue.next(done.take()) {
                 Next::Run(lane, job) => {
-                    self.run(py, job, &slot, &mut stopwatch, &mut using);
+                    self.run(py, job, &slot, &mut stopwatch, &using);
                     done = Some(lane);
                 }
                 Next::Nothing => {
@@ -126,9 +129,6 @@ impl Hands {
                 }
                 Next::End => break,
             }
-        }
-        if using.tasks > 0 {
-            self.uses.lock().unwrap_or_else(PoisonError::into_inner).push(using);
         }
     }
 
@@ -152,7 +152,7 @@ impl Hands {
         job: Job,
         slot: &forkright_meter::Slot,
         stopwatch: &mut Stopwatch,
-        using: &mut Use,
+        using: &Mutex<Use>,
     ) {
         match job {
             Job::Task { call, function, arguments, options } => {
@@ -173,22 +173,25 @@ impl Hands {
                 };
                 // Before anybody hears of the end, nothing of the task is left here.
                 drop((function, arguments, options));
-                using.tasks += 1;
-                using.busy += cost.wall;
-                using.cpu += cost.cpu;
+                account(using, &cost);
                 call.set_cost(cost);
                 call.finish(py, outcome.map(Bound::unbind).map_err(|error| error.into_value(py).into_any()));
             }
             Job::Chunk(batch, range) => {
                 let cost = batch.run_here(py, range, slot);
-                using.tasks += u64::from(cost.tasks);
-                using.busy += cost.wall;
-                using.cpu += cost.cpu;
+                account(using, &cost);
             }
             Job::Submitted(submissions, submitted) => submissions.run_here(py, submitted, slot),
             Job::Errand(errand) => errand(py),
         }
     }
+}
+
+fn account(using: &Mutex<Use>, cost: &Cost) {
+    let mut using = using.lock().unwrap_or_else(PoisonError::into_inner);
+    using.tasks += u64::from(cost.tasks);
+    using.busy += cost.wall;
+    using.cpu += cost.cpu;
 }
 
 /// What a thread runs.

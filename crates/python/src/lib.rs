@@ -40,7 +40,7 @@ mod _core {
     #[pymodule_export]
     use super::serve::Worker;
     #[pymodule_export]
-    use super::{close_shared, cpu_count, die_with_parent, limits};
+    use super::{close_shared, cpu_count, die_with_parent, limits, meter_state};
     use pyo3::exceptions::PyImportError;
     use pyo3::prelude::*;
 
@@ -68,6 +68,13 @@ fn cpu_count() -> u32 {
 fn limits() -> PyResult<String> {
     serde_json::to_string(&forkright_engine::cores::usable())
         .map_err(|error| pyo3::exceptions::PyRuntimeError::new_err(error.to_string()))
+}
+
+/// Why the GIL can not be seen from outside, in a sentence; empty if it can.
+#[pyfunction]
+#[pyo3(name = "meter")]
+fn meter_state(py: Python<'_>) -> String {
+    meter::sampler(py).gil().err().map_or_else(String::new, |reason| reason.to_string())
 }
 
 /// Has the kernel kill this process when its parent ends. False: the parent is gone already.

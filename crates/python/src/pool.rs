@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forkright_engine::crew::{Limits, Parcel};
+use forkright_engine::crew::{Limits, Parcel, Use};
 use forkright_engine::frame::down;
+use forkright_engine::plan::Plan;
 use forkright_engine::queue::LaneId;
 use forkright_engine::state::{Start, Wait};
 use forkright_engine::store::Store;
@@ -25,6 +26,8 @@ use crate::submissions::Submitted;
 #[pyclass(frozen, weakref, module = "forkright._core")]
 pub(crate) struct Pool {
     route: Route,
+    plan: Option<Plan>,
+    began: Instant,
     shut: AtomicBool,
     /// The process that made it: a forked child has none of its workers.
     owner: u32,
@@ -68,7 +71,8 @@ impl Pool {
                 Route::Processes(Staff::create(Limits { processes, threads, tasks_per_worker }, pickled)?)
             }
         };
-        Ok(Pool { route, shut: AtomicBool::new(false), owner: std::process::id() })
+        let plan = plan.and_then(|(processes, threads)| Plan::new(processes, threads).ok());
+        Ok(Pool { route, plan, began: Instant::now(), shut: AtomicBool::new(false), owner: std::process::id() })
     }
 
     /// Runs `function(*arguments, **options)` on a worker; returns its future.
@@ -201,23 +205,14 @@ impl Pool {
         }
     }
 
-    /// What each worker did: (id, tasks, busy seconds, CPU seconds).
-    fn uses(&self) -> Vec<(i32, u64, f64, f64)> {
-        let uses = match &self.route {
-            Route::Serial => Vec::new(),
-            Route::Threads { hands, .. } => hands.uses(),
-            Route::Processes(staff) => staff.crew().uses(),
-            Route::Auto(choosing) => choosing.hands().uses(),
+    /// What its workers did, and what was chosen for each function, as JSON.
+    fn report(&self) -> String {
+        let (plan, functions) = match &self.route {
+            Route::Auto(choosing) => (None, choosing.reports()),
+            _ => (self.plan, Vec::new()),
         };
-        uses.into_iter().map(|using| (using.pid, using.tasks, using.busy, using.cpu)).collect()
-    }
-
-    /// What was chosen for each function, each as a map's report.
-    fn reports(&self) -> Vec<String> {
-        match &self.route {
-            Route::Auto(choosing) => choosing.reports(),
-            _ => Vec::new(),
-        }
+        let is_process = matches!(self.route, Route::Processes(_));
+        crate::report::of_pool(plan, &self.used(), is_process, functions, self.began.elapsed().as_secs_f64())
     }
 
     /// Bytes of shared memory in use and idle.
@@ -230,6 +225,14 @@ impl Pool {
 }
 
 impl Pool {
+    fn used(&self) -> Vec<Use> {
+        match &self.route {
+            Route::Serial | Route::Auto(_) => Vec::new(),
+            Route::Threads { hands, .. } => hands.uses(),
+            Route::Processes(staff) => staff.crew().uses(),
+        }
+    }
+
     fn check(&self) -> PyResult<()> {
         if self.owner != std::process::id() {
             return Err(PyRuntimeError::new_err(

@@ -1,6 +1,7 @@
 //! What a map tells of itself, as JSON: plan, verdicts, tasks, what they cost, each worker's part. Python's
 //! `Report` words it.
 
+use forkright_engine::crew::Use;
 use forkright_engine::plan::Plan;
 use serde_json::{Value, json};
 
@@ -53,6 +54,44 @@ pub(crate) fn of_work(
     report.to_string()
 }
 
+/// An executor's: its workers, and for each function what was chosen.
+pub(crate) fn of_pool(
+    plan: Option<Plan>,
+    uses: &[Use],
+    is_process: bool,
+    functions: Vec<String>,
+    wall: f64,
+) -> String {
+    let functions: Vec<Value> =
+        functions.iter().filter_map(|report| serde_json::from_str(report).ok()).collect();
+    let sum = |name: &str| functions.iter().filter_map(|function| function[name].as_f64()).sum::<f64>();
+    let tasks = uses.iter().map(|using| using.tasks).sum::<u64>() + sum("done") as u64;
+    let worker = |using: &Use| Worker {
+        id: using.pid,
+        is_process,
+        tasks: using.tasks,
+        busy: using.busy,
+        cpu: using.cpu,
+    };
+    let mut rows: Vec<Value> = uses.iter().map(|using| row(&worker(using))).collect();
+    rows.extend(functions.iter().filter_map(|function| function["workers"].as_array()).flatten().cloned());
+    let report = json!({
+        "form": FORM,
+        "function": null,
+        "chosen": plan.is_none(),
+        "plan": plan,
+        "verdicts": [],
+        "tasks": tasks,
+        "done": tasks,
+        "wall": wall,
+        "cpu": uses.iter().map(|using| using.cpu).sum::<f64>() + sum("cpu"),
+        "busy": uses.iter().map(|using| using.busy).sum::<f64>() + sum("busy"),
+        "workers": rows,
+        "functions": functions,
+    });
+    report.to_string()
+}
+
 fn pickling(totals: &Totals) -> Value {
     json!({
         "encode": totals.encode,
@@ -63,14 +102,15 @@ fn pickling(totals: &Totals) -> Value {
 }
 
 fn workers(totals: &Totals) -> Vec<Value> {
-    let row = |worker: &Worker| {
-        json!({
-            "kind": if worker.is_process { "process" } else { "thread" },
-            "id": worker.id,
-            "tasks": worker.tasks,
-            "busy": worker.busy,
-            "cpu": worker.cpu,
-        })
-    };
     totals.workers.iter().map(row).collect()
+}
+
+fn row(worker: &Worker) -> Value {
+    json!({
+        "kind": if worker.is_process { "process" } else { "thread" },
+        "id": worker.id,
+        "tasks": worker.tasks,
+        "busy": worker.busy,
+        "cpu": worker.cpu,
+    })
 }
