@@ -6,13 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 
-def foresee() -> None:
-    """Import what `reason_to_stay` and the start of a worker need."""
-    import subprocess  # noqa: F401
-
-    from . import _by_value, _functions, _guard, _pickling, _spec  # noqa: F401
-
-
 def reason_to_stay(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> str | None:
     """Why calls of `fn` with such arguments must stay in this process, in one sentence; None if nothing was found."""
     from . import _functions, _guard, _pickling

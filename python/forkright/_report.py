@@ -1,13 +1,254 @@
-"""What a map tells of itself."""
+"""Words what a map or an executor did: `forkright.report()`, `Executor.report()` and the command line print it.
+
+The data is made by the engine (`crates/python/src/report.rs`); without this module people would have to read JSON.
+"""
+
 from __future__ import annotations
+
 import json
 from typing import Any
 
+from ._plan import Plan
+
+MOST_ROWS = 8
+WIDTH = 100
+# What a forecast is mostly made of, and what that means for somebody who wonders why it is not less.
+BOUNDS = {
+    "gil": "turns on the GIL",
+    "cores": "all cores busy",
+    "workers": "too few workers",
+    "start": "starting workers",
+    "transport": "pickling",
+    "straggler": "the longest task",
+}
+
+
 class Report:
-    def __init__(self, data: str) -> None:
-        self._json = data
-        self.data: dict[str, Any] = json.loads(data)
+    """What ran where, why, and what it cost.
+
+    ``print`` it, or look at the parts.
+
+    Attributes:
+        data: Everything, as in `to_json`: plain dicts and lists. Times are in seconds.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.data: dict[str, Any] = json.loads(text)
+        self._json = text
+
+    @property
+    def plan(self) -> Plan | None:
+        """Where tasks ran last; None for an executor that chooses for each function."""
+        plan = self.data.get("plan")
+        return None if plan is None else plan_of(plan)
+
+    @property
+    def why(self) -> str:
+        """The reason for the plan, in one sentence."""
+        if self.data.get("functions"):
+            return f"{count(len(self.data['functions']), 'function')}, for each of which a plan is chosen"
+        verdicts = self.data.get("verdicts") or []
+        if verdicts:
+            return str(verdicts[-1]["verdict"]["sentence"])
+        if self.plan is None:
+            return "nothing has been submitted yet"
+        if not self.data.get("chosen"):
+            return f"{self.plan}, as asked"
+        return f"{self.plan}: nothing else would have saved enough to begin with it"
+
     def to_json(self) -> str:
+        """The data as JSON; ``form`` is the version of its form."""
         return self._json
+
     def __str__(self) -> str:
-        return json.dumps(self.data, indent=1)
+        return "\n".join(self._lines())
+
+    def __repr__(self) -> str:
+        return f"<forkright.Report {self.why}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        # The sentence is the summary already.
+        rest = "\n".join(_facts(self.data))
+        return f"<details><summary>{escape(self.why)}</summary><pre>{escape(rest)}</pre></details>"
+
+    def _lines(self) -> list[str]:
+        lines = [*wrap(self.why), *_facts(self.data)]
+        for function in self.data.get("functions") or []:
+            part = Report(json.dumps(function))
+            lines += ["", *wrap(part.why), *_facts(function)]
+        return lines
+
+
+def plan_of(data: dict[str, int]) -> Plan:
+    """The plan that a report's JSON names."""
+    return Plan(data["processes"], data["threads"])
+
+
+def _facts(data: dict[str, Any]) -> list[str]:
+    """The lines below the sentence."""
+    verdicts = data.get("verdicts") or []
+    last = verdicts[-1] if verdicts else None
+    facts: list[tuple[str, str]] = []
+    if data.get("tasks"):
+        facts.append(("ran", _ran(data)))
+    if data.get("wall") is not None:
+        facts.append(("time", _time(data, last)))
+    mixture = _mixture(data.get("per_task") or {})
+    if mixture:
+        facts.append(("a task", mixture))
+    pickling = _pickling(data)
+    if pickling:
+        facts.append(("pickling", pickling))
+    if len(verdicts) > 1:
+        facts.append(("before", ", then ".join(_earlier(entry) for entry in verdicts[:-1])))
+    if last is not None:
+        rivals = [
+            f"{plan} {seconds(forecast['seconds'])} ({BOUNDS.get(forecast['bound_by'], forecast['bound_by'])})"
+            for plan, forecast in _rivals(last["verdict"])
+        ]
+        if rivals:
+            facts.append(("not taken", ", ".join(rivals)))
+    lines = []
+    for name, text in facts:
+        lines += wrap(f"  {name:<11}{text}", indent=13)
+    workers = data.get("workers") or []
+    if len(workers) > 1:
+        lines += ["", *("  " + line for line in table(_worker_rows(workers)))]
+    return lines
+
+
+def _ran(data: dict[str, Any]) -> str:
+    workers = data.get("workers") or []
+    threads = sum(worker["kind"] == "thread" for worker in workers)
+    processes = len(workers) - threads
+    where = []
+    if threads:
+        where.append("this thread" if threads == 1 and not processes else f"{count(threads, 'thread')} here")
+    if processes:
+        where.append(count(processes, "worker process", "worker processes"))
+    name = f"`{data['function']}`, " if data.get("function") else ""
+    text = f"{name}{count(data['tasks'], 'task')}"
+    if data.get("done", data["tasks"]) < data["tasks"]:
+        text += f", {data['done']} of them done"
+    if data.get("failed"):
+        text += f", {data['failed']} of them failed"
+    return f"{text} on {' and '.join(where)}" if where else text
+
+
+def _time(data: dict[str, Any], last: dict[str, Any] | None) -> str:
+    text = seconds(data["wall"])
+    if last is not None:
+        foreseen = last["at"] + last["verdict"]["seconds"]
+        text += f", {seconds(foreseen)} predicted (the choice came after {seconds(last['at'])})"
+    return f"{text}; {seconds(data.get('cpu', 0.0))} of CPU in tasks"
+
+
+def _mixture(task: dict[str, float | None]) -> str:
+    wall = task.get("wall")
+    if not wall:
+        return ""
+    held, off, waiting, cpu = (task.get(name) for name in ("gil_held", "off_gil", "waiting", "cpu"))
+    if held is None or off is None:
+        parts = [(cpu or 0.0, "computes"), (waiting or 0.0, "waits")]
+    else:
+        parts = [(held, "holds the GIL"), (off, "computes without it"), (waiting or 0.0, "waits")]
+    parts.sort(reverse=True)
+    words = [f"{percent(part / wall)} {verb}" for part, verb in parts if part / wall >= 0.01]
+    return f"{seconds(wall)}: {', '.join(words)}" if words else seconds(wall)
+
+
+def _pickling(data: dict[str, Any]) -> str:
+    cost = data.get("pickling")
+    if not cost:
+        return ""
+    spent = cost["encode"] + cost["decode"]
+    # What nobody would notice is not worth a line.
+    if spent < 0.01 * (data.get("wall") or data.get("busy") or 0.0):
+        return ""
+    sizes = f"{size(cost['bytes_out'])} out, {size(cost['bytes_back'])} back"
+    return f"{seconds(spent)} in this process: {sizes}"
+
+
+def _earlier(entry: dict[str, Any]) -> str:
+    return f"{plan_of(entry['verdict']['plan'])} (from {seconds(entry['at'])} on)"
+
+
+def _rivals(verdict: dict[str, Any]) -> list[tuple[Plan, dict[str, Any]]]:
+    """The best forecast of each kind that was beaten, the taken kind too if another size of it was considered."""
+    found: dict[str, tuple[Plan, dict[str, Any]]] = {}
+    taken = plan_of(verdict["plan"])
+    for forecast in verdict["beaten"]:
+        plan = plan_of(forecast["plan"])
+        if plan != taken:
+            found.setdefault(plan.kind, (plan, forecast))
+    return list(found.values())
+
+
+def _worker_rows(workers: list[dict[str, Any]]) -> list[list[str]]:
+    rows = [["worker", "tasks", "in tasks", "CPU"]]
+    if len(workers) <= MOST_ROWS:
+        ordered = sorted(workers, key=lambda worker: (worker["kind"] != "thread", worker["id"]))
+        for worker in ordered:
+            name = f"{worker['kind']} {worker['id']}"
+            rows.append([name, str(worker["tasks"]), seconds(worker["busy"]), seconds(worker["cpu"])])
+        return rows
+    for kind, plural in (("thread", "threads"), ("process", "processes")):
+        same = [worker for worker in workers if worker["kind"] == kind]
+        if same:
+            each = [span([worker["tasks"] for worker in same], str)]
+            each += [span([worker[name] for worker in same], seconds) for name in ("busy", "cpu")]
+            rows.append([f"each of {count(len(same), kind, plural)}", *each])
+    return rows
+
+
+def span(values: list[Any], words: Any) -> str:
+    """The least and the most, or one if they read the same."""
+    low, high = words(min(values)), words(max(values))
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """The number with its noun."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def seconds(time: float) -> str:
+    """A time as people say it: two figures and a unit."""
+    for factor, unit, least in ((1 / 60, "min", 60.0), (1.0, "s", 0.9995), (1e3, "ms", 0.000_999_5), (1e6, "µs", 0.0)):
+        if time >= least:
+            value = round(time * factor, 1)
+            return f"{value:.1f} {unit}" if value < 10 and value % 1 else f"{value:.0f} {unit}"
+    return "0 µs"
+
+
+def percent(share: float) -> str:
+    """A share as people say it; never a false "all"."""
+    return "100 %" if share >= 0.995 else f"{share * 100:.0f} %"
+
+
+def size(number: float) -> str:
+    """Bytes as people say them."""
+    for unit in ("bytes", "KB", "MB"):
+        if number < 1000:
+            return f"{number:.1f} {unit}" if unit != "bytes" and number < 10 else f"{number:.0f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
+def table(rows: list[list[str]]) -> list[str]:
+    """Rows in columns: the first to the left, the others to the right."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def wrap(text: str, indent: int = 2) -> list[str]:
+    """Lines of a sentence; those after the first are indented."""
+    from textwrap import wrap
+
+    return wrap(text, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)

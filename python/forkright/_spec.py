@@ -34,15 +34,49 @@ def make(threads: int, initializer: bytes | None) -> tuple[bytes, tuple[list[str
 
 def program() -> tuple[list[str], str, str]:
     """The command of the zygote, the word that makes it one worker instead, and what it would have to be restarted for."""
-    flags = [flag for flag in _flags() if flag != "-I"]
-    command = [sys.executable, "-P", *flags, "-c", _BOOTSTRAP.format(root=_ROOT)]
+    command = [sys.executable, "-P", *_flags(), "-c", _BOOTSTRAP.format(root=_ROOT)]
     return command, "single", _circumstances()
 
 
 def _flags() -> list[str]:
-    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+    """The options that give another interpreter this one's flags, as `subprocess._args_from_interpreter_flags` has them.
 
-    return list(_args_from_interpreter_flags())
+    Written out here because importing `subprocess` takes longer than the rest of a worker's start on this side.
+    """
+    letters = {
+        "debug": "d",
+        "dont_write_bytecode": "B",
+        "no_site": "S",
+        "verbose": "v",
+        "bytes_warning": "b",
+        "quiet": "q",
+        "optimize": "O",
+    }
+    flags = ["-" + letter * count for name, letter in letters.items() if (count := getattr(sys.flags, name)) > 0]
+    if sys.flags.isolated:
+        # Its parts: -P comes anyway, and -I would leave out the path to this package.
+        flags += ["-E", "-s"]
+    else:
+        flags += ["-E"] * sys.flags.ignore_environment + ["-s"] * sys.flags.no_user_site
+    flags += [f"-W{option}" for option in _warnings()]
+    for name, value in sorted(sys._xoptions.items()):
+        if name != "importtime" and name != "showrefcount":
+            flags += ["-X", name if value is True else f"{name}={value}"]
+    return flags
+
+
+def _warnings() -> list[str]:
+    """The warning options that were given, without those that other flags imply."""
+    options = list(sys.warnoptions)
+    implied = {"default": sys.flags.dev_mode}
+    if sys.flags.bytes_warning > 1:
+        implied["error::BytesWarning"] = True
+    elif sys.flags.bytes_warning:
+        implied["default::BytesWarning"] = True
+    for option, is_implied in implied.items():
+        if is_implied and option in options:
+            options.remove(option)
+    return options
 
 
 def _circumstances() -> str:

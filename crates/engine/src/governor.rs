@@ -45,6 +45,8 @@ const SAMPLED: f64 = 8.0;
 const UNSAMPLED: f64 = 0.020;
 /// Threads that a ramp starts before any item has shown its second half.
 const FREE_THREADS: u32 = 20;
+/// Items in flight while it is found out whether work may leave.
+const PREPARING_THREADS: u32 = 4;
 /// Waiting that is this small a share of a task is not worth a second thread beside it.
 const NOISE: f64 = 0.2;
 /// Seconds between judgements while things are new, and later.
@@ -355,17 +357,22 @@ impl Governor {
             // They may wait for each other.
             () if crowd.locked > crowd.waiting / 2 => FREE_THREADS,
             () if !self.could_leave(seen) => MOST_THREADS,
-            () if !self.pressed && crowd.longest >= self.start_of_processes() => MOST_THREADS,
+            // What they wait for may be followed by computing, beside which nothing gets prepared.
+            () if self.warmed.is_some() && *seen.leave == Leave::Unknown => PREPARING_THREADS,
+            () if crowd.waiting == crowd.all && crowd.longest >= self.start_of_processes() => MOST_THREADS,
             () => FREE_THREADS,
         };
         limit.min(most)
     }
 
     fn direct(&mut self, seen: &Observation<'_>, crowd: &Crowd, verdict: Option<Verdict>) -> Direction {
-        // While the ramp pauses all wait: nothing is in the way of preparing for what may follow the wait.
-        let paused = seen.profile.tasks() == 0 && crowd.waiting >= FREE_THREADS;
+        // The ramp will pause before all have started. While they wait the GIL is free for preparations; once
+        // they compute, nobody else gets a turn.
+        let pausing = seen.profile.tasks() == 0
+            && crowd.ripe_wait
+            && seen.pending + u64::from(crowd.all) > u64::from(FREE_THREADS);
         let prepare =
-            (self.pressed || self.plan.leaves() || paused) && self.could_leave(seen) && seen.pending > 0;
+            (self.pressed || self.plan.leaves() || pausing) && self.could_leave(seen) && seen.pending > 0;
         let warm_zygote = prepare && seen.zygote == Zygote::Cold;
         if prepare && self.warmed.is_none() {
             self.warmed = Some(seen.now);

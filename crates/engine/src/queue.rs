@@ -24,6 +24,7 @@ struct Lane<J> {
     source: Option<Arc<dyn Source<J>>>,
     width: u32,
     running: u32,
+    urgent: bool,
 }
 
 /// What a worker thread gets.
@@ -68,10 +69,19 @@ impl<J> Queue<J> {
 
     /// A lane of which `width` jobs may run at a time; fed by `source`, or by `push`.
     pub fn open_lane(&self, width: u32, source: Option<Arc<dyn Source<J>>>) -> LaneId {
+        self.open(width, source, false)
+    }
+
+    /// A lane whose jobs go before all others, any number at a time.
+    pub fn open_urgent_lane(&self) -> LaneId {
+        self.open(u32::MAX, None, true)
+    }
+
+    fn open(&self, width: u32, source: Option<Arc<dyn Source<J>>>, urgent: bool) -> LaneId {
         let mut inner = self.lock();
         let id = LaneId(inner.next_lane);
         inner.next_lane += 1;
-        inner.lanes.push(Lane { id, jobs: VecDeque::new(), source, width, running: 0 });
+        inner.lanes.push(Lane { id, jobs: VecDeque::new(), source, width, running: 0, urgent });
         id
     }
 
@@ -134,17 +144,13 @@ impl<J> Queue<J> {
         if let Some(lane) = done.and_then(|id| inner.lanes.iter_mut().find(|lane| lane.id == id)) {
             lane.running -= 1;
         }
+        if let Some((id, job)) = inner.lanes.iter_mut().filter(|lane| lane.urgent).find_map(Lane::take) {
+            return Next::Run(id, job);
+        }
         let count = inner.lanes.len();
         for step in 0..count {
             let index = (inner.turn + step) % count;
-            let lane = &mut inner.lanes[index];
-            if lane.running >= lane.width {
-                continue;
-            }
-            let job = lane.jobs.pop_front().or_else(|| lane.source.as_ref().and_then(|source| source.take()));
-            if let Some(job) = job {
-                lane.running += 1;
-                let id = lane.id;
+            if let Some((id, job)) = inner.lanes[index].take() {
                 inner.turn = index;
                 return Next::Run(id, job);
             }
@@ -191,6 +197,15 @@ impl<J> Queue<J> {
 }
 
 impl<J> Lane<J> {
+    fn take(&mut self) -> Option<(LaneId, J)> {
+        if self.running >= self.width {
+            return None;
+        }
+        let job = self.jobs.pop_front().or_else(|| self.source.as_ref().and_then(|source| source.take()))?;
+        self.running += 1;
+        Some((self.id, job))
+    }
+
     fn has_job(&self) -> bool {
         self.running < self.width
             && (!self.jobs.is_empty() || self.source.as_ref().is_some_and(|source| !source.is_exhausted()))

@@ -146,12 +146,15 @@ impl Choosing {
 impl Stream {
     /// Has somebody take what waits: a thread, and the governor to watch it.
     fn wake(&self, py: Python<'_>, workers: Option<u32>) -> PyResult<()> {
-        let mut governing = lock(&self.governing);
-        match &*governing {
+        // Not under the lock: beginning runs Python, and another thread may come here meanwhile.
+        let known = lock(&self.governing).clone();
+        match known {
             Some(governing) => governing.resume(py)?,
-            None => *governing = Some(Governing::begin(py, &self.run, workers, None)?),
+            None => {
+                let begun = Governing::begin(py, &self.run, workers, None)?;
+                lock(&self.governing).get_or_insert(begun);
+            }
         }
-        drop(governing);
         self.run.rouse(py)
     }
 }

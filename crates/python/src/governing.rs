@@ -91,7 +91,8 @@ impl Governing {
     }
 
     /// Starts the zygote and finds out whether the work may leave, in a thread that can run Python.
-    fn prepare(self: &Arc<Self>, run: &Arc<Run>, warm: bool, ask: bool) {
+    /// `beside`: one task computes meanwhile.
+    fn prepare(self: &Arc<Self>, run: &Arc<Run>, warm: bool, ask: bool, beside: bool) {
         let warm = warm && !self.warmed.swap(true, AcqRel);
         let ask = ask && !self.asked.swap(true, AcqRel);
         if !warm && !ask {
@@ -99,7 +100,7 @@ impl Governing {
         }
         let governing = Arc::clone(self);
         run.post(move |py, run| {
-            let _hurry = run.work.progress().is_quiet().then(|| Hurry::begin(py));
+            let _hurry = beside.then(|| Hurry::begin(py));
             if warm && let Err(error) = recruit::warm(py) {
                 return run.fail(py, error);
             }
@@ -108,20 +109,6 @@ impl Governing {
                 *lock(&governing.leave) = leave;
             }
         });
-    }
-
-    /// Imports what a move would need while tasks wait and the GIL is free: later they may all compute, and an
-    /// import beside many threads that hold the GIL in turn takes seconds.
-    fn foresee(&self, run: &Arc<Run>) {
-        static FORESEEN: AtomicBool = AtomicBool::new(false);
-        if !FORESEEN.swap(true, AcqRel) {
-            run.post(|py, _| {
-                let imported = py.import("forkright._leave").and_then(|leave| leave.call_method0("foresee"));
-                if let Err(error) = imported {
-                    error.write_unraisable(py, None);
-                }
-            });
-        }
     }
 
     /// Has the worker processes of `plan` take part from now on, or none.
@@ -158,14 +145,11 @@ impl Watch for Governing {
                 return Pace::Done;
             }
         }
-        if Hurry::is_on() {
+        let running = progress.running(now.as_nanos() as u64);
+        if Hurry::is_on() && !running.iter().any(|task| task.class == Class::Io) {
             // Our own errands take turns with the tasks on the GIL: what is seen now is our doing.
             lock(&self.inner).counts = progress.tally.counts();
             return Pace::Learning;
-        }
-        let running = progress.running(now.as_nanos() as u64);
-        if work.pending() > 0 && running.iter().any(|task| task.class == Class::Io && task.streak > 0.0) {
-            self.foresee(&run);
         }
         let direction = {
             let mut inner = lock(&self.inner);
@@ -193,7 +177,8 @@ impl Watch for Governing {
             direction
         };
         let Some(me) = self.myself.upgrade() else { return Pace::Done };
-        me.prepare(&run, direction.warm_zygote, direction.ask_leave);
+        let beside = running.len() == 1 && running[0].class != Class::Io;
+        me.prepare(&run, direction.warm_zygote, direction.ask_leave, beside);
         run.set_width(direction.width, direction.hold);
         me.send_away(&run, direction.away);
         match direction.pace {

@@ -218,14 +218,16 @@ pub(crate) struct Hurry<'py>(Python<'py>);
 
 impl<'py> Hurry<'py> {
     pub(crate) fn begin(py: Python<'py>) -> Hurry<'py> {
-        let mut hurry = HURRY.lock().unwrap_or_else(PoisonError::into_inner);
-        hurry.0 += 1;
-        if hurry.0 == 1
-            && let Ok(interval) = switch_interval(py)
+        let now = switch_interval(py).unwrap_or(HURRIED);
         {
-            hurry.1 = interval;
-            set_switch_interval(py, interval.min(HURRIED));
+            let mut hurry = HURRY.lock().unwrap_or_else(PoisonError::into_inner);
+            hurry.0 += 1;
+            // One that ends at this moment may not have put it back yet.
+            if hurry.0 == 1 && !is_hurried(now) {
+                hurry.1 = now;
+            }
         }
+        set_switch_interval(py, now.min(HURRIED));
         Hurry(py)
     }
 
@@ -237,13 +239,22 @@ impl<'py> Hurry<'py> {
 
 impl Drop for Hurry<'_> {
     fn drop(&mut self) {
-        let mut hurry = HURRY.lock().unwrap_or_else(PoisonError::into_inner);
-        hurry.0 -= 1;
+        let before = {
+            let mut hurry = HURRY.lock().unwrap_or_else(PoisonError::into_inner);
+            hurry.0 -= 1;
+            (hurry.0 == 0 && hurry.1 > 0.0).then_some(hurry.1)
+        };
         // If somebody set another one meanwhile, theirs stays.
-        if hurry.0 == 0 && switch_interval(self.0).is_ok_and(|now| (now - HURRIED).abs() < 1e-6) {
-            set_switch_interval(self.0, hurry.1);
+        if let Some(before) = before
+            && switch_interval(self.0).is_ok_and(is_hurried)
+        {
+            set_switch_interval(self.0, before);
         }
     }
+}
+
+fn is_hurried(seconds: f64) -> bool {
+    (seconds - HURRIED).abs() < 1e-6
 }
 
 fn switch_interval(py: Python<'_>) -> PyResult<f64> {

@@ -9,6 +9,7 @@
 mod batch;
 mod call;
 mod choosing;
+mod cli;
 mod codec;
 mod collector;
 mod errors;
@@ -31,6 +32,8 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use super::cli::parse_command;
     #[pymodule_export]
     use super::future::FutureBase;
     #[pymodule_export]

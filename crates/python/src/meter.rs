@@ -19,15 +19,20 @@ static SAMPLER: Mutex<Option<(u32, Arc<Sampler>)>> = Mutex::new(None);
 
 pub(crate) fn sampler(py: Python<'_>) -> Arc<Sampler> {
     let pid = std::process::id();
-    let mut sampler = SAMPLER.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*sampler {
-        Some((owner, sampler)) if *owner == pid => Arc::clone(sampler),
-        _ => {
-            let made = Sampler::new(discover(py));
+    let ours = |sampler: &Option<(u32, Arc<Sampler>)>| match sampler {
+        Some((owner, sampler)) if *owner == pid => Some(Arc::clone(sampler)),
+        _ => None,
+    };
+    let known = ours(&SAMPLER.lock().unwrap_or_else(PoisonError::into_inner));
+    known.unwrap_or_else(|| {
+        // Not under the lock: this runs Python.
+        let made = Sampler::new(discover(py));
+        let mut sampler = SAMPLER.lock().unwrap_or_else(PoisonError::into_inner);
+        ours(&sampler).unwrap_or_else(|| {
             *sampler = Some((pid, Arc::clone(&made)));
             made
-        }
-    }
+        })
+    })
 }
 
 #[expect(unsafe_code, reason = "the interpreter's structures are looked at from outside")]

@@ -110,7 +110,7 @@ impl Progress {
         lock(&self.totals).clone()
     }
 
-    /// Whether one task at most runs in this process.
+    /// Whether one task at most runs in this process. More may wait now and all compute a moment later.
     pub(crate) fn is_quiet(&self) -> bool {
         self.here.load(Acquire) <= 1
     }

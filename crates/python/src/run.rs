@@ -20,7 +20,7 @@ use crate::batch::{Batch, OnError};
 use crate::call::SIGNALS;
 use crate::functions::Described;
 use crate::governing::Governing;
-use crate::hands::{Hands, Hurry, Job};
+use crate::hands::{Hands, Job};
 use crate::meter;
 use crate::recruit::Staff;
 use crate::work::{HereSource, Work};
@@ -85,7 +85,7 @@ impl Run {
     /// For work that nobody has begun, on the threads of `hands`.
     pub(crate) fn new(work: Arc<dyn Work>, hands: Arc<Hands>) -> Arc<Run> {
         let lane = hands.queue.open_lane(0, Some(Arc::new(HereSource(Arc::clone(&work)))));
-        let errands = hands.queue.open_lane(u32::MAX, None);
+        let errands = hands.queue.open_urgent_lane();
         // Errands need one more thread than the work.
         hands.allow(2);
         Arc::new(Run {
@@ -126,7 +126,6 @@ impl Run {
         STARTERS.fetch_add(1, AcqRel);
         let starter = move || {
             Python::attach(|py| {
-                let _hurry = run.work.progress().is_quiet().then(|| Hurry::begin(py));
                 for _ in 0..missing {
                     if let Err(error) = run.hands.grow(py) {
                         run.fail(py, error);
@@ -193,6 +192,10 @@ impl Run {
         Ok(())
     }
 
+    fn away(&self) -> Option<Plan> {
+        *lock(&self.away)
+    }
+
     pub(crate) fn is_away(&self) -> bool {
         lock(&self.staff).is_some()
     }
@@ -226,10 +229,12 @@ impl Run {
             return Ok(());
         }
         let described = self.describe(py, staff)?;
-        while let Some(plan) = *lock(&self.away)
-            && staff.crew().appetite() > 0
-            && Arc::clone(&self.work).send_one(py, staff, &described, plan)?
-        {}
+        // `away` is a function of its own so that its lock is free again before anything is pickled.
+        while let Some(plan) = self.away() {
+            if staff.crew().appetite() == 0 || !Arc::clone(&self.work).send_one(py, staff, &described, plan)? {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -262,7 +267,7 @@ impl Run {
             let ready = || {
                 work.has_arrivals()
                     || work.is_over()
-                    || (work.pending() > 0 && staff.crew().appetite() > 0 && lock(&self.away).is_some())
+                    || (work.pending() > 0 && staff.crew().appetite() > 0 && self.away().is_some())
             };
             let left = until.map_or(SIGNALS, |until| until.saturating_duration_since(Instant::now()));
             let waited = py.detach(|| staff.crew().wait(&sleeper, &ready, left.min(SIGNALS)));
@@ -350,7 +355,8 @@ impl Run {
 
     /// Calls that wait in the workers' queues are cancelled.
     pub(crate) fn cancel_waiting(&self, py: Python<'_>) {
-        if let Some(staff) = &*lock(&self.staff) {
+        let staff = lock(&self.staff).clone();
+        if let Some(staff) = staff {
             staff.crew().abandon_waiting();
             staff.collector.settle(py);
         }

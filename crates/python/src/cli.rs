@@ -1,0 +1,214 @@
+//! The words of the command line: what may be typed, what it means, and the help. Called by
+//! `forkright.__main__`, which does the work; without it usage errors and help would be worded by hand.
+
+use std::io::IsTerminal;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use forkright_engine::plan::Plan;
+use pyo3::exceptions::PySystemExit;
+use pyo3::prelude::*;
+use serde_json::{Value, json};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    it went well
+  1    your code failed: the file, its items() or the function raised, or a worker died
+  2    what was typed makes no sense, or names what isn't there
+  130  interrupted with Ctrl-C";
+
+const COMPARE_EXAMPLES: &str = "\
+The function is called once for each item, with the item as its only argument. Items are, in this order:
+what --items says; the list that the file's items() returns; nothing, for a function that needs no argument.
+The file is loaded as a script is, but `if __name__ == \"__main__\"` does not hold.
+
+Each run is a new process: it loads the file, makes the items, and times one map from its call to its list of
+results. So what starting workers costs is in it, and no run profits from the one before. The plans take
+turns, round by round. What the function prints is dropped.
+
+Examples:
+  forkright compare calc.py:calc
+  forkright compare calc.py:calc --calls 4 --plans serial,threads,processes
+  forkright compare thumbs.py:shrink --items 'sorted(glob.glob(\"*.jpg\"))' --plans auto,threads=8,2x4
+  forkright compare fetch.py:fetch --runs 5 --json > fetch.json";
+
+const DOCTOR_EXAMPLES: &str = "\
+It takes a few seconds, starts threads and processes, and leaves nothing behind.
+
+Examples:
+  forkright doctor
+  forkright doctor --json
+  taskset -c 0 forkright doctor     what would it be on one core?";
+
+/// Runs many calls on the workers that suit them, threads or processes, and shows why.
+#[derive(Parser)]
+#[command(name = "forkright", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+struct Output {
+    /// Print one JSON document instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    /// When to use colours; NO_COLOR in the environment means never.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    color: Color,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Color {
+    /// On a terminal.
+    Auto,
+    /// In pipes and files too.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the same calls on every kind of worker, side by side, and say which suits them.
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(Compare),
+    /// Measure what threads and processes cost on this machine, and say what will hurt.
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor,
+    /// One run of a comparison, in a process of its own.
+    #[command(name = "_run", hide = true)]
+    Run { request: String },
+}
+
+#[derive(Args)]
+struct Compare {
+    /// A Python file and the name of a function in it.
+    #[arg(value_name = "FILE.py:FUNCTION", value_parser = target)]
+    target: (String, String),
+    /// How many calls; more than there are items begin again with the first. One per core if there are no items.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    calls: Option<u32>,
+    /// An expression for the items, evaluated in the file's namespace: 'range(100)'.
+    #[arg(long, value_name = "EXPR")]
+    items: Option<String>,
+    /// Plans, with commas between: names, or sizes such as threads=8, processes=2, 2x8 (processes x threads).
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        value_parser = plan,
+        action = ArgAction::Set,
+        default_value = "serial,threads,processes,hybrid,auto"
+    )]
+    plans: Vec<Value>,
+    /// Runs of each plan; as many as fit into 20 seconds if not given, but 3 unless that takes long.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    runs: Option<u32>,
+}
+
+fn target(text: &str) -> Result<(String, String), String> {
+    match text.rsplit_once(':') {
+        Some((file, function)) if !file.is_empty() && !function.is_empty() => Ok((file.into(), function.into())),
+        _ => Err("a file and a function are wanted, such as `script.py:main`".into()),
+    }
+}
+
+/// A plan as Python takes it: a name, or its processes and threads.
+fn plan(text: &str) -> Result<Value, String> {
+    let wrong = || {
+        "it is no plan; take serial, threads, processes, hybrid, auto, or a size: threads=8, processes=2, 2x8".to_owned()
+    };
+    let count = |digits: &str| digits.parse::<u32>().map_err(|_| wrong());
+    let (processes, threads) = match text.split_once('=').or_else(|| text.split_once('x')) {
+        _ if ["auto", "serial", "threads", "processes", "hybrid"].contains(&text) => return Ok(json!(text)),
+        Some(("threads", threads)) => (0, count(threads)?),
+        Some(("processes", processes)) => (count(processes)?, 1),
+        Some((processes, threads)) if !text.contains('=') => (count(processes)?, count(threads)?),
+        _ => return Err(wrong()),
+    };
+    if processes == 0 && !text.starts_with("threads=") {
+        return Err("a plan with processes has at least one".into());
+    }
+    let plan = Plan::new(processes, threads).map_err(|error| error.to_string())?;
+    Ok(json!([plan.processes(), plan.threads()]))
+}
+
+/// What the arguments after the program's name ask for, as JSON. Prints help, version and usage errors itself and
+/// raises `SystemExit` then.
+#[pyfunction]
+pub(crate) fn parse_command(py: Python<'_>, arguments: Vec<String>) -> PyResult<String> {
+    let color = match wished(&arguments) {
+        "always" => ColorChoice::Always,
+        "never" => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    };
+    let named = std::iter::once("forkright".to_owned()).chain(arguments);
+    let parsed = CommandLine::command()
+        .color(color)
+        .term_width(100)
+        .try_get_matches_from(named)
+        .and_then(|matches| CommandLine::from_arg_matches(&matches));
+    match parsed {
+        Ok(line) => Ok(line.describe().to_string()),
+        Err(error) => Err(leave(py, &error, color)?),
+    }
+}
+
+/// The last `--color` of a line that may not be right otherwise.
+fn wished(arguments: &[String]) -> &str {
+    let pairs = arguments.iter().zip(arguments.iter().skip(1));
+    let apart = pairs.filter(|(option, _)| *option == "--color").map(|(_, when)| when.as_str());
+    let together = arguments.iter().filter_map(|argument| argument.strip_prefix("--color="));
+    apart.chain(together).last().unwrap_or("auto")
+}
+
+/// Prints what clap has to say, through Python's streams, which may have been replaced.
+fn leave(py: Python<'_>, error: &clap::Error, color: ColorChoice) -> PyResult<PyErr> {
+    let (stream, is_terminal) = if error.use_stderr() {
+        ("stderr", std::io::stderr().is_terminal())
+    } else {
+        ("stdout", std::io::stdout().is_terminal())
+    };
+    let colorful = match color {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    };
+    let text = error.render();
+    let text = if colorful { text.ansi().to_string() } else { text.to_string() };
+    py.import("sys")?.getattr(stream)?.call_method1("write", (text,))?;
+    let code = match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+        _ => 2,
+    };
+    Ok(PySystemExit::new_err(code))
+}
+
+impl CommandLine {
+    fn describe(self) -> Value {
+        let mut described = match self.command {
+            Command::Compare(compare) => json!({
+                "command": "compare",
+                "file": compare.target.0,
+                "function": compare.target.1,
+                "calls": compare.calls,
+                "items": compare.items,
+                "plans": compare.plans,
+                "runs": compare.runs,
+            }),
+            Command::Doctor => json!({ "command": "doctor" }),
+            Command::Run { request } => json!({ "command": "_run", "request": request }),
+        };
+        let color = match self.output.color {
+            Color::Auto => "auto",
+            Color::Always => "always",
+            Color::Never => "never",
+        };
+        described["json"] = json!(self.output.json);
+        described["color"] = json!(color);
+        described
+    }
+}

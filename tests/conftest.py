@@ -1,0 +1,84 @@
+"""What holds for the whole suite: it leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from waiting import until
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_leftovers() -> Iterator[None]:
+    """No process, thread, descriptor or shared memory is left when all tests are done, but the idle zygote."""
+    _warm_up()
+    before = _belongings()
+    yield
+    gc.collect()
+    _close()
+    # Threads and processes that were let go end a moment later.
+    until(lambda: not _belongings() - before, f"nothing is left but {_belongings() - before}")
+
+
+def _warm_up() -> None:
+    """Have what is made once and kept until the interpreter ends: the zygote, the warden, the sampler."""
+    import forkright
+
+    forkright.map(abs, range(4), plan="processes")
+    forkright.map(abs, range(4), plan="threads")
+    _close()
+
+
+def _close() -> None:
+    from forkright import _core
+
+    _core.close_shared(5)
+
+
+def _belongings() -> Counter[str]:
+    """What this process has, by kind, so that the difference says what is left."""
+    return Counter([*_descriptors(), *_children(), *_threads(), *_shared_memory()])
+
+
+def _descriptors() -> Iterator[str]:
+    folder = Path("/proc/self/fd")
+    for number in os.listdir(folder):
+        try:
+            target = os.readlink(folder / number)
+        except FileNotFoundError:  # the descriptor that lists the others
+            continue
+        # Sockets and pipes have numbers, which change when a zygote is replaced.
+        yield "descriptor of " + target.partition(":[")[0]
+
+
+def _children() -> Iterator[str]:
+    me = os.getpid()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                parent = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
+                command = Path(f"/proc/{entry}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if parent == me:
+                yield "zygote" if b"_zygote" in command else f"process {entry} {command!r}"
+
+
+def _threads() -> Iterator[str]:
+    for thread in threading.enumerate():
+        yield f"thread {thread.name}"
+    for task in os.listdir("/proc/self/task"):
+        try:
+            yield "native thread " + Path(f"/proc/self/task/{task}/comm").read_text().strip()
+        except OSError:
+            continue
+
+
+def _shared_memory() -> Iterator[str]:
+    for entry in os.listdir("/dev/shm"):
+        yield f"/dev/shm/{entry}"

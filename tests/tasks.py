@@ -1,0 +1,80 @@
+"""What the tests have workers do. Imported by workers, so it imports little."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from typing import Any, NoReturn
+
+from waiting import Flag, Tally
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+def identity(value: Any) -> Any:
+    return value
+
+
+def everything(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return args, kwargs
+
+
+def pid(_: object = None) -> int:
+    return os.getpid()
+
+
+def place(_: object = None) -> tuple[int, int]:
+    """The worker: its process and its thread."""
+    return os.getpid(), threading.get_native_id()
+
+
+def fail(message: str) -> NoReturn:
+    raise ValueError(message)
+
+
+def fail_at(number: int, worst: int) -> int:
+    if number >= worst:
+        raise ValueError(f"item {number}")
+    return number
+
+
+def leave(code: object) -> NoReturn:
+    sys.exit(code)  # type: ignore[arg-type]
+
+
+def hold(started: Flag, go: Flag) -> int:
+    """Tell that it runs, then run until told to end."""
+    started.set()
+    go.wait()
+    return os.getpid()
+
+
+def mark_and_wait(tally: Tally, name: object, go: Flag) -> object:
+    tally.mark(name)
+    go.wait()
+    return name
+
+
+def die(how: str) -> NoReturn:
+    match how:
+        case "exit":
+            os._exit(3)
+        case "null":
+            ctypes.string_at(0)
+    os.kill(os.getpid(), getattr(signal, how))
+    raise AssertionError("the signal came late")
+
+
+def die_at(number: int, last: int, how: str) -> int:
+    if number == last:
+        die(how)
+    return number
