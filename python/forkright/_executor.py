@@ -45,6 +45,7 @@ class Executor(concurrent.futures.Executor):
         max_tasks_per_child: int | None = None,
         thread_name_prefix: str = "",
     ) -> None:
+        _positive(max_workers)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if max_tasks_per_child is not None:
@@ -69,6 +70,7 @@ class Executor(concurrent.futures.Executor):
         prefix = thread_name_prefix or f"forkright-{next(_names)}"
         self._pool = Pool(
             fixed,
+            plan == "serial" or (isinstance(plan, _plan.Plan) and plan.kind == "serial"),
             max_workers,
             prefix,
             initializer,
@@ -150,9 +152,9 @@ class ThreadPoolExecutor(Executor):
         initargs: tuple[Any, ...] = (),
     ) -> None:
         _positive(max_workers)
-        threads = min(32, cpu_count() + 4) if max_workers is None else max_workers
         super().__init__(
-            plan=_plan.Plan(threads=threads),
+            max_workers,
+            plan="threads",
             initializer=initializer,
             initargs=initargs,
             thread_name_prefix=thread_name_prefix,
@@ -185,5 +187,5 @@ class ProcessPoolExecutor(Executor):
 
 
 def _positive(max_workers: int | None) -> None:
-    if max_workers is not None and max_workers <= 0:
+    if isinstance(max_workers, int) and max_workers <= 0:
         raise ValueError("max_workers must be greater than 0")

@@ -103,13 +103,8 @@ def _facts(data: dict[str, Any]) -> list[str]:
         facts.append(("pickling", pickling))
     if len(verdicts) > 1:
         facts.append(("before", ", then ".join(_earlier(entry) for entry in verdicts[:-1])))
-    if last is not None:
-        rivals = [
-            f"{plan} {seconds(forecast['seconds'])} ({BOUNDS.get(forecast['bound_by'], forecast['bound_by'])})"
-            for plan, forecast in _rivals(last["verdict"])
-        ]
-        if rivals:
-            facts.append(("not taken", ", ".join(rivals)))
+    if last is not None and (rivals := beaten(last["verdict"])):
+        facts.append(("not taken", rivals))
     lines = []
     for name, text in facts:
         lines += wrap(f"  {name:<11}{text}", indent=13)
@@ -146,17 +141,20 @@ def _time(data: dict[str, Any], last: dict[str, Any] | None) -> str:
 
 
 def _mixture(task: dict[str, float | None]) -> str:
-    wall = task.get("wall")
+    """What a task's time went to. Fixed plans look at no GIL: what is not CPU time there may be a wait for it."""
+    wall, cpu = task.get("wall"), task.get("cpu")
     if not wall:
         return ""
-    held, off, waiting, cpu = (task.get(name) for name in ("gil_held", "off_gil", "waiting", "cpu"))
-    if held is None or off is None:
-        parts = [(cpu or 0.0, "computes"), (waiting or 0.0, "waits")]
-    else:
-        parts = [(held, "holds the GIL"), (off, "computes without it"), (waiting or 0.0, "waits")]
-    parts.sort(reverse=True)
-    words = [f"{percent(part / wall)} {verb}" for part, verb in parts if part / wall >= 0.01]
-    return f"{seconds(wall)}: {', '.join(words)}" if words else seconds(wall)
+    held, off, waiting = task.get("gil_held"), task.get("off_gil"), task.get("waiting")
+    if held is None or off is None or waiting is None:
+        if cpu is None:
+            return seconds(wall)
+        computes = percent(cpu / wall)
+        return f"{seconds(wall)}: {computes} computes" + ("" if computes == "100 %" else ", the rest waits")
+    parts = [(held, "holds the GIL"), (off, "computes without it"), (waiting, "waits")]
+    parts.append((wall - held - off - waiting, "is in a queue for the GIL or a core"))
+    words = [f"{percent(part / wall)} {verb}" for part, verb in sorted(parts, reverse=True) if part >= 0.01 * wall]
+    return f"{seconds(wall)}: {', '.join(words)}"
 
 
 def _pickling(data: dict[str, Any]) -> str:
@@ -175,15 +173,14 @@ def _earlier(entry: dict[str, Any]) -> str:
     return f"{plan_of(entry['verdict']['plan'])} (from {seconds(entry['at'])} on)"
 
 
-def _rivals(verdict: dict[str, Any]) -> list[tuple[Plan, dict[str, Any]]]:
-    """The best forecast of each kind that was beaten, the taken kind too if another size of it was considered."""
-    found: dict[str, tuple[Plan, dict[str, Any]]] = {}
-    taken = plan_of(verdict["plan"])
+def beaten(verdict: dict[str, Any]) -> str:
+    """The best forecast of each kind that was beaten, and what most of its time would have gone to."""
+    best: dict[str, str] = {}
     for forecast in verdict["beaten"]:
-        plan = plan_of(forecast["plan"])
-        if plan != taken:
-            found.setdefault(plan.kind, (plan, forecast))
-    return list(found.values())
+        plan, bound = plan_of(forecast["plan"]), forecast["bound_by"]
+        if plan != plan_of(verdict["plan"]) and plan.kind not in best:
+            best[plan.kind] = f"{plan} {seconds(forecast['seconds'])} ({BOUNDS.get(bound, bound)})"
+    return ", ".join(best.values())
 
 
 def _worker_rows(workers: list[dict[str, Any]]) -> list[list[str]]:

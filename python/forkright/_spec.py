@@ -28,6 +28,7 @@ def make(threads: int, initializer: bytes | None) -> tuple[bytes, tuple[list[str
         "path": list(sys.path),
         "argv": list(getattr(sys, "argv", [""])),
         "umask": _umask(),
+        "authkey": _authkey(),
     }
     return pickle.dumps(spec, 5), program()
 
@@ -88,6 +89,12 @@ def _circumstances() -> str:
     spaces = [os.readlink(f"/proc/self/ns/{space}") for space in ("mnt", "net", "pid", "user")]
     loaded = [os.environ.get(name) for name in ("LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")]
     return repr((ids, limits, spaces, loaded, sorted(os.sched_getaffinity(0))))
+
+
+def _authkey() -> bytes | None:
+    """What multiprocessing's managers and listeners know their own processes by, if it is in use here."""
+    process = sys.modules.get("multiprocessing.process")
+    return None if process is None else bytes(process.current_process().authkey)
 
 
 def _umask() -> int:

@@ -45,6 +45,10 @@ def _settle_in(spec: dict[str, Any]) -> None:
     os.environb.update(spec["environment"])
     sys.path[:] = spec["path"]
     sys.argv[:] = spec["argv"]
+    if spec["authkey"] is not None:
+        from multiprocessing import process
+
+        process.current_process().authkey = spec["authkey"]
     _pickling.become_worker()
 
 

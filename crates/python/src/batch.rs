@@ -14,7 +14,7 @@ use forkright_meter::{Slot, clock};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::functions::Described;
+use crate::functions::{self, Described};
 use crate::hands::Job;
 use crate::progress::{Progress, Sent};
 use crate::recruit::Staff;
@@ -45,6 +45,7 @@ pub(crate) struct Batch {
     stopped: AtomicBool,
     results: Py<PyList>,
     error: Mutex<Option<(usize, Py<PyAny>)>>,
+    described: Mutex<Option<Described>>,
     arrivals: Mutex<Vec<(Range<usize>, Sent, Delivery)>>,
 }
 
@@ -77,6 +78,7 @@ impl Batch {
             stopped: AtomicBool::new(false),
             results: results.unbind(),
             error: Mutex::default(),
+            described: Mutex::default(),
             arrivals: Mutex::default(),
         }))
     }
@@ -166,6 +168,20 @@ impl Batch {
         self.progress.word.nudge();
     }
 
+    fn describe(&self, py: Python<'_>, staff: &Staff) -> PyResult<Described> {
+        let function = self.function.bind(py);
+        if let Some(described) = staff.functions.describe(function, staff.crew())? {
+            return Ok(described);
+        }
+        // A bound method or such: once for the map, with its object as it was then.
+        let known = lock(&self.described).clone();
+        if let Some(described) = known {
+            return Ok(described);
+        }
+        let described = functions::describe(function, staff.crew(), None)?;
+        Ok(lock(&self.described).insert(described).clone())
+    }
+
     fn items<'py>(&self, py: Python<'py>, range: &Range<usize>) -> PyResult<Bound<'py, PyList>> {
         let items = self.items.bind(py);
         let some = range.clone().map(|index| items.get_item(index)).collect::<PyResult<Vec<_>>>()?;
@@ -228,13 +244,10 @@ impl Work for Batch {
         &self.progress
     }
 
-    fn function<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        self.function.bind(py).clone()
-    }
-
-    fn sample<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn sample<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
         let item = self.items.bind(py).get_item(0)?;
-        if self.star { Ok(item) } else { Ok(PyTuple::new(py, [item])?.into_any()) }
+        let arguments = if self.star { item } else { PyTuple::new(py, [item])?.into_any() };
+        Ok(Some((self.function.bind(py).clone(), arguments)))
     }
 
     fn pending(&self) -> usize {
@@ -257,10 +270,10 @@ impl Work for Batch {
     fn send_one(
         self: Arc<Self>,
         py: Python<'_>,
-        staff: &Staff,
-        function: &Described,
+        staff: &Arc<Staff>,
         plan: Plan,
     ) -> PyResult<bool> {
+        let function = self.describe(py, staff)?;
         let Some(range) = self.take(plan.workers()) else { return Ok(false) };
         let began = clock::monotonic();
         let items = self.items(py, &range)?;

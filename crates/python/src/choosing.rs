@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyFunction, PyTuple, PyType};
 
 use crate::call::Call;
 use crate::{errors, report};
@@ -30,6 +30,7 @@ pub(crate) struct Choosing {
 
 /// The calls of one function.
 struct Stream {
+    _key: Py<PyAny>,
     work: Arc<Submissions>,
     run: Arc<Run>,
     governing: Mutex<Option<Arc<Governing>>>,
@@ -71,6 +72,7 @@ impl Choosing {
             py,
             Submitted {
                 call,
+                function: function.clone().unbind(),
                 arguments: arguments.clone().unbind(),
                 options: options.map(|options| options.clone().unbind()),
             },
@@ -80,16 +82,17 @@ impl Choosing {
     }
 
     fn stream(&self, function: &Bound<'_, PyAny>) -> PyResult<Arc<Stream>> {
-        // The stream holds the function, so its address means this object as long as the stream is here.
-        let address = function.as_ptr() as usize;
+        let key = kind_of(function);
+        // The stream holds the key, so its address means this object as long as the stream is here.
+        let address = key.as_ptr() as usize;
         if let Some(stream) = lock(&self.streams).get(&address) {
             return Ok(Arc::clone(stream));
         }
-        let work = Submissions::new(function, errors::name_of(function).into());
+        let work = Submissions::new(errors::name_of(function).into());
         let run = Run::new(Arc::clone(&work) as Arc<dyn Work>, Arc::clone(&self.hands));
         run.set_initializer(self.initializer.clone());
         run.set_width(1, false);
-        let stream = Arc::new(Stream { work, run, governing: Mutex::default() });
+        let stream = Arc::new(Stream { _key: key.unbind(), work, run, governing: Mutex::default() });
         let mut streams = lock(&self.streams);
         let idle = if streams.len() >= MANY {
             let idle = streams.iter().find(|(_, stream)| stream.work.is_over()).map(|(address, _)| *address);
@@ -157,4 +160,17 @@ impl Stream {
         }
         self.run.rouse(py)
     }
+}
+
+/// What calls must have in common to be expected to behave alike: the function of a method, whatever its object;
+/// the function of a partial; the class of another callable object.
+fn kind_of<'py>(function: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+    let lasting = function.is_exact_instance_of::<PyFunction>()
+        || function.is_exact_instance_of::<PyCFunction>()
+        || function.is_instance_of::<PyType>();
+    if lasting {
+        return function.clone();
+    }
+    let inner = function.getattr("__func__").or_else(|_| function.getattr("func"));
+    inner.unwrap_or_else(|_| function.get_type().into_any())
 }

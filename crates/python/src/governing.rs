@@ -106,6 +106,7 @@ impl Governing {
             }
             if ask {
                 let leave = may_leave(py, run).unwrap_or_else(|error| Leave::No(error.to_string()));
+                governing.asked.store(leave != Leave::Unknown, Release);
                 *lock(&governing.leave) = leave;
             }
         });
@@ -129,7 +130,7 @@ impl Governing {
 
 /// The guard's opinion, and a try whether function and an item can be pickled.
 fn may_leave(py: Python<'_>, run: &Run) -> PyResult<Leave> {
-    let (function, sample) = (run.work.function(py), run.work.sample(py)?);
+    let Some((function, sample)) = run.work.sample(py)? else { return Ok(Leave::Unknown) };
     let reason = py.import("forkright._leave")?.getattr("reason_to_stay")?.call1((function, sample))?;
     Ok(if reason.is_none() { Leave::Yes } else { Leave::No(reason.extract()?) })
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forkright_engine::crew::{Limits, Parcel, Use};
+use forkright_engine::crew::{Blob, Limits, Parcel, Use};
 use forkright_engine::frame::down;
 use forkright_engine::plan::Plan;
 use forkright_engine::queue::LaneId;
@@ -44,12 +44,14 @@ enum Route {
 
 #[pymethods]
 impl Pool {
-    /// `plan` is (processes, threads), or `None` for the choice to be made, among at most `workers`.
+    /// `plan` is (processes, threads), or `None` for the choice to be made, among at most `workers`. `serial` tells the
+    /// submitting thread from one thread of the pool.
     #[new]
-    #[pyo3(signature = (plan, workers, prefix, initializer, initargs, pickled_initializer, tasks_per_worker))]
+    #[pyo3(signature = (plan, serial, workers, prefix, initializer, initargs, pickled_initializer, tasks_per_worker))]
     #[expect(clippy::too_many_arguments, reason = "called in one place, by forkright._executor")]
     fn new(
         plan: Option<(u32, u32)>,
+        serial: bool,
         workers: Option<u32>,
         prefix: String,
         initializer: Option<Py<PyAny>>,
@@ -61,7 +63,7 @@ impl Pool {
         let initializer = initializer.map(|initializer| (initializer, initargs));
         let route = match plan {
             None => Route::Auto(Choosing::new(workers, prefix, initializer, pickled)),
-            Some((0, 1)) => Route::Serial,
+            Some((0, _)) if serial => Route::Serial,
             Some((0, threads)) => {
                 let hands = Hands::new(threads, prefix, None, initializer);
                 let lane = hands.queue.open_lane(u32::MAX, None);
@@ -293,23 +295,7 @@ fn submit_to<'py>(
     let py = function.py();
     let crew = staff.crew();
     let id = crew.next_id();
-    let (name, prepared) = match staff.functions.describe(function, crew) {
-        Ok(Some(described)) => {
-            let name = Arc::clone(&described.name);
-            let role = || format!("the arguments of `{name}`");
-            let (kind, encoded) = encode_arguments(arguments, options, crew.store(), role);
-            (Arc::clone(&described.name), encoded.map(|encoded| (kind, Some(described.blob), encoded)))
-        }
-        Ok(None) => {
-            let name: Arc<str> = crate::errors::name_of(function).into();
-            let options = options.map_or_else(|| PyDict::new(py), Clone::clone);
-            let whole = PyTuple::new(py, [function, arguments.as_any(), options.as_any()])?;
-            let role = || format!("the call of `{name}`");
-            let encoded = codec::encode(whole.as_any(), crew.store(), role);
-            (Arc::clone(&name), encoded.map(|encoded| (down::WHOLE, None, encoded)))
-        }
-        Err(error) => (crate::errors::name_of(function).into(), Err(error)),
-    };
+    let (name, prepared) = prepare(staff, function, arguments, options);
     let call = Call::carried_by(Carrier { collector: Arc::clone(&staff.collector), id, name });
     let future = face(py, &call)?;
     match prepared {
@@ -332,8 +318,35 @@ fn submit_to<'py>(
     Ok(future)
 }
 
+/// What of a call travels: the name people know it by, and the kind of message with the function and the pickle.
+pub(crate) fn prepare(
+    staff: &Staff,
+    function: &Bound<'_, PyAny>,
+    arguments: &Bound<'_, PyTuple>,
+    options: Option<&Bound<'_, PyDict>>,
+) -> (Arc<str>, PyResult<(u32, Option<Arc<Blob>>, codec::Encoded)>) {
+    let (py, crew) = (function.py(), staff.crew());
+    match staff.functions.describe(function, crew) {
+        Ok(Some(described)) => {
+            let name = Arc::clone(&described.name);
+            let role = || format!("the arguments of `{name}`");
+            let (kind, encoded) = encode_arguments(arguments, options, crew.store(), role);
+            (Arc::clone(&described.name), encoded.map(|encoded| (kind, Some(described.blob), encoded)))
+        }
+        Ok(None) => {
+            let name: Arc<str> = crate::errors::name_of(function).into();
+            let options = options.map_or_else(|| PyDict::new(py), Clone::clone);
+            let role = || format!("the call of `{name}`");
+            let encoded = PyTuple::new(py, [function, arguments.as_any(), options.as_any()])
+                .and_then(|whole| codec::encode(whole.as_any(), crew.store(), role));
+            (Arc::clone(&name), encoded.map(|encoded| (down::WHOLE, None, encoded)))
+        }
+        Err(error) => (crate::errors::name_of(function).into(), Err(error)),
+    }
+}
+
 /// The arguments of a call, pickled, and the kind of message they make.
-pub(crate) fn encode_arguments(
+fn encode_arguments(
     arguments: &Bound<'_, PyTuple>,
     options: Option<&Bound<'_, PyDict>>,
     store: &Arc<Store>,
@@ -349,10 +362,10 @@ pub(crate) fn encode_arguments(
 }
 
 /// Runs a submitted call in the calling thread.
-pub(crate) fn run_in_place(py: Python<'_>, function: &Bound<'_, PyAny>, submitted: &Submitted) {
+pub(crate) fn run_in_place(py: Python<'_>, submitted: &Submitted) {
     if submitted.call.state.start() == Start::Go {
         let options = submitted.options.as_ref().map(|options| options.bind(py));
-        let outcome = function.call(submitted.arguments.bind(py), options);
+        let outcome = submitted.function.bind(py).call(submitted.arguments.bind(py), options);
         let outcome = outcome.map(Bound::unbind).map_err(|error| error.into_value(py).into_any());
         submitted.call.finish(py, outcome);
     }

@@ -18,7 +18,6 @@ use pyo3::types::{PyAny, PyList};
 
 use crate::batch::{Batch, OnError};
 use crate::call::SIGNALS;
-use crate::functions::Described;
 use crate::governing::Governing;
 use crate::hands::{Hands, Job};
 use crate::meter;
@@ -77,7 +76,6 @@ pub(crate) struct Run {
     hold: AtomicBool,
     pub(crate) starting: AtomicU32,
     trouble: Mutex<Option<PyErr>>,
-    described: Mutex<Option<Described>>,
     initializer: Mutex<Option<Vec<u8>>>,
 }
 
@@ -100,7 +98,6 @@ impl Run {
             hold: AtomicBool::new(false),
             starting: AtomicU32::new(0),
             trouble: Mutex::default(),
-            described: Mutex::default(),
             initializer: Mutex::default(),
         })
     }
@@ -224,35 +221,20 @@ impl Run {
     }
 
     /// Sends what the workers have room for.
-    fn fill(&self, py: Python<'_>, staff: &Staff) -> PyResult<()> {
+    fn fill(&self, py: Python<'_>, staff: &Arc<Staff>) -> PyResult<()> {
         if self.work.pending() == 0 || staff.crew().appetite() == 0 {
             return Ok(());
         }
-        let described = self.describe(py, staff)?;
         // `away` is a function of its own so that its lock is free again before anything is pickled.
         while let Some(plan) = self.away() {
-            if staff.crew().appetite() == 0 || !Arc::clone(&self.work).send_one(py, staff, &described, plan)? {
+            if staff.crew().appetite() == 0 || !Arc::clone(&self.work).send_one(py, staff, plan)? {
                 break;
             }
         }
         Ok(())
     }
 
-    fn describe(&self, py: Python<'_>, staff: &Staff) -> PyResult<Described> {
-        let function = self.work.function(py);
-        if let Some(described) = staff.functions.describe(&function, staff.crew())? {
-            return Ok(described);
-        }
-        // A bound method or such: once for the run, with its object as it was then.
-        let known = lock(&self.described).clone();
-        if let Some(described) = known {
-            return Ok(described);
-        }
-        let described = crate::functions::describe(&function, staff.crew(), None)?;
-        Ok(lock(&self.described).insert(described).clone())
-    }
-
-    fn keep_busy(&self, py: Python<'_>, staff: &Staff, until: Option<Instant>) -> PyResult<()> {
+    fn keep_busy(&self, py: Python<'_>, staff: &Arc<Staff>, until: Option<Instant>) -> PyResult<()> {
         let work = &self.work;
         let sleeper: Sleeper = Arc::clone(&work.progress().word) as Sleeper;
         loop {

@@ -14,7 +14,6 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::call::{Call, Carrier};
 use crate::codec;
-use crate::functions::Described;
 use crate::hands::Job;
 use crate::pool;
 use crate::progress::{Progress, Sent};
@@ -24,13 +23,13 @@ use crate::work::Work;
 /// One submitted call.
 pub(crate) struct Submitted {
     pub(crate) call: Arc<Call>,
+    pub(crate) function: Py<PyAny>,
     pub(crate) arguments: Py<PyTuple>,
     pub(crate) options: Option<Py<PyDict>>,
 }
 
 pub(crate) struct Submissions {
     progress: Progress,
-    function: Py<PyAny>,
     waiting: Mutex<Waiting>,
     /// Calls that were taken and are not over.
     out: AtomicUsize,
@@ -39,8 +38,8 @@ pub(crate) struct Submissions {
 #[derive(Default)]
 struct Waiting {
     calls: VecDeque<Submitted>,
-    /// The arguments of the last call, kept for the guard to look at.
-    sample: Option<Py<PyTuple>>,
+    /// A call for the guard to look at: the first since nothing was under way.
+    sample: Option<(Py<PyAny>, Py<PyTuple>)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -48,10 +47,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Submissions {
-    pub(crate) fn new(function: &Bound<'_, PyAny>, name: Arc<str>) -> Arc<Submissions> {
+    pub(crate) fn new(name: Arc<str>) -> Arc<Submissions> {
         Arc::new(Submissions {
             progress: Progress::new(name),
-            function: function.clone().unbind(),
             waiting: Mutex::default(),
             out: AtomicUsize::new(0),
         })
@@ -59,7 +57,9 @@ impl Submissions {
 
     pub(crate) fn push(&self, py: Python<'_>, submitted: Submitted) {
         let mut waiting = lock(&self.waiting);
-        waiting.sample.get_or_insert_with(|| submitted.arguments.clone_ref(py));
+        waiting
+            .sample
+            .get_or_insert_with(|| (submitted.function.clone_ref(py), submitted.arguments.clone_ref(py)));
         waiting.calls.push_back(submitted);
         drop(waiting);
         self.progress.word.nudge();
@@ -73,7 +73,13 @@ impl Submissions {
     }
 
     fn give_back(&self) {
-        self.out.fetch_sub(1, AcqRel);
+        let sample = {
+            let mut waiting = lock(&self.waiting);
+            let idle = self.out.fetch_sub(1, AcqRel) == 1 && waiting.calls.is_empty();
+            // Nothing of a call may live on because of us.
+            if idle { waiting.sample.take() } else { None }
+        };
+        drop(sample);
         self.progress.word.nudge();
     }
 
@@ -84,17 +90,16 @@ impl Submissions {
 
     /// Runs a call in this thread.
     pub(crate) fn run_here(&self, py: Python<'_>, submitted: Submitted, slot: &Slot) {
-        let Submitted { call, arguments, options } = submitted;
+        let Submitted { call, function, arguments, options } = submitted;
         if call.state.start() != Start::Go {
             self.progress.drop_out(1);
             return self.give_back();
         }
         let stint = self.progress.begin(slot);
-        let function = self.function.bind(py);
-        let outcome = function.call(arguments.bind(py), options.as_ref().map(|options| options.bind(py)));
+        let outcome = function.bind(py).call(arguments.bind(py), options.as_ref().map(|options| options.bind(py)));
         let cost = self.progress.end(slot, stint, 1, u32::from(outcome.is_err()));
         call.set_cost(cost);
-        drop((arguments, options));
+        drop((function, arguments, options));
         self.give_back();
         call.finish(py, outcome.map(Bound::unbind).map_err(|error| error.into_value(py).into_any()));
     }
@@ -105,13 +110,12 @@ impl Work for Submissions {
         &self.progress
     }
 
-    fn function<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        self.function.bind(py).clone()
-    }
-
-    fn sample<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let sample = lock(&self.waiting).sample.as_ref().map(|sample| sample.clone_ref(py));
-        Ok(sample.map_or_else(|| PyTuple::empty(py), |sample| sample.into_bound(py)).into_any())
+    fn sample<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+        let waiting = lock(&self.waiting);
+        let sample = waiting.sample.as_ref();
+        Ok(sample.map(|(function, arguments)| {
+            (function.bind(py).clone(), arguments.bind(py).clone().into_any())
+        }))
     }
 
     fn pending(&self) -> usize {
@@ -131,31 +135,28 @@ impl Work for Submissions {
         Some(Job::Submitted(self, submitted))
     }
 
-    fn send_one(self: Arc<Self>, py: Python<'_>, staff: &Staff, function: &Described, plan: Plan) -> PyResult<bool> {
+    fn send_one(self: Arc<Self>, py: Python<'_>, staff: &Arc<Staff>, plan: Plan) -> PyResult<bool> {
         let Some(submitted) = self.take() else { return Ok(false) };
         let began = clock::monotonic();
-        let (arguments, options) = (submitted.arguments.bind(py), submitted.options.as_ref().map(|o| o.bind(py)));
-        let name = || format!("the arguments of `{}`", self.progress.name);
-        let (kind, encoded) = pool::encode_arguments(arguments, options, staff.crew().store(), name);
-        let codec::Encoded { payload, leases } = match encoded {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                // As on a thread it would have run, it must not fail for want of a pickle: it runs here.
-                drop(error);
-                pool::run_in_place(py, self.function.bind(py), &submitted);
-                self.progress.drop_out(1);
-                self.give_back();
-                return Ok(true);
-            }
+        let Submitted { call, function, arguments, options } = &submitted;
+        let options = options.as_ref().map(|options| options.bind(py));
+        let (name, prepared) = pool::prepare(staff, function.bind(py), arguments.bind(py), options);
+        let Ok((kind, function, encoded)) = prepared else {
+            // As on a thread it would have run, it must not fail for want of a pickle: it runs here.
+            pool::run_in_place(py, &submitted);
+            self.progress.drop_out(1);
+            drop(submitted);
+            self.give_back();
+            return Ok(true);
         };
+        let codec::Encoded { payload, leases } = encoded;
         let seconds = clock::monotonic().saturating_sub(began).as_secs_f64();
         let sent = Sent { seconds, bytes: payload.bytes() as f64, threads: plan.threads() };
         self.progress.send(1, sent);
         let id = staff.crew().next_id();
-        let collector = Arc::clone(&staff.collector);
-        submitted.call.entrust(py, Carrier { collector, id, name: Arc::clone(&self.progress.name) });
-        let recipient = Arc::new(CallOut { work: Arc::clone(&self), call: submitted.call, sent });
-        let function = Some(Arc::clone(&function.blob));
+        call.entrust(py, Carrier { collector: Arc::clone(&staff.collector), id, name });
+        let recipient = Arc::new(CallOut { work: Arc::clone(&self), call: Arc::clone(call), sent });
+        drop(submitted);
         let parcel = Parcel { id, kind, function, flags: None, payload, leases, tasks: 1, recipient };
         let (wanted, backlog) = staff.crew().submit(parcel);
         staff.hire(py, wanted)?;

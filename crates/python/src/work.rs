@@ -7,7 +7,6 @@ use forkright_engine::plan::Plan;
 use forkright_engine::queue::Source;
 use pyo3::prelude::*;
 
-use crate::functions::Described;
 use crate::hands::Job;
 use crate::progress::Progress;
 use crate::recruit::Staff;
@@ -15,11 +14,8 @@ use crate::recruit::Staff;
 pub(crate) trait Work: Send + Sync {
     fn progress(&self) -> &Progress;
 
-    /// What is called, and with what sample of arguments: for the guard.
-    fn function<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny>;
-
-    /// The arguments of one task that waits or waited, as a tuple.
-    fn sample<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>>;
+    /// What is called, and the arguments of one task as a tuple, for the guard; `None` if nothing is under way.
+    fn sample<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>>;
 
     /// Tasks nobody has.
     fn pending(&self) -> usize;
@@ -34,8 +30,7 @@ pub(crate) trait Work: Send + Sync {
     fn take_here(self: Arc<Self>) -> Option<Job>;
 
     /// Pickles the next message and hands it to the crew. False: nothing was left.
-    fn send_one(self: Arc<Self>, py: Python<'_>, staff: &Staff, function: &Described, plan: Plan)
-    -> PyResult<bool>;
+    fn send_one(self: Arc<Self>, py: Python<'_>, staff: &Arc<Staff>, plan: Plan) -> PyResult<bool>;
 
     /// Unpickles what arrived; whether anything had.
     fn settle(&self, py: Python<'_>) -> bool;

@@ -25,6 +25,7 @@ struct Inner {
     followers: Vec<Sleeper>,
     /// Somebody must collect although nobody waits.
     wanted: bool,
+    wants: u64,
     /// The background thread shall end.
     dismissed: bool,
 }
@@ -62,12 +63,20 @@ impl Lead {
         if let Some(index) = inner.followers.iter().position(|other| Arc::ptr_eq(other, follower)) {
             inner.followers.swap_remove(index);
         }
+        // It may have been this one that the last leader passed the lead to.
+        if !inner.taken {
+            self.pass_on(&inner);
+        }
     }
 
     /// The leader leaves.
     pub(super) fn resign(&self) {
         let mut inner = self.lock();
         inner.taken = false;
+        self.pass_on(&inner);
+    }
+
+    fn pass_on(&self, inner: &Inner) {
         match inner.followers.first() {
             Some(follower) => (**follower).as_ref().nudge(),
             None if inner.wanted => self.background.notify_one(),
@@ -78,6 +87,7 @@ impl Lead {
     /// Work exists that nobody waits for: a leader will be there from now on until `unwant`.
     pub(super) fn want(&self) {
         let mut inner = self.lock();
+        inner.wants += 1;
         if !inner.wanted {
             inner.wanted = true;
             if !inner.taken {
@@ -86,8 +96,15 @@ impl Lead {
         }
     }
 
-    pub(super) fn unwant(&self) {
-        self.lock().wanted = false;
+    /// How often it was wanted: to be asked before looking whether there is work left.
+    pub(super) fn wants(&self) -> u64 {
+        self.lock().wants
+    }
+
+    /// There was none, so nobody is wanted, unless somebody said so since `wants` gave this number.
+    pub(super) fn unwant(&self, wants: u64) {
+        let mut inner = self.lock();
+        inner.wanted &= inner.wants != wants;
     }
 
     pub(super) fn is_wanted(&self) -> bool {

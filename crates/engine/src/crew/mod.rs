@@ -395,8 +395,9 @@ impl Crew {
         if duty == Duty::Lead {
             let enough = || also() || !self.lead.is_wanted() || self.is_settled();
             let _ = self.lead_until(&enough, Instant::now() + limit);
+            let wants = self.lead.wants();
             if self.is_settled() {
-                self.lead.unwant();
+                self.lead.unwant(wants);
             }
             self.lead.resign();
         }

@@ -1,0 +1,56 @@
+"""The command line: `forkright` and `python -m forkright`.
+
+`_core.parse_command` knows what may be typed and prints the help; here the commands are called, and what ends them
+becomes an exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from ._core import parse_command
+
+
+def main() -> int:
+    """Do what the arguments ask for; returns the exit code."""
+    import json
+
+    from ._terminal import Trouble, complain
+
+    command = json.loads(parse_command(sys.argv[1:]))
+    try:
+        _call(command)
+        sys.stdout.flush()
+    except Trouble as trouble:
+        complain(trouble, command["color"])
+        return trouble.code
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. The interpreter must not stumble over it again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _call(command: dict[str, Any]) -> None:
+    match command["command"]:
+        case "compare":
+            from ._compare import compare
+
+            compare(command)
+        case "doctor":
+            from ._doctor import doctor
+
+            doctor(command)
+        case "_run":
+            import json
+
+            from ._compare import run
+
+            run(json.loads(command["request"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

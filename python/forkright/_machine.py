@@ -1,0 +1,81 @@
+"""What this machine and this interpreter are, and what running processes take of them: read from /proc.
+
+Called by the command line only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+from . import _core
+
+
+def describe() -> dict[str, Any]:
+    """The interpreter, the cores and whether the GIL can be watched, as data for JSON."""
+    import json
+    import platform
+    import sysconfig
+
+    is_enabled = getattr(sys, "_is_gil_enabled", None)
+    return {
+        "forkright": _core.__version__,
+        "python": {
+            "version": platform.python_version(),
+            "implementation": platform.python_implementation(),
+            "executable": sys.executable,
+            "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+            "gil": is_enabled is None or bool(is_enabled()),
+            "debug": hasattr(sys, "gettotalrefcount"),
+            "shared_library": bool(sysconfig.get_config_var("Py_ENABLE_SHARED")),
+            "switch_interval": sys.getswitchinterval(),
+        },
+        "system": {"kernel": platform.release(), "architecture": platform.machine()},
+        "cores": json.loads(_core.limits()),
+        # Why the meter can't see the GIL; empty if it can.
+        "meter": _core.meter(),
+    }
+
+
+def family(pid: int) -> list[int]:
+    """The processes that descend from `pid`."""
+    found: list[int] = []
+    left = [pid]
+    while left:
+        parent = left.pop()
+        try:
+            threads = os.listdir(f"/proc/{parent}/task")
+        except OSError:  # it has ended
+            continue
+        for thread in threads:
+            children = [int(child) for child in _read(f"/proc/{parent}/task/{thread}/children").split()]
+            found += children
+            left += children
+    return found
+
+
+def memory(pid: int) -> int:
+    """Bytes a process takes, with its part of what it shares; 0 if it has ended."""
+    for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU that a process has used; 0 if it has ended."""
+    try:
+        # What clock_getcpuclockid(3) makes of a pid, which Python does not offer: /proc counts in steps of 10 ms.
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return 0.0
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
