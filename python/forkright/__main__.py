@@ -47,7 +47,7 @@ def _call(command: dict[str, Any]) -> None:
         case "_run":
             import json
 
-            from ._compare import run
+            from ._trial import run
 
             run(json.loads(command["request"]))
 

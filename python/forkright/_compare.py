@@ -1,25 +1,22 @@
 """`forkright compare`: the same calls under several plans, side by side.
 
-`compare` is the command. It starts each run as a process of its own, which calls `run`: loads the user's file, makes
-the items, times one map, and writes what it cost to a pipe. Nothing of the user's is loaded in the process that
-compares.
+Each run is a process of its own (`_trial`): nothing of the user's is loaded here, and no run profits from another.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, BinaryIO
 
-from . import _core, _machine, _map, _plan
-from ._report import Report, beaten, count, seconds, size, table, wrap
-from ._terminal import Ink, Progress, Trouble
+from . import _core, _machine, _plan
+from ._report import Report, beaten, count, figure, seconds, size, table, times, wrap
+from ._terminal import Ink, Progress, Trouble, similar
 
 # Runs of each plan when the user says nothing: what fits into so many seconds, within these bounds ...
 ENOUGH = 20.0
@@ -132,17 +129,16 @@ def _take_turns(command: dict[str, Any], columns: list[Column]) -> None:
 
 def _run_once(column: Column, request: dict[str, Any]) -> None:
     answer = _start(request | {"plan": column.asked})
-    if "error" not in answer:
-        column.runs.append(answer)
-    elif answer["plan_only"]:
-        column.failure = answer["error"]
-        column.runs.clear()
-    else:
+    if "refusal" in answer:
+        column.failure = answer["refusal"]
+    elif "error" in answer:
         raise Trouble(answer["error"], hint=answer["hint"], details=answer["details"], code=answer["code"])
+    else:
+        column.runs.append(answer)
 
 
 def _start(request: dict[str, Any]) -> dict[str, Any]:
-    """One run in a new interpreter; gives what `run` wrote."""
+    """One run in a new interpreter; gives what it says of itself."""
     import subprocess
     import tempfile
 
@@ -150,7 +146,7 @@ def _start(request: dict[str, Any]) -> dict[str, Any]:
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     # -P: nothing in the working directory may stand in for a module of ours.
     command = [sys.executable, *flags, "-P", "-m", "forkright", "_run", json.dumps(request | {"pipe": writer})]
-    with open(reader) as answers, tempfile.TemporaryFile() as said:
+    with open(reader, "rb") as answers, tempfile.TemporaryFile() as said:
         try:
             child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, pass_fds=[writer]
@@ -166,42 +162,33 @@ def _start(request: dict[str, Any]) -> dict[str, Any]:
             raise
         if answer is None:
             said.seek(0)
-            return {
-                "error": f"`{request['function']}` ended its process ({_ending(code)}) before there was a result",
-                "hint": "",
-                "details": said.read().decode(errors="replace"),
-                "code": 1,
-                "plan_only": False,
-            }
+            details = said.read().decode(errors="replace")
+            ended = f"`{request['function']}` ended its process ({_ending(code)}) before there was a result"
+            raise Trouble(ended, details=details, code=1)
     return answer
 
 
-def _watch(pid: int, answers: Any) -> dict[str, Any] | None:
-    """Wait for what a run says; meanwhile look at the memory of its processes. None if it ends without a word."""
-    ready = answers.readline()
-    if not ready:
+def _watch(pid: int, answers: BinaryIO) -> dict[str, Any] | None:
+    """What a run says of itself, with the most memory that its processes took; None if it ends without a word."""
+    line = answers.readline()
+    if not line:
         return None
-    others = set(json.loads(ready).get("others", ()))
-    if not others and "error" in json.loads(ready):
-        first: dict[str, Any] = json.loads(ready)
-        return first
+    answer: dict[str, Any] = json.loads(line)
+    if "error" in answer:
+        return answer
+    others = set(answer["others"])
     peak, period = 0, PERIOD
     while not select.select([answers], [], [], period)[0]:
         began = time.monotonic()
-        peak = max(peak, sum(_machine.memory(one) for one in _ours(pid, others)))
+        peak = max(peak, sum(_machine.memory(one) for one in _machine.family(pid, others)))
         period = max(PERIOD, (time.monotonic() - began) / SHARE)
-    last = answers.readline()
-    if not last:
+    line = answers.readline()
+    if not line:
         return None
-    answer: dict[str, Any] = json.loads(last)
+    answer = json.loads(line)
     if "memory" in answer:
         answer["memory"] = max(peak, answer["memory"])
     return answer
-
-
-def _ours(pid: int, others: set[int]) -> list[int]:
-    """A run's processes, without those that the user's file had started before."""
-    return [pid, *(one for one in _machine.family(pid) if one not in others)]
 
 
 def _ending(code: int) -> str:
@@ -213,195 +200,6 @@ def _ending(code: int) -> str:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
-
-
-# What follows, up to the next line like this one, runs in the process of one run.
-
-
-def run(request: dict[str, Any]) -> None:
-    """Do one run and write what it cost to the pipe."""
-    pipe = request["pipe"]
-    os.set_inheritable(pipe, False)  # what the user's file starts must not keep it open
-
-    def say(answer: dict[str, Any]) -> None:
-        os.write(pipe, json.dumps(answer).encode() + b"\n")
-
-    try:
-        function, items = _prepare(request)
-        others = set(_machine.family(os.getpid()))
-        say({"others": sorted(others)})
-        answer = _measure(request, function, items, others)
-    except Trouble as trouble:
-        code, hint, details = trouble.code, trouble.hint, trouble.details
-        answer = {"error": str(trouble), "hint": hint, "details": details, "code": code, "plan_only": code == 0}
-    say(answer)
-
-
-def _prepare(request: dict[str, Any]) -> tuple[Callable[..., Any], list[tuple[Any, ...]]]:
-    """The function, and the arguments of each call."""
-    file, name = request["file"], request["function"]
-    variables = _load(file)
-    function = _look_up(variables, file, name)
-    if request["items"] is not None:
-        try:
-            items = eval(request["items"], variables)
-        except Exception as error:
-            raise _failure(f"the expression for the items, `{request['items']}`,", error) from error
-        source = f"`{request['items']}`"
-    elif callable(variables.get("items")):
-        with _blaming("`items()`"):
-            items = variables["items"]()
-        source = "`items()`"
-    else:
-        _check_needs_nothing(function, file, name)
-        return function, [()] * (request["calls"] or _core.cpu_count())
-    if not isinstance(items, Iterable):
-        raise Trouble(f"{source} gives no items: `{items!r}` can't be iterated over")
-    with _blaming(source):
-        calls = [(item,) for item in items]
-    if not calls:
-        raise Trouble(f"{source} gives no items: it is empty")
-    wanted = request["calls"] or len(calls)
-    return function, (calls * -(-wanted // len(calls)))[:wanted]
-
-
-def _load(file: str) -> dict[str, Any]:
-    """Run the file as a script, except that it is not `__main__`; gives its namespace."""
-    import types
-
-    path = os.path.abspath(file)
-    # No name that can be imported, so that a `requests.py` hides no package and workers get everything by value; and
-    # with `__main__` in it, by which the pickling knows such a script.
-    module = types.ModuleType(f"__main__ of {os.path.basename(file)}")
-    module.__file__ = path
-    sys.modules[module.__name__] = module
-    sys.path.insert(0, os.path.dirname(path))
-    sys.argv = [file]
-    with _blaming(f"`{file}`"):
-        with open(path, "rb") as source:
-            code = compile(source.read(), path, "exec", dont_inherit=True)
-        exec(code, vars(module))
-    return vars(module)
-
-
-def _look_up(variables: dict[str, Any], file: str, name: str) -> Callable[..., Any]:
-    first, *rest = name.split(".")
-    found = variables.get(first)
-    for part in rest:
-        found = getattr(found, part, None)
-    if callable(found):
-        return found
-    if found is not None:
-        raise Trouble(f"`{name}` in `{file}` is no function: it is of type `{type(found).__name__}`")
-    candidates = [other for other, value in variables.items() if callable(value) and not other.startswith("_")]
-    raise Trouble(f"`{file}` has no function `{name}`", hint=_similar(name, candidates))
-
-
-def _check_needs_nothing(function: Callable[..., Any], file: str, name: str) -> None:
-    import inspect
-
-    try:
-        inspect.signature(function).bind()
-    except TypeError as error:
-        raise Trouble(
-            f"`{name}` needs an argument ({error}), and there are no items",
-            hint=f"give them with `--items 'range(8)'`, or define `items()` in `{file}`, which returns a list of them",
-        ) from error
-    except ValueError:
-        pass  # it does not tell what it takes
-
-
-def _measure(
-    request: dict[str, Any], function: Callable[..., Any], items: list[tuple[Any, ...]], others: set[int]
-) -> dict[str, Any]:
-    asked = request["plan"]
-    plan = _plan.Plan(*asked) if isinstance(asked, list) else asked
-    spent, began = time.process_time(), time.perf_counter()
-    try:
-        results = _map.starmap(function, items, plan=plan)
-    except Exception as error:
-        from ._pickling import UnpicklableError
-
-        if isinstance(error, UnpicklableError):
-            raise Trouble(str(error), code=0) from error
-        raise _failure(f"`{request['function']}`", error) from error
-    wall = time.perf_counter() - began
-    ours = _ours(os.getpid(), others)
-    cpu = time.process_time() - spent + sum(_machine.cpu(pid) for pid in ours[1:])
-    memory = sum(_machine.memory(pid) for pid in ours)
-    report = _map.report().data
-    return {
-        "wall": wall,
-        "cpu": cpu,
-        "memory": memory,
-        "processes": len(ours),
-        "gils": _gils(report["workers"]),
-        "tasks": len(items),
-        "results": fingerprint(results),
-        "report": report,
-    }
-
-
-def _gils(workers: list[dict[str, Any]]) -> int:
-    """How many GILs the tasks ran under."""
-    if not _machine.describe()["python"]["gil"]:
-        return 0
-    processes = {worker["id"] for worker in workers if worker["kind"] == "process"}
-    return len(processes) + any(worker["kind"] == "thread" for worker in workers)
-
-
-@contextlib.contextmanager
-def _blaming(what: str) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        raise _failure(what, error) from error
-
-
-def _failure(what: str, error: BaseException) -> Trouble:
-    """The trouble for something of the user's that raised, with the traceback from there on."""
-    import traceback
-
-    trace = error.__traceback__
-    ours = os.path.dirname(__file__)
-    while trace is not None and os.path.dirname(trace.tb_frame.f_code.co_filename) == ours:
-        trace = trace.tb_next
-    details = "".join(traceback.format_exception(type(error), error, trace))
-    said = f": {error}" if str(error) else ""
-    return Trouble(f"{what} raised `{type(error).__name__}{said}`", details=details, code=1)
-
-
-def fingerprint(results: list[Any]) -> str | None:
-    """Tells whether two runs gave equal results; None where that can't be told."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    try:
-        for result in results:
-            digest.update(_canonical(result))
-    except Exception:
-        return None
-    return digest.hexdigest()
-
-
-def _canonical(value: Any) -> bytes:
-    """Bytes that are the same for equal values, wherever they have travelled."""
-    if type(value) in (set, frozenset):
-        return b"{" + b",".join(sorted(_canonical(item) for item in value)) + b"}"
-    if type(value) in (list, tuple):
-        return b"[" + b",".join(_canonical(item) for item in value) + b"]"
-    if type(value) is dict:
-        pairs = sorted(_canonical(key) + b":" + _canonical(item) for key, item in value.items())
-        return b"{" + b",".join(pairs) + b"}"
-    if value is None or type(value) in (bool, int, float, complex, str, bytes):
-        return repr(value).encode(errors="surrogatepass")
-    import pickle
-
-    # Once there and back: what was one object or two equal ones before is the same afterwards.
-    return pickle.dumps(pickle.loads(pickle.dumps(value)))
-
-
-# In the process that compares again.
 
 
 def _same_results(columns: list[Column]) -> bool | None:
@@ -462,10 +260,10 @@ def _rows(columns: list[Column]) -> list[list[str]]:
     serial = next((column for column in columns if column.plan == _plan.Plan()), None)
     rows = [["plan", "wall", "", *(["speed-up"] if serial else []), "CPU", "processes", "GILs", "memory"]]
     for column in columns:
-        row = [column.label, seconds(column.wall), f"± {seconds(column.spread)}"]
+        row = [column.label, figure(column.wall), f"± {seconds(column.spread)}"]
         if serial:
-            row.append(f"{serial.wall / column.wall:.2f}x")
-        row += [seconds(column.median("cpu")), f"{column.median('processes'):.0f}"]
+            row.append(times(serial.wall / column.wall))
+        row += [figure(column.median("cpu")), f"{column.median('processes'):.0f}"]
         row += [f"{column.median('gils'):.0f}", size(column.median("memory"))]
         rows.append(row)
     return rows
@@ -479,8 +277,8 @@ def _verdict(columns: list[Column]) -> list[str]:
     auto = next((column for column in columns if column.plan is None), None)
     if auto is None:
         serial = next((column for column in columns if column.plan == _plan.Plan()), None)
-        times = f", {serial.wall / best.wall:.1f} times as fast as serial" if serial and serial is not best else ""
-        return wrap(f"fastest: {best.label}{times}")
+        over = f", {times(serial.wall / best.wall)} as fast as serial" if serial and serial is not best else ""
+        return wrap(f"fastest: {best.label}{over}")
     report = Report(json.dumps(auto.typical["report"]))
     lines = wrap(f"auto took {report.why}")
     verdicts = report.data["verdicts"]
@@ -501,22 +299,11 @@ def _against(auto: Column, fixed: Column) -> str:
     return f"auto {verb} {share} against the best fixed plan, {fixed.label}"
 
 
-def _similar(name: str, candidates: Sequence[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, candidates, 1)
-    if near:
-        return f"did you mean `{near[0]}`?"
-    return f"it has {', '.join(f'`{other}`' for other in candidates[:8])}" if candidates else ""
-
-
 def _similar_file(file: str) -> str:
-    import difflib
-
     directory = os.path.dirname(file)
     try:
         names = [name for name in os.listdir(directory or ".") if name.endswith(".py")]
     except OSError:
         return ""
-    near = difflib.get_close_matches(os.path.basename(file), names, 1)
-    return f"did you mean `{os.path.join(directory, near[0])}`?" if near else ""
+    near = similar(os.path.basename(file), names)
+    return near and f"did you mean `{os.path.join(directory, near)}`?"

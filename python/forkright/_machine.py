@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Container
 from typing import Any
 
 from . import _core
@@ -39,9 +40,9 @@ def describe() -> dict[str, Any]:
     }
 
 
-def family(pid: int) -> list[int]:
-    """The processes that descend from `pid`."""
-    found: list[int] = []
+def family(pid: int, without: Container[int] = ()) -> list[int]:
+    """A process and those that descend from it, except the branches that begin `without`."""
+    found = [pid]
     left = [pid]
     while left:
         parent = left.pop()
@@ -50,7 +51,8 @@ def family(pid: int) -> list[int]:
         except OSError:  # it has ended
             continue
         for thread in threads:
-            children = [int(child) for child in _read(f"/proc/{parent}/task/{thread}/children").split()]
+            listed = _read(f"/proc/{parent}/task/{thread}/children").split()
+            children = [child for child in map(int, listed) if child not in without]
             found += children
             left += children
     return found

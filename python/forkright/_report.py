@@ -220,6 +220,20 @@ def seconds(time: float) -> str:
     return "0 µs"
 
 
+def figure(time: float) -> str:
+    """A time in three figures, for tables."""
+    for factor, unit, least in ((1.0, "s", 0.9995), (1e3, "ms", 0.000_999_5), (1e6, "µs", 0.0)):
+        if time >= least:
+            value = time * factor
+            return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
+    return "0 µs"
+
+
+def times(ratio: float) -> str:
+    """How many times one thing is another."""
+    return f"{ratio:.2f}x" if ratio < 9.995 else f"{ratio:.1f}x"
+
+
 def percent(share: float) -> str:
     """A share as people say it; never a false "all"."""
     return "100 %" if share >= 0.995 else f"{share * 100:.0f} %"
@@ -234,18 +248,23 @@ def size(number: float) -> str:
     return f"{number:.1f} GB"
 
 
-def table(rows: list[list[str]]) -> list[str]:
-    """Rows in columns: the first to the left, the others to the right."""
+def table(rows: list[list[str]], right: bool = True) -> list[str]:
+    """Rows in columns: the first to the left, the others to the right unless told otherwise."""
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     lines = []
     for first, *others in rows:
-        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
+        pairs = zip(others, widths[1:], strict=True)
+        cells = [cell.rjust(width) if right else cell.ljust(width) for cell, width in pairs]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
     return lines
 
 
 def wrap(text: str, indent: int = 2) -> list[str]:
     """Lines of a sentence; those after the first are indented."""
+    import re
     from textwrap import wrap
 
-    return wrap(text, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    # A number stays with its unit.
+    glued = re.sub(r"(?<=[\d±]) (?=\S)", "\xa0", text)
+    lines = wrap(glued, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\xa0", " ") for line in lines]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from typing import TextIO
 
 
@@ -65,6 +66,13 @@ def complain(trouble: Trouble, color: str) -> None:
     print(f"{ink.bad('error:')} {trouble}", file=sys.stderr)
     if trouble.hint:
         print(f"\n{ink.hint('hint:')} {trouble.hint}", file=sys.stderr)
+
+
+def similar(name: str, candidates: Iterable[str]) -> str:
+    """What somebody may have meant by `name`; empty if nothing comes near."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, list(candidates), 1)), "")
 
 
 class Progress:

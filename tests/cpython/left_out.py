@@ -68,7 +68,7 @@ FAILS = (
         "processes",
         "executor",
         "test_traceback",
-        "the cause must be the private `_RemoteTraceback`; forkright's is `RemoteError`, with the same text",
+        "the cause must be the private `_RemoteTraceback`; here it is forkright's own, with the same text",
     ),
     LeftOut(
         "futures",
@@ -105,29 +105,10 @@ FAILS = (
         "test_exit_at_task_unpickle test_exit_during_result_unpickle_in_result_handler",
         "what can't be unpickled must break the pool with BrokenProcessPool; here the task gets the error",
     ),
-    # Faults.
-    LeftOut(
-        "processes",
-        "executor",
-        "test_ressources_gced_in_workers",
-        "a worker does not know multiprocessing's authkey, so a manager rejects its proxies there",
-    ),
-    LeftOut(
-        "auto",
-        "executor",
-        "test_no_stale_references",
-        "an executor that chooses keeps what it knows of a function, and with it a bound method's object",
-    ),
 )
 
 # These would hang, or pass and fail by turns.
 NOT_RUN = (
-    LeftOut(
-        "threads",
-        "executor",
-        "test_executor_map_current_future_cancel",
-        "fails: with one worker there is no thread, so that a call which waits for its caller never ends",
-    ),
     LeftOut(
         "threads",
         "shutdown",

@@ -1,0 +1,340 @@
+"""`forkright doctor`: what threads and worker processes are and cost on this machine, measured here and now.
+
+`doctor` is the command; `examine` measures, one question per function; `_text` and `_warnings` put it into words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import _core, _machine
+from ._executor import Executor
+from ._plan import Plan
+from ._report import count, seconds, size, table, times, wrap
+from ._terminal import Ink, Progress
+
+# How often something is measured: the median counts.
+OFTEN, SELDOM = 200, 5
+# Iterations of the counting loop: some 50 ms.
+LOOP = 1_000_000
+
+notes: list[str] = []
+
+
+def doctor(command: dict[str, Any]) -> None:
+    """Run the command; prints its result."""
+    found = examine(Progress())
+    found["warnings"] = _warnings(found)
+    found["summary"] = _summary(found)
+    if command["json"]:
+        print(json.dumps(found, indent=2))
+    else:
+        print("\n".join(_text(found, Ink(command["color"], sys.stdout))))
+
+
+def examine(progress: Progress) -> dict[str, Any]:
+    """Measure everything; times in seconds, memory in bytes."""
+    found: dict[str, Any] = {"form": 1, "machine": _machine.describe()}
+    questions: list[tuple[str, Callable[[], dict[str, Any]]]] = [
+        # First, while this process has one thread: it must not be forked later.
+        ("standard_library", _standard_library),
+        ("process", _worker_process),
+        ("thread", _thread),
+        ("sharing", _sharing),
+        ("loops", _loops),
+        ("limits", _limits),
+    ]
+    for name, question in questions:
+        progress.say(f"measuring: {name.replace('_', ' ')}")
+        found[name] = question()
+    progress.say("")
+    return found
+
+
+def _standard_library() -> dict[str, Any]:
+    """What `multiprocessing` takes to start a process, until code of ours runs in it."""
+    import multiprocessing
+
+    found = {}
+    for method in ("fork", "spawn"):
+        context = multiprocessing.get_context(method)
+        taken = []
+        for _ in range(SELDOM):
+            ours, theirs = context.Pipe()
+            began = time.perf_counter()
+            process = context.Process(target=_greet, args=(theirs,))
+            process.start()
+            theirs.close()
+            ours.recv()
+            taken.append(time.perf_counter() - began)
+            memory = _machine.memory(process.pid or 0)
+            ours.close()
+            process.join()
+        found[method] = {"start": statistics.median(taken), "memory": memory}
+    return found
+
+
+def _greet(connection: Any) -> None:
+    import contextlib
+
+    connection.send("running")
+    with contextlib.suppress(EOFError):
+        connection.recv()  # until the other side has closed it
+
+
+def _worker_process() -> dict[str, Any]:
+    first, _ = _first_call(Plan(processes=1))
+    others = [_first_call(Plan(processes=1)) for _ in range(SELDOM)]
+    with Executor(plan=Plan(processes=1)) as executor:
+        parent = executor.submit(os.getppid).result()
+        hop = _hop(executor)
+    return {
+        "first": first,
+        "start": statistics.median(taken for taken, _ in others),
+        "hop": hop,
+        "memory": statistics.median(memory for _, memory in others),
+        # Without the helper each worker is a new interpreter: a child of this process, not of the helper.
+        "forked": parent != os.getpid(),
+    }
+
+
+def _first_call(plan: Plan) -> tuple[float, int]:
+    """Seconds from nothing to the first result of a new worker; its memory."""
+    began = time.perf_counter()
+    with Executor(plan=plan) as executor:
+        pid = executor.submit(os.getpid).result()
+        return time.perf_counter() - began, _machine.memory(pid)
+
+
+def _thread() -> dict[str, Any]:
+    first, _ = _first_call(Plan(threads=2))
+    taken = []
+    for _ in range(OFTEN):
+        running = threading.Event()
+        began = time.perf_counter()
+        thread = threading.Thread(target=running.set)
+        thread.start()
+        running.wait()
+        taken.append(time.perf_counter() - began)
+        thread.join()
+    with Executor(plan=Plan(threads=2)) as executor:
+        hop = _hop(executor)
+    return {"first": first, "start": statistics.median(taken), "hop": hop, "memory": _thread_memory()}
+
+
+def _thread_memory() -> float:
+    """Bytes each of many waiting threads takes."""
+    many, over = 50, threading.Event()
+    before = _machine.memory(os.getpid())
+    threads = [threading.Thread(target=over.wait) for _ in range(many)]
+    for thread in threads:
+        thread.start()
+    after = _machine.memory(os.getpid())
+    over.set()
+    for thread in threads:
+        thread.join()
+    return max(0, after - before) / many
+
+
+def _hop(executor: Executor) -> float:
+    """Seconds for a call of nothing much, there and back."""
+    taken = []
+    for _ in range(OFTEN):
+        began = time.perf_counter()
+        executor.submit(os.getpid).result()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def _sharing() -> dict[str, Any]:
+    """Whether a list that a worker appends to has grown here."""
+    found = {}
+    for name, plan in (("thread", Plan(threads=2)), ("process", Plan(processes=1))):
+        notes.clear()
+        with Executor(plan=plan) as executor:
+            executor.submit(_write, f"from a {name}").result()
+        found[name] = bool(notes)
+    return found
+
+
+def _write(text: str) -> None:
+    notes.append(text)
+
+
+def _loops() -> dict[str, Any]:
+    """How much longer two loops that count take than one, both at a time."""
+    found = {}
+    for name, plan in (("threads", Plan(threads=2)), ("processes", Plan(processes=2))):
+        with Executor(plan=plan) as executor:
+            for pair in [executor.submit(_count, LOOP // 100) for _ in range(8)]:
+                pair.result()
+            ratios = []
+            for _ in range(SELDOM):
+                alone = _taken(executor, 1)
+                ratios.append(_taken(executor, 2) / alone)
+        # The least disturbed one.
+        found[name] = min(ratios)
+    return found
+
+
+def _taken(executor: Executor, loops: int) -> float:
+    began = time.perf_counter()
+    for future in [executor.submit(_count, LOOP) for _ in range(loops)]:
+        future.result()
+    return time.perf_counter() - began
+
+
+def _count(most: int) -> int:
+    number = 0
+    while number < most:
+        number += 1
+    return number
+
+
+def _limits() -> dict[str, Any]:
+    """What else may run out."""
+    import resource
+    import shutil
+
+    def soft(limit: int) -> int | None:
+        value = resource.getrlimit(limit)[0]
+        return None if value == resource.RLIM_INFINITY else value
+
+    try:
+        shared_memory = shutil.disk_usage("/dev/shm").free
+    except OSError:
+        shared_memory = 0
+    return {
+        "open_files": soft(resource.RLIMIT_NOFILE),
+        # The superuser may have as many as there is room for.
+        "processes": None if os.geteuid() == 0 else soft(resource.RLIMIT_NPROC),
+        "dev_shm_free": shared_memory,
+    }
+
+
+def _warnings(found: dict[str, Any]) -> list[str]:
+    """What will hurt, and what to do about it."""
+    machine, limits = found["machine"], found["limits"]
+    cores, python = machine["cores"], machine["python"]
+    warnings = []
+    if cores["usable"] == 1:
+        warnings.append("only 1 core can be used: calls that compute will not end sooner on any kind of worker")
+    if cores["limited_by"] == "cgroup":
+        granted = f"{cores['quota']:g} of its {count(cores['affinity'], 'core')}"
+        warnings.append(
+            f"a control group grants this process {granted}; os.cpu_count() says {os.cpu_count()}, and pools "
+            "sized by it start too many workers; fr.cpu_count() knows"
+        )
+    elif cores["limited_by"] == "affinity":
+        warnings.append(
+            f"this process may use {cores['affinity']} of {count(cores['online'], 'core')} (its affinity: taskset or "
+            "a container); os.cpu_count() does not know, fr.cpu_count() does"
+        )
+    if not found["process"]["forked"]:
+        warnings.append(
+            "workers are started as new interpreters, because the helper that forks them can't be used here: each "
+            f"takes {seconds(found['process']['start'])}; something that sitecustomize or a .pth file imports may have "
+            "started a thread"
+        )
+    if machine["meter"]:
+        warnings.append(
+            f"the GIL can't be watched: {machine['meter']}; plan='auto' goes by CPU time alone and takes calls that "
+            "compute off the GIL for ones that hold it"
+        )
+    if python["debug"]:
+        warnings.append("this is a debug build of Python: it is several times slower, and so are all figures here")
+    if limits["open_files"] is not None and limits["open_files"] < 256 + 16 * cores["usable"]:
+        warnings.append(
+            f"only {limits['open_files']} files may be open at a time (ulimit -n), and a worker process takes several"
+        )
+    if limits["processes"] is not None and limits["processes"] < 256 + 16 * cores["usable"]:
+        warnings.append(
+            f"only {limits['processes']} processes and threads of this user may exist (ulimit -u): starting workers "
+            "may fail"
+        )
+    if limits["dev_shm_free"] < 64e6:
+        warnings.append(
+            f"/dev/shm has {size(limits['dev_shm_free'])} left; forkright does not use it, but "
+            "multiprocessing.shared_memory and what builds on it do"
+        )
+    return warnings
+
+
+def _summary(found: dict[str, Any]) -> str:
+    """The whole of it in one sentence."""
+    thread, process = found["thread"], found["process"]
+    dearer = times(process["start"] / thread["start"])
+    sharing = "a thread shares this process's memory" + (" and GIL" if found["machine"]["python"]["gil"] else "")
+    # As a rule, what a worker costs should be a tenth of what it does.
+    worth = seconds(10 * process["hop"])
+    return (
+        f"{sharing}, a worker process has its own; starting one takes {dearer} as long as a thread, and sending it a "
+        f"call and getting the result back {seconds(process['hop'])}, so processes pay for calls that hold the GIL "
+        f"for {worth} or more, and threads for all that wait or compute off the GIL"
+    )
+
+
+def _text(found: dict[str, Any], ink: Ink) -> list[str]:
+    machine, thread, process = found["machine"], found["thread"], found["process"]
+    library, loops, sharing = found["standard_library"], found["loops"], found["sharing"]
+    gil = machine["python"]["gil"]
+
+    def shown(shares: bool) -> str:
+        return "shared: a list it appended to grew here" if shares else "its own: a list it appended to did not grow here"
+
+    standard = ", ".join(f"{method} {seconds(cost['start'])}" for method, cost in library.items())
+    memories = ", ".join(f"{method} {size(cost['memory'])}" for method, cost in library.items())
+    rows = [
+        ["", "a thread", "a worker process"],
+        ["start the first", seconds(thread["first"]), seconds(process["first"])],
+        ["start another", seconds(thread["start"]), seconds(process["start"])],
+        ["", "", f"multiprocessing: {standard}"],
+        ["a call and back", seconds(thread["hop"]), seconds(process["hop"])],
+        ["memory each", size(thread["memory"]), size(process["memory"])],
+        ["", "", f"multiprocessing: {memories}"],
+        ["memory", shown(sharing["thread"]), shown(sharing["process"])],
+        ["GILs", "one for all" if gil else "none: a free-threaded build", "one each" if gil else "none"],
+        ["two loops at a time", _pair(loops["threads"]), _pair(loops["processes"])],
+    ]
+    heading, *lines = table(rows, right=False)
+    lines = [ink.strong(heading), *lines, ""]
+    facts = [("cores", _cores(machine["cores"])), ("Python", _python(machine))]
+    facts.append(("the GIL", machine["meter"] or "can be watched from outside"))
+    for name, text in facts:
+        lines += wrap(f"{name:<21}{text}", indent=21)
+    for warning in found["warnings"]:
+        lines += ["", *wrap(f"{ink.warning('warning:')} {warning}")]
+    return [*lines, "", *wrap(found["summary"][0].upper() + found["summary"][1:] + ".", indent=0)]
+
+
+def _pair(ratio: float) -> str:
+    return f"{times(ratio)} the time of one"
+
+
+def _cores(cores: dict[str, Any]) -> str:
+    text = f"{cores['usable']} usable of {cores['online']}"
+    match cores["limited_by"]:
+        case "cgroup":
+            return f"{text}: a control group grants {cores['quota']:g}"
+        case "affinity":
+            return f"{text}: the affinity mask allows {cores['affinity']}"
+        case _:
+            return f"{text}: nothing limits them"
+
+
+def _python(machine: dict[str, Any]) -> str:
+    python = machine["python"]
+    build = [f"{python['implementation']} {python['version']}"]
+    if python["free_threaded"]:
+        build.append("free-threaded" + (" with the GIL switched on" if python["gil"] else ""))
+    build.append("debug build" if python["debug"] else "release build")
+    build.append("shared library" if python["shared_library"] else "static")
+    build.append(f"threads take turns every {seconds(python['switch_interval'])}")
+    return ", ".join(build)
