@@ -256,7 +256,12 @@ impl Governor {
         // Of time off the CPU a little is noise: other programs, the meter itself.
         let waits = demand.share(demand.waiting) > NOISE;
         plans.retain(|plan| match plan.leaves() {
-            true => suspect && plan.workers() <= room && plan.threads() <= inside && (waits || plan.threads() == 1),
+            true => {
+                suspect
+                    && plan.workers() <= room
+                    && plan.threads() <= inside
+                    && (waits || plan.threads() == 1)
+            }
             false => plan.threads() <= most,
         });
         if learning && f64::from(ramp) <= remaining.tasks + f64::from(remaining.here) {

@@ -134,7 +134,9 @@ impl Cost {
         let mut bytes = [0; COST_BYTES];
         bytes[0..4].copy_from_slice(&self.tasks.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.failed.to_le_bytes());
-        for (index, seconds) in [self.wall, self.cpu, self.delay, self.decode, self.encode].into_iter().enumerate() {
+        for (index, seconds) in
+            [self.wall, self.cpu, self.delay, self.decode, self.encode].into_iter().enumerate()
+        {
             let nanoseconds = (seconds * 1e9) as u64;
             bytes[8 + 8 * index..16 + 8 * index].copy_from_slice(&nanoseconds.to_le_bytes());
         }

@@ -56,8 +56,7 @@ pub struct Queue<J> {
 
 impl<J> Default for Queue<J> {
     fn default() -> Self {
-        let inner =
-            Inner { lanes: Vec::new(), turn: 0, next_lane: 0, idle: 0, waking: 0, closed: false };
+        let inner = Inner { lanes: Vec::new(), turn: 0, next_lane: 0, idle: 0, waking: 0, closed: false };
         Queue { inner: Mutex::new(inner), more: Condvar::new() }
     }
 }
@@ -166,8 +165,7 @@ impl<J> Queue<J> {
             return true;
         }
         inner.idle += 1;
-        let (mut inner, timed) =
-            self.more.wait_timeout(inner, limit).unwrap_or_else(PoisonError::into_inner);
+        let (mut inner, timed) = self.more.wait_timeout(inner, limit).unwrap_or_else(PoisonError::into_inner);
         inner.idle -= 1;
         let woken = inner.waking > 0;
         inner.waking -= usize::from(woken);

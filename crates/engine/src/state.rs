@@ -322,9 +322,7 @@ mod tests {
     fn a_sleeper_is_woken_by_the_finish() {
         let state = Arc::new(State::default());
         let other = Arc::clone(&state);
-        let sleeper = std::thread::spawn(move || {
-            while other.wait(Duration::from_secs(30)) != Wait::Over {}
-        });
+        let sleeper = std::thread::spawn(move || while other.wait(Duration::from_secs(30)) != Wait::Over {});
         let _ = state.finish();
         sleeper.join().expect("the sleeper ends");
     }

@@ -124,7 +124,11 @@ pub struct Warden {
 impl Warden {
     /// A warden without a thread yet.
     pub fn new() -> Arc<Warden> {
-        Arc::new(Warden { requests: Mutex::default(), alarm: OnceLock::new(), helper: Mutex::new(Helper::None) })
+        Arc::new(Warden {
+            requests: Mutex::default(),
+            alarm: OnceLock::new(),
+            helper: Mutex::new(Helper::None),
+        })
     }
 
     /// How far the zygote is.

@@ -151,7 +151,9 @@ impl Batch {
     }
 
     fn fail(&self, py: Python<'_>, index: usize, error: Py<PyAny>) {
-        if self.on_error == OnError::Return && error.bind(py).is_instance_of::<pyo3::exceptions::PyException>() {
+        if self.on_error == OnError::Return
+            && error.bind(py).is_instance_of::<pyo3::exceptions::PyException>()
+        {
             return self.keep(py, index, error.into_bound(py));
         }
         let mut first = lock(&self.error);
@@ -267,24 +269,20 @@ impl Work for Batch {
         Some(Job::Chunk(self, range))
     }
 
-    fn send_one(
-        self: Arc<Self>,
-        py: Python<'_>,
-        staff: &Arc<Staff>,
-        plan: Plan,
-    ) -> PyResult<bool> {
+    fn send_one(self: Arc<Self>, py: Python<'_>, staff: &Arc<Staff>, plan: Plan) -> PyResult<bool> {
         let function = self.describe(py, staff)?;
         let Some(range) = self.take(plan.workers()) else { return Ok(false) };
         let began = clock::monotonic();
         let items = self.items(py, &range)?;
         let role = || format!("the items of `{}`", self.progress.name);
-        let codec::Encoded { payload, leases } = match codec::encode(items.as_any(), staff.crew().store(), role) {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                self.refuse(py, range, &error);
-                return Ok(true);
-            }
-        };
+        let codec::Encoded { payload, leases } =
+            match codec::encode(items.as_any(), staff.crew().store(), role) {
+                Ok(encoded) => encoded,
+                Err(error) => {
+                    self.refuse(py, range, &error);
+                    return Ok(true);
+                }
+            };
         let seconds = clock::monotonic().saturating_sub(began).as_secs_f64();
         let sent = Sent { seconds, bytes: payload.bytes() as f64, threads: plan.threads() };
         self.progress.send(range.len(), sent);

@@ -166,7 +166,8 @@ impl Call {
 
     fn under<T>(&self, py: Python<'_>, condition: &Py<PyAny>, body: impl FnOnce(&Call) -> T) -> T {
         let condition = condition.bind(py);
-        let held = condition.call_method0("acquire").map_err(|error| error.write_unraisable(py, None)).is_ok();
+        let held =
+            condition.call_method0("acquire").map_err(|error| error.write_unraisable(py, None)).is_ok();
         let value = body(self);
         if held {
             let told = condition.call_method0("notify_all").and_then(|_| condition.call_method0("release"));
@@ -311,7 +312,9 @@ impl Call {
     pub(crate) fn is_running(&self) -> bool {
         match self.state.phase() {
             Phase::Running => true,
-            Phase::Sent => self.carrier().is_some_and(|carrier| carrier.collector.crew.is_running(carrier.id)),
+            Phase::Sent => {
+                self.carrier().is_some_and(|carrier| carrier.collector.crew.is_running(carrier.id))
+            }
             _ => false,
         }
     }

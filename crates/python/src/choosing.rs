@@ -8,13 +8,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyTuple, PyType};
 
 use crate::call::Call;
-use crate::{errors, report};
 use crate::future::face;
 use crate::governing::Governing;
 use crate::hands::Hands;
 use crate::run::Run;
 use crate::submissions::{Submissions, Submitted};
 use crate::work::Work;
+use crate::{errors, report};
 
 /// Functions beyond this many share what is known by nothing but their threads: the oldest idle ones are forgotten.
 const MANY: usize = 64;

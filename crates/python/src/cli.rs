@@ -111,7 +111,9 @@ struct Compare {
 
 fn target(text: &str) -> Result<(String, String), String> {
     match text.rsplit_once(':') {
-        Some((file, function)) if !file.is_empty() && !function.is_empty() => Ok((file.into(), function.into())),
+        Some((file, function)) if !file.is_empty() && !function.is_empty() => {
+            Ok((file.into(), function.into()))
+        }
         _ => Err("a file and a function are wanted, such as `script.py:main`".into()),
     }
 }
@@ -119,7 +121,8 @@ fn target(text: &str) -> Result<(String, String), String> {
 /// A plan as Python takes it: a name, or its processes and threads.
 fn plan(text: &str) -> Result<Value, String> {
     let wrong = || {
-        "it is no plan; take serial, threads, processes, hybrid, auto, or a size: threads=8, processes=2, 2x8".to_owned()
+        "it is no plan; take serial, threads, processes, hybrid, auto, or a size: threads=8, processes=2, 2x8"
+            .to_owned()
     };
     let count = |digits: &str| digits.parse::<u32>().map_err(|_| wrong());
     let (processes, threads) = match text.split_once('=').or_else(|| text.split_once('x')) {

@@ -45,7 +45,9 @@ impl Sink {
     /// As pickle's `buffer_callback`: true keeps the buffer in the stream.
     fn __call__(&self, buffer: &Bound<'_, PyAny>) -> bool {
         // A buffer that is not contiguous has no raw view: pickle copies it into the stream.
-        let Ok(raw) = buffer.call_method0("raw").and_then(|raw| PyBuffer::<u8>::get(&raw)) else { return true };
+        let Ok(raw) = buffer.call_method0("raw").and_then(|raw| PyBuffer::<u8>::get(&raw)) else {
+            return true;
+        };
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if raw.len_bytes() < BUFFER_LIMIT || kept.len() == Payload::most_buffers() {
             return true;
@@ -187,8 +189,10 @@ pub(crate) fn decode_exception_bytes(py: Python<'_>, pickled: &[u8]) -> PyResult
 
 /// What the worker makes of an exception.
 pub(crate) fn encode_exception(py: Python<'_>, error: PyErr, store: &Arc<Store>) -> PyResult<Encoded> {
-    let stream = py.import("forkright._pickling")?.getattr("encode_exception")?.call1((error.into_value(py),))?;
-    let stream = stream.cast_into::<PyBytes>().map_err(|_| PyTypeError::new_err("an exception is not bytes"))?;
+    let stream =
+        py.import("forkright._pickling")?.getattr("encode_exception")?.call1((error.into_value(py),))?;
+    let stream =
+        stream.cast_into::<PyBytes>().map_err(|_| PyTypeError::new_err("an exception is not bytes"))?;
     pack_bytes(&stream, store)
 }
 

@@ -25,7 +25,13 @@ pub(crate) struct Collector {
 
 impl Collector {
     pub(crate) fn new(crew: Arc<Crew>) -> Arc<Collector> {
-        Arc::new(Collector { crew, watched: Mutex::default(), abandoned: Mutex::default(), started: AtomicBool::new(false), alive: AtomicBool::new(false) })
+        Arc::new(Collector {
+            crew,
+            watched: Mutex::default(),
+            abandoned: Mutex::default(),
+            started: AtomicBool::new(false),
+            alive: AtomicBool::new(false),
+        })
     }
 
     /// Starts the thread if it has not been.

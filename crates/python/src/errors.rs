@@ -13,7 +13,8 @@ fn make<'py>(
     name: &str,
     arguments: impl pyo3::call::PyCallArgs<'py>,
 ) -> Bound<'py, PyAny> {
-    let made = py.import(module).and_then(|module| module.getattr(name)).and_then(|class| class.call1(arguments));
+    let made =
+        py.import(module).and_then(|module| module.getattr(name)).and_then(|class| class.call1(arguments));
     made.unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
 }
 
@@ -82,8 +83,9 @@ pub(crate) fn broken_threads(py: Python<'_>, cause: &PyErr) -> PyErr {
 
 /// How people know a callable.
 pub(crate) fn name_of(function: &Bound<'_, PyAny>) -> String {
-    let name = function.py().import("forkright._functions").and_then(|module| {
-        module.getattr("name_of")?.call1((function,))?.extract::<String>()
-    });
+    let name = function
+        .py()
+        .import("forkright._functions")
+        .and_then(|module| module.getattr("name_of")?.call1((function,))?.extract::<String>());
     name.unwrap_or_else(|_| function.get_type().to_string())
 }

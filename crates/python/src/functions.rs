@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use forkright_engine::crew::{Blob, Crew};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyCFunction, PyDict, PyFunction, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{
+    PyBytes, PyCFunction, PyDict, PyFunction, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference,
+};
 
 use crate::codec;
 

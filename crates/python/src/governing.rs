@@ -47,7 +47,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Governing {
     /// Starts to watch a map whose items the caller begins to run inline.
-    pub(crate) fn begin(py: Python<'_>, run: &Arc<Run>, workers: Option<u32>, items: Option<u64>) -> PyResult<Arc<Governing>> {
+    pub(crate) fn begin(
+        py: Python<'_>,
+        run: &Arc<Run>,
+        workers: Option<u32>,
+        items: Option<u64>,
+    ) -> PyResult<Arc<Governing>> {
         let machine = Machine::with_cores(&cores::usable());
         let governing = Arc::new_cyclic(|myself| Governing {
             myself: Weak::clone(myself),

@@ -160,7 +160,8 @@ impl Hands {
                     return;
                 }
                 let began = clock::monotonic();
-                let outcome = function.bind(py).call(arguments.bind(py), options.as_ref().map(|o| o.bind(py)));
+                let outcome =
+                    function.bind(py).call(arguments.bind(py), options.as_ref().map(|o| o.bind(py)));
                 let ended = clock::monotonic();
                 let spent = stopwatch.lap(ended);
                 let cost = Cost {

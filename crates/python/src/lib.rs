@@ -54,7 +54,9 @@ mod _core {
         let id = unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) };
         if id != 0 {
             // PyO3's types are static: two interpreters would share them.
-            return Err(PyImportError::new_err("forkright works in the main interpreter only, not in sub-interpreters"));
+            return Err(PyImportError::new_err(
+                "forkright works in the main interpreter only, not in sub-interpreters",
+            ));
         }
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

@@ -1,7 +1,7 @@
 //! The native half of `forkright.Executor`: takes calls and hands them to threads or to worker processes.
 
-use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::time::{Duration, Instant};
 
 use forkright_engine::crew::{Blob, Limits, Parcel, Use};
@@ -16,10 +16,10 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use rustix::process::Signal;
 
 use crate::call::{Call, Carrier, SIGNALS};
+use crate::choosing::Choosing;
 use crate::codec;
 use crate::future::face;
 use crate::hands::{Hands, Job};
-use crate::choosing::Choosing;
 use crate::recruit::Staff;
 use crate::submissions::Submitted;
 
@@ -36,7 +36,10 @@ pub(crate) struct Pool {
 enum Route {
     /// In the thread that submits.
     Serial,
-    Threads { hands: Arc<Hands>, lane: LaneId },
+    Threads {
+        hands: Arc<Hands>,
+        lane: LaneId,
+    },
     Processes(Arc<Staff>),
     /// It is chosen, for each function, as its calls come.
     Auto(Choosing),
@@ -74,7 +77,13 @@ impl Pool {
             }
         };
         let plan = plan.and_then(|(processes, threads)| Plan::new(processes, threads).ok());
-        Ok(Pool { route, plan, began: Instant::now(), shut: AtomicBool::new(false), owner: std::process::id() })
+        Ok(Pool {
+            route,
+            plan,
+            began: Instant::now(),
+            shut: AtomicBool::new(false),
+            owner: std::process::id(),
+        })
     }
 
     /// Runs `function(*arguments, **options)` on a worker; returns its future.
@@ -99,7 +108,11 @@ impl Pool {
                     options: options.map(|options| options.clone().unbind()),
                 };
                 if hands.is_broken() {
-                    return Err(crate::errors::broken(py, "a thread's initializer raised an exception", None));
+                    return Err(crate::errors::broken(
+                        py,
+                        "a thread's initializer raised an exception",
+                        None,
+                    ));
                 }
                 let starved = hands.queue.push(*lane, job).map_err(|_| shut_down())?;
                 if starved {
@@ -158,7 +171,8 @@ impl Pool {
             return Ok(true);
         }
         let until = crate::future::deadline(timeout)?;
-        let left = || until.map_or(SIGNALS, |until| until.saturating_duration_since(Instant::now()).min(SIGNALS));
+        let left =
+            || until.map_or(SIGNALS, |until| until.saturating_duration_since(Instant::now()).min(SIGNALS));
         loop {
             let gone = match &self.route {
                 Route::Serial => true,

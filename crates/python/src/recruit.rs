@@ -56,11 +56,7 @@ pub(crate) fn warm(py: Python<'_>) -> PyResult<()> {
 impl Staff {
     pub(crate) fn create(limits: Limits, initializer: Option<Vec<u8>>) -> PyResult<Arc<Staff>> {
         let crew = Crew::create(limits, warden())?;
-        Ok(Arc::new(Staff {
-            collector: Collector::new(crew),
-            functions: Functions::default(),
-            initializer,
-        }))
+        Ok(Arc::new(Staff { collector: Collector::new(crew), functions: Functions::default(), initializer }))
     }
 
     /// The crew that maps share, of such a size from now on.

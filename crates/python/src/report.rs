@@ -5,9 +5,9 @@ use forkright_engine::crew::Use;
 use forkright_engine::plan::Plan;
 use serde_json::{Value, json};
 
+use crate::governing::Governing;
 use crate::progress::{Totals, Worker};
 use crate::work::Work;
-use crate::governing::Governing;
 
 /// The version of the data's form: raised when a field changes its meaning.
 const FORM: u32 = 1;

@@ -58,10 +58,19 @@ struct Function {
 }
 
 enum Message {
-    Task { head: Head, arguments: Arrived, function: Option<Arc<Function>> },
+    Task {
+        head: Head,
+        arguments: Arrived,
+        function: Option<Arc<Function>>,
+    },
     /// Start so many more threads.
     Grow(u32),
-    Chunk { head: Head, flags: u8, items: Arrived, function: Option<Arc<Function>> },
+    Chunk {
+        head: Head,
+        flags: u8,
+        items: Arrived,
+        function: Option<Arc<Function>>,
+    },
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -147,8 +156,7 @@ impl Worker {
                 return Ok(None);
             }
             let Some(head) = consumer.pop(body).map_err(|error| broken(&error))? else { return Ok(None) };
-            let payload =
-                |body: &[u8]| Payload::parse(body).map_err(|_| broken(&"a message does not parse"));
+            let payload = |body: &[u8]| Payload::parse(body).map_err(|_| broken(&"a message does not parse"));
             match head.kind {
                 down::FUNCTION => {
                     let arrived = Arrived::receive(payload(body)?, &self.inbox);
@@ -213,7 +221,8 @@ impl Worker {
                 let outcome = self.run_task(py, head.kind, &arguments, function.as_deref(), &mut cost);
                 let failed = outcome.is_err();
                 let started = clock::monotonic();
-                let (kind, encoded) = match outcome.and_then(|value| self.encode(&value, function.as_deref())) {
+                let (kind, encoded) = match outcome.and_then(|value| self.encode(&value, function.as_deref()))
+                {
                     Ok(encoded) => (up::VALUE, encoded),
                     Err(error) => (up::ERROR, codec::encode_exception(py, error, &self.store)?),
                 };
@@ -224,9 +233,8 @@ impl Worker {
                 let started = clock::monotonic();
                 let items = codec::decode(py, &items).and_then(|items| Ok(items.cast_into::<PyList>()?));
                 cost.decode = (clock::monotonic() - started).as_secs_f64();
-                let ran = items.and_then(|items| {
-                    self.run_chunk(py, flags, &items, function.as_deref(), &mut cost)
-                });
+                let ran =
+                    items.and_then(|items| self.run_chunk(py, flags, &items, function.as_deref(), &mut cost));
                 let started = clock::monotonic();
                 let (kind, encoded) = match ran {
                     Ok((kind, encoded)) => (kind, encoded),
@@ -275,7 +283,9 @@ impl Worker {
         let began = clock::monotonic();
         for item in items.iter() {
             let outcome = if flags & chunk::STAR != 0 {
-                item.cast_into::<PyTuple>().map_err(PyErr::from).and_then(|arguments| callable.call1(arguments))
+                item.cast_into::<PyTuple>()
+                    .map_err(PyErr::from)
+                    .and_then(|arguments| callable.call1(arguments))
             } else {
                 callable.call1((item,))
             };

@@ -96,7 +96,8 @@ impl Submissions {
             return self.give_back();
         }
         let stint = self.progress.begin(slot);
-        let outcome = function.bind(py).call(arguments.bind(py), options.as_ref().map(|options| options.bind(py)));
+        let outcome =
+            function.bind(py).call(arguments.bind(py), options.as_ref().map(|options| options.bind(py)));
         let cost = self.progress.end(slot, stint, 1, u32::from(outcome.is_err()));
         call.set_cost(cost);
         drop((function, arguments, options));
@@ -113,9 +114,8 @@ impl Work for Submissions {
     fn sample<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
         let waiting = lock(&self.waiting);
         let sample = waiting.sample.as_ref();
-        Ok(sample.map(|(function, arguments)| {
-            (function.bind(py).clone(), arguments.bind(py).clone().into_any())
-        }))
+        Ok(sample
+            .map(|(function, arguments)| (function.bind(py).clone(), arguments.bind(py).clone().into_any())))
     }
 
     fn pending(&self) -> usize {

@@ -32,11 +32,7 @@ impl Window {
 
 #[pymethods]
 impl Window {
-    unsafe fn __getbuffer__(
-        slf: &Bound<'_, Self>,
-        view: *mut ffi::Py_buffer,
-        flags: c_int,
-    ) -> PyResult<()> {
+    unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let mapping = &slf.get().mapping;
         let (start, length) = (mapping.as_ptr().cast::<c_void>(), mapping.len() as isize);
         // SAFETY: the mapping covers `length` bytes from `start`, is writable (private), and lives as long as

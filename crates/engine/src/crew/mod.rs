@@ -143,7 +143,11 @@ impl Arrived {
             Stream::Inline(bytes) => (bytes, None),
             Stream::Stored(block) => (Vec::new(), Some(Arc::new(inbox.hold(block)))),
         };
-        Arrived { inline, stored, buffers: payload.buffers.into_iter().map(|block| Arc::new(inbox.hold(block))).collect() }
+        Arrived {
+            inline,
+            stored,
+            buffers: payload.buffers.into_iter().map(|block| Arc::new(inbox.hold(block))).collect(),
+        }
     }
 }
 
@@ -312,10 +316,15 @@ impl Crew {
     fn hire_one(&self, yard: &mut Yard) -> io::Result<()> {
         let Some(spec) = yard.spec.clone() else { return Ok(()) };
         let token = TOKENS.fetch_add(1, Relaxed);
-        let (seat, [line, results]) =
-            Seat::create(token, yard.limits.threads, yard.limits.tasks_per_worker)?;
+        let (seat, [line, results]) = Seat::create(token, yard.limits.threads, yard.limits.tasks_per_worker)?;
         let fds = vec![line, results, self.store.share()?, self.bell_memory.fd().try_clone_to_owned()?];
-        let order = Order { token, spec: spec.bytes.to_vec(), fds, stdio: stdio(), employer: self.myself.clone() as Weak<dyn Employer> };
+        let order = Order {
+            token,
+            spec: spec.bytes.to_vec(),
+            fds,
+            stdio: stdio(),
+            employer: self.myself.clone() as Weak<dyn Employer>,
+        };
         self.warden.start(spec.program, order).map_err(io::Error::other)?;
         yard.seats.push(seat);
         Ok(())
@@ -363,7 +372,8 @@ impl Crew {
                 self.lead.resign();
                 return outcome;
             }
-            let outcome = if done() { Wait::Over } else { (**word).as_ref().wait_from(ticket, left.min(LOOK_UP)) };
+            let outcome =
+                if done() { Wait::Over } else { (**word).as_ref().wait_from(ticket, left.min(LOOK_UP)) };
             self.lead.leave(word);
             if outcome == Wait::Interrupted {
                 return outcome;
@@ -682,7 +692,8 @@ impl Employer for Crew {
                 yard.failed_starts += 1;
                 if yard.failed_starts >= MOST_FAILED_STARTS {
                     let how = reason.unwrap_or_else(|| format!("the last one ended so: {}", words(death)));
-                    let reason = format!("{MOST_FAILED_STARTS} workers in a row ended before they were ready; {how}");
+                    let reason =
+                        format!("{MOST_FAILED_STARTS} workers in a row ended before they were ready; {how}");
                     yard.give_up(Break::Reason(reason), &mut post);
                 }
             }
