@@ -1,48 +1,145 @@
-//! A crew against a worker played by a thread: what is submitted is run once and answered, also when workers die.
+//! A crew whose workers never come up: what is submitted is kept, given back, or failed with the reason.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use forkright_engine::crew::{Crew, Delivery, Limits, Parcel, Recipient, Spec};
+use forkright_engine::crew::{Break, Crew, Delivery, Limits, Parcel, Recipient, Sleeper, Spec};
 use forkright_engine::frame::down;
 use forkright_engine::payload::Payload;
+use forkright_engine::state::{State, Wait};
 use forkright_engine::warden::{Program, Warden};
 
-struct Seen(Mutex<Vec<String>>);
-impl Recipient for Seen {
-    fn send(&self) -> bool {
-        true
+/// A recipient that writes down what happens to it, and wakes who waits for that.
+#[derive(Default)]
+struct Diary {
+    entries: Mutex<Vec<String>>,
+    word: Arc<State>,
+}
+
+impl Diary {
+    fn write(&self, entry: &str) {
+        self.entries.lock().expect("nobody panics with it").push(entry.into());
+        self.word.nudge();
     }
-    fn recall(&self) {}
-    fn abandon(self: Arc<Self>) {}
-    fn deliver(self: Arc<Self>, _delivery: Delivery) {
-        self.0.lock().unwrap().push("d".into());
+
+    fn read(&self) -> Vec<String> {
+        self.entries.lock().expect("nobody panics with it").clone()
     }
 }
 
-#[test]
-fn probe() {
-    let crew =
-        Crew::create(Limits { processes: 1, threads: 1, tasks_per_worker: None }, Warden::new()).unwrap();
-    let seen = Arc::new(Seen(Mutex::default()));
-    let r = crew.submit(Parcel {
-        id: 1,
+impl Recipient for Diary {
+    fn send(&self) -> bool {
+        true
+    }
+
+    fn recall(&self) {}
+
+    fn abandon(self: Arc<Self>) {
+        self.write("abandoned");
+    }
+
+    fn deliver(self: Arc<Self>, delivery: Delivery) {
+        match delivery {
+            Delivery::Outcome { .. } => self.write("outcome"),
+            Delivery::Died { .. } => self.write("died"),
+            Delivery::Broken(reason) => match &*reason {
+                Break::Reason(text) => self.write(text),
+                Break::Unfit(_) => self.write("unfit"),
+            },
+        }
+    }
+}
+
+fn crew() -> Arc<Crew> {
+    Crew::create(Limits { processes: 2, threads: 1, tasks_per_worker: None }, Warden::new())
+        .expect("memory for a crew")
+}
+
+fn parcel(crew: &Crew, diary: &Arc<Diary>) -> Parcel {
+    Parcel {
+        id: crew.next_id(),
         kind: down::TASK,
         function: None,
         flags: None,
         payload: Payload::inline(vec![1, 2, 3]),
-        leases: vec![],
+        leases: Vec::new(),
         tasks: 1,
-        recipient: seen.clone(),
-    });
-    eprintln!("{r:?} appetite {}", crew.appetite());
-    let program = Program {
-        command: vec!["/bin/sleep".into(), "5".into()],
-        single: "".into(),
-        circumstances: "".into(),
-    };
-    crew.hire(1, Spec { bytes: vec![].into(), program }).unwrap();
-    eprintln!("appetite {}", crew.appetite());
-    std::thread::sleep(Duration::from_millis(50));
-    eprintln!("running {} outstanding {}", crew.is_running(1), crew.outstanding());
+        recipient: Arc::clone(diary) as Arc<dyn Recipient>,
+    }
+}
+
+fn spec(command: &str) -> Spec {
+    let program =
+        Program { command: vec![command.into()], single: "single".into(), circumstances: String::new() };
+    Spec { bytes: Vec::new().into(), program }
+}
+
+/// Waits for an event under a watchdog; panics if it does not come.
+fn await_entry(crew: &Crew, diary: &Arc<Diary>) {
+    let sleeper: Sleeper = Arc::clone(&diary.word) as Sleeper;
+    let waited = crew.wait(&sleeper, &|| !diary.read().is_empty(), Duration::from_secs(60));
+    assert_eq!(waited, Wait::Over);
+}
+
+#[test]
+fn a_submitted_message_waits_for_a_worker_and_asks_for_one() {
+    let (crew, diary) = (crew(), Arc::new(Diary::default()));
+    let (wanted, backlog) = crew.submit(parcel(&crew, &diary));
+    assert_eq!((wanted, backlog), (1, true));
+    assert_eq!(crew.outstanding(), 1);
+    assert!(diary.read().is_empty());
+}
+
+#[test]
+fn a_message_no_worker_has_started_can_be_revoked_once() {
+    let (crew, diary) = (crew(), Arc::new(Diary::default()));
+    let parcel = parcel(&crew, &diary);
+    let id = parcel.id;
+    let _ = crew.submit(parcel);
+    assert!(!crew.is_running(id));
+    assert!(crew.revoke(id));
+    assert!(!crew.revoke(id));
+    assert_eq!(crew.outstanding(), 0);
+}
+
+#[test]
+fn abandoned_messages_tell_their_recipients() {
+    let (crew, diary) = (crew(), Arc::new(Diary::default()));
+    let _ = crew.submit(parcel(&crew, &diary));
+    crew.abandon_waiting();
+    assert_eq!(diary.read(), ["abandoned"]);
+    assert_eq!(crew.outstanding(), 0);
+}
+
+#[test]
+fn a_program_that_can_not_be_started_breaks_the_crew_with_the_reason() {
+    let (crew, diary) = (crew(), Arc::new(Diary::default()));
+    let _ = crew.submit(parcel(&crew, &diary));
+    crew.hire(1, spec("/nowhere/python")).unwrap();
+    await_entry(&crew, &diary);
+    let entries = diary.read();
+    assert_eq!(entries.len(), 1);
+    assert!(entries[0].contains("/nowhere/python"), "{entries:?}");
+    // What comes later learns the same at once.
+    let late = Arc::new(Diary::default());
+    let _ = crew.submit(parcel(&crew, &late));
+    assert_eq!(late.read(), entries);
+}
+
+#[test]
+fn a_helper_that_dies_at_once_breaks_the_crew_instead_of_being_restarted_for_ever() {
+    let (crew, diary) = (crew(), Arc::new(Diary::default()));
+    let _ = crew.submit(parcel(&crew, &diary));
+    crew.hire(1, spec("/bin/false")).unwrap();
+    await_entry(&crew, &diary);
+    let entries = diary.read();
+    assert!(entries[0].contains("ended before they were ready"), "{entries:?}");
+}
+
+#[test]
+fn a_closed_crew_without_workers_is_finished() {
+    let crew = crew();
+    crew.close();
+    assert!(crew.is_finished());
+    assert_eq!(crew.wait_vacated(Duration::from_secs(1)), Wait::Over);
 }

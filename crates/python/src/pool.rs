@@ -332,13 +332,16 @@ fn submit_to<'py>(
     Ok(future)
 }
 
+/// The kind of a message, the function it needs, and its pickle.
+pub(crate) type Prepared = (u32, Option<Arc<Blob>>, codec::Encoded);
+
 /// What of a call travels: the name people know it by, and the kind of message with the function and the pickle.
 pub(crate) fn prepare(
     staff: &Staff,
     function: &Bound<'_, PyAny>,
     arguments: &Bound<'_, PyTuple>,
     options: Option<&Bound<'_, PyDict>>,
-) -> (Arc<str>, PyResult<(u32, Option<Arc<Blob>>, codec::Encoded)>) {
+) -> (Arc<str>, PyResult<Prepared>) {
     let (py, crew) = (function.py(), staff.crew());
     match staff.functions.describe(function, crew) {
         Ok(Some(described)) => {

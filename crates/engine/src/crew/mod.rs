@@ -416,7 +416,7 @@ impl Crew {
 
     fn is_settled(&self) -> bool {
         let yard = self.lock();
-        yard.outstanding == 0 && !(yard.closing && !yard.seats.is_empty())
+        yard.outstanding == 0 && (!yard.closing || yard.seats.is_empty())
     }
 
     /// From now on somebody collects even while nobody waits for a result.
