@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -15,16 +14,15 @@ from waiting import until
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_leftovers() -> Iterator[None]:
+def no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
     """No process, thread, descriptor or shared memory is left when all tests are done, but the idle zygote."""
     _warm_up()
     before = _belongings()
     yield
-    # The frames of a test that failed, and all they hold, are kept for debuggers.
-    for name in ("last_exc", "last_value", "last_traceback"):
-        vars(sys).pop(name, None)
     gc.collect()
     _close()
+    if request.session.testsfailed:
+        return  # pytest keeps the frames of tests that failed, and with them what they hold
     # Threads and processes that were let go end a moment later.
     until(lambda: not _belongings() - before, f"nothing is left but {_belongings() - before}")
 

@@ -21,18 +21,17 @@ LIMIT = 110
 
 def has_suite(python: Path) -> bool:
     script = (
-        "import sys, importlib.util as util\n"
-        "sys.exit(sys.version_info < (3, 11) or not util.find_spec('test.test_concurrent_futures'))"
+        "import sys, importlib.util as util; sys.exit(not util.find_spec('test.test_concurrent_futures'))"
     )
     return subprocess.run([python, "-c", script], capture_output=True).returncode == 0
 
 
-def neighbours() -> Iterator[Path]:
-    """Interpreters that a version manager installed beside this one, newest first."""
-    prefixes = Path(sys.base_prefix).parent.glob("*/bin/python3.[0-9]*")
-    yield from sorted(
-        (path for path in prefixes if path.name.removeprefix("python3.").isdigit()), reverse=True
-    )
+def neighbours() -> list[Path]:
+    """Interpreters that a version manager installed beside this one, the nearest version first."""
+    paths = Path(sys.base_prefix).parent.glob("*/bin/python3.*")
+    minors = {path: int(minor) for path in paths if (minor := path.name.removeprefix("python3.")).isdigit()}
+    fit = [path for path, minor in minors.items() if minor >= 11]
+    return sorted(fit, key=lambda path: (abs(minors[path] - sys.version_info.minor), path))
 
 
 def lend(python: Path, directory: Path) -> Path:

@@ -1,241 +1,270 @@
-"""Maps that do not wait for all results: `imap`, `imap_unordered` and `Executor.map`."""
+"""Maps whose results are taken one by one: `imap`, `imap_unordered` and `Executor.map`.
+
+Called by `_map`, `_executor` and `_pool`, on nothing but an executor's `submit`. Without it every map would
+have to read its iterables to their end first.
+"""
 
 from __future__ import annotations
 
-import collections
-import itertools
+import queue
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
-from typing import TYPE_CHECKING, Any, NamedTuple
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sized
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-from . import _pickling
+from . import _pickling, _plan
+from ._core import cpu_count
+from ._executor import Executor
 
 if TYPE_CHECKING:
-    from ._executor import Executor
     from ._future import Future
     from ._map import PlanLike
 
-# Calls ahead of the results taken, for each worker: enough to keep all busy, few enough to stay small.
+Iterables = tuple[Iterable[Any], ...]
+Call = tuple[Any, ...]
+
+# Chunks under way for each worker: one runs, the others are there when it ends, even if the caller is slow.
 _AHEAD = 4
 
 
 def imap_ordered(
     fn: Callable[..., Any],
-    iterables: tuple[Iterable[Any], ...],
+    iterables: Iterables,
     plan: PlanLike,
     workers: int | None,
     chunksize: int,
     timeout: float | None,
     buffersize: int | None,
 ) -> Iterator[Any]:
-    """The results in the order of the items."""
-    chunks = _checked(fn, iterables, chunksize, buffersize)
-    return _ordered(fn, chunks, plan, workers, timeout, buffersize)
+    """An iterator of results in the order of the items; nothing is read or begun before its first `next`."""
+    return _ordered(_Job(fn, iterables, plan, workers, chunksize, buffersize), timeout)
 
 
 def imap_as_completed(
     fn: Callable[..., Any],
-    iterables: tuple[Iterable[Any], ...],
+    iterables: Iterables,
     plan: PlanLike,
     workers: int | None,
     chunksize: int,
     timeout: float | None,
     buffersize: int | None,
 ) -> Iterator[Any]:
-    """The results in the order in which they come."""
-    chunks = _checked(fn, iterables, chunksize, buffersize)
-    return _as_completed(fn, chunks, plan, workers, timeout, buffersize)
+    """As `imap_ordered`, with each result as soon as it is there."""
+    return _as_completed(_Job(fn, iterables, plan, workers, chunksize, buffersize), timeout)
 
 
 def executor_map(
     executor: Executor,
     fn: Callable[..., Any],
-    iterables: tuple[Iterable[Any], ...],
+    iterables: Iterables,
     timeout: float | None,
     chunksize: int,
     buffersize: int | None,
 ) -> Iterator[Any]:
-    """As `concurrent.futures.Executor.map`: submits at once, all of it unless `buffersize` says how much."""
-    if buffersize is not None and not isinstance(buffersize, int):
-        raise TypeError("buffersize must be an integer or None")
-    if buffersize is not None and buffersize < 1:
-        raise ValueError("buffersize must be None or > 0")
-    if chunksize < 1:
-        raise ValueError("chunksize must be >= 1.")
-    end = None if timeout is None else time.monotonic() + timeout
-    chunks = _chunks(iterables, chunksize)
-    ahead = chunks if buffersize is None else itertools.islice(chunks, buffersize)
-    sent = collections.deque(_submit(executor, fn, chunk) for chunk in ahead)
-    return _results(executor, fn, sent, chunks, end)
-
-
-def _results(
-    executor: Executor,
-    fn: Callable[..., Any],
-    sent: collections.deque[_Sent],
-    chunks: Iterator[list[tuple[Any, ...]]],
-    end: float | None,
-) -> Iterator[Any]:
+    """What `concurrent.futures.Executor.map` promises: items are read and calls submitted from the start."""
+    _check_sizes(chunksize, buffersize)
+    until = None if timeout is None else time.monotonic() + timeout
+    work = Work(fn, _calls(iterables), executor._plan, chunksize, buffersize)
+    futures = deque[Any]()
     try:
-        while sent:
-            for chunk in itertools.islice(chunks, 1):
-                sent.append(_submit(executor, fn, chunk))
-            # Taken out only when it is there, and nothing here keeps a result alive that the caller has dropped.
-            results = sent[0].results(None if end is None else end - time.monotonic())
-            sent.popleft()
-            yield from results
-    finally:
-        for call in sent:
-            call.future.cancel()
+        futures.extend(work.submit(executor, calls) for calls in islice(iter(work.take, []), work.width))
+        if work.error is not None and buffersize is None:
+            raise work.error
+    except BaseException:
+        _cancel(futures)
+        raise
+    # The results must not keep the executor: nobody may want to submit to it any more.
+    return _until_deadline(weakref.ref(executor), work, futures, until)
 
 
-def _ordered(
-    fn: Callable[..., Any],
-    chunks: Iterator[list[tuple[Any, ...]]],
-    plan: PlanLike,
-    workers: int | None,
-    timeout: float | None,
-    buffersize: int | None,
-) -> Iterator[Any]:
-    from ._executor import Executor
-
-    executor = Executor(workers, plan=plan)
-    sent: collections.deque[_Sent] = collections.deque()
-    try:
-        most = buffersize or _AHEAD * executor._max_workers
-        read = _reading(chunks)
-        while True:
-            while len(sent) < most and (chunk := next(read)) is not None:
-                sent.append(_submit(executor, fn, chunk))
-            if not sent:
-                break
-            yield from sent.popleft().results(timeout)
-        _raise_left(read)
-    finally:
-        _close(executor)
-
-
-def _as_completed(
-    fn: Callable[..., Any],
-    chunks: Iterator[list[tuple[Any, ...]]],
-    plan: PlanLike,
-    workers: int | None,
-    timeout: float | None,
-    buffersize: int | None,
-) -> Iterator[Any]:
-    from ._executor import Executor
-
-    executor = Executor(workers, plan=plan)
-    sent: dict[Future[Any], _Sent] = {}
-    try:
-        most = buffersize or _AHEAD * executor._max_workers
-        read = _reading(chunks)
-        while True:
-            while len(sent) < most and (chunk := next(read)) is not None:
-                call = _submit(executor, fn, chunk)
-                sent[call.future] = call
-            if not sent:
-                break
-            done, _ = wait(sent, timeout, FIRST_COMPLETED)
-            if not done:
-                raise TimeoutError
-            for future in done:
-                yield from sent.pop(future).results(0)  # type: ignore[arg-type]
-        _raise_left(read)
-    finally:
-        _close(executor)
-
-
-class _reading:  # noqa: N801 - used like the generator it wraps
-    """Reads chunks until there are no more; None from then on. An error of the iterable waits for its turn: what came
-    before it is still delivered."""
-
-    def __init__(self, chunks: Iterator[list[tuple[Any, ...]]]) -> None:
-        self._chunks = chunks
-        self.error: BaseException | None = None
-        self._over = False
-
-    def __next__(self) -> list[tuple[Any, ...]] | None:
-        if self._over:
-            return None
-        try:
-            return next(self._chunks)
-        except StopIteration:
-            self._over = True
-        except Exception as error:
-            self._over, self.error = True, error
-        return None
-
-
-def _raise_left(read: _reading) -> None:
-    if read.error is not None:
-        raise read.error
-
-
-def _close(executor: Executor) -> None:
-    """End the executor of an iterator that is exhausted, closed or dropped; what has not started never will."""
-    executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _checked(
-    fn: Callable[..., Any], iterables: tuple[Iterable[Any], ...], chunksize: int, buffersize: int | None
-) -> Iterator[list[tuple[Any, ...]]]:
-    if not callable(fn):
-        raise TypeError(f"the first argument must be callable, not {fn!r}")
-    if not iterables:
-        raise TypeError("at least one iterable is needed")
-    for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
-            raise TypeError(f"{name} must be an integer, not {number!r}")
-        if number is not None and number < 1:
-            raise ValueError(f"{name} must be greater than 0, not {number}")
-    return _chunks(iterables, chunksize)
-
-
-def _chunks(iterables: tuple[Iterable[Any], ...], size: int) -> Iterator[list[tuple[Any, ...]]]:
-    # Iterators are made now, so that what is not iterable is an error of the call, not of the first result.
-    items = zip(*[iter(iterable) for iterable in iterables], strict=False)
-    return iter(lambda: list(itertools.islice(items, size)), [])
-
-
-def _submit(executor: Executor, fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> _Sent:
-    if len(chunk) == 1:
-        # By itself: then the choice knows the function, and cancelling reaches it.
-        return _Sent(executor.submit(fn, *chunk[0]), False)
-    return _Sent(executor.submit(_run_chunk, fn, chunk), True)
-
-
-class _Sent(NamedTuple):
-    """A call that was submitted, or a chunk of them."""
-
-    future: Future[Any]
-    is_chunk: bool
-
-    def results(self, timeout: float | None) -> Iterator[Any]:
-        """Wait for the outcome; its values one by one, then its error."""
-        outcome = self.future.result(timeout)
-        return _unpacked(outcome) if self.is_chunk else iter((outcome,))
-
-
-def _run_chunk(fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> tuple[list[Any], BaseException | bytes | None]:
-    """The values of a chunk up to the first error, and that error."""
+def run_chunk(fn: Callable[..., Any], calls: list[Call]) -> tuple[list[Any], bytes | None]:
+    """In a worker process: make the calls in turn; their values, and the exception that ended them if any."""
     values: list[Any] = []
-    for arguments in chunk:
-        try:
+    try:
+        for arguments in calls:
             values.append(fn(*arguments))
-        except Exception as error:
-            # By itself it would lose its traceback on the way.
-            return values, _pickling.encode_exception(error) if _pickling.in_worker else error
+    except BaseException as error:
+        return values, _pickling.encode_exception(error)
     return values, None
 
 
-def _unpacked(outcome: tuple[list[Any], BaseException | bytes | None]) -> Iterator[Any]:
-    values, error = outcome
-    values.reverse()
-    while values:
-        yield values.pop()
-    if isinstance(error, bytes):
-        raise _pickling.decode_exception(error)
-    if error is not None:
-        raise error
+class Work:
+    """The calls of one map, a chunk at a time.
+
+    What reading them raises is kept in `error`: results before it are delivered first. `width` is the number
+    of chunks that may be under way or not taken, None for any.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        calls: Iterable[Call],
+        plan: _plan.Plan | None,
+        chunksize: int,
+        buffersize: int | None = None,
+        ahead: int | None = None,
+    ) -> None:
+        self._fn = fn
+        self._calls = iter(calls)
+        # Only on the way to another process do calls gain from company.
+        self._size = chunksize if plan is not None and plan.processes else 1
+        self.width = ahead
+        if buffersize is not None:
+            self._size = min(self._size, buffersize)
+            self.width = buffersize // self._size
+        self.error: Exception | None = None
+
+    def take(self) -> list[Call]:
+        """Read the next chunk; an empty one at the end."""
+        calls: list[Call] = []
+        try:
+            # What was read before an error counts.
+            for call in islice(self._calls, self._size):
+                calls.append(call)
+        except Exception as error:
+            self.error = error
+            self._calls = iter(())
+        return calls
+
+    def submit(self, executor: Executor, calls: list[Call]) -> Future[Any]:
+        if self._size == 1:
+            return executor.submit(self._fn, *calls[0])
+        return executor.submit(run_chunk, self._fn, calls)
+
+    def values(self, outcome: Any) -> Iterator[Any]:
+        """The values of what `submit` promised."""
+        if self._size == 1:
+            yield outcome
+            return
+        values, failure = outcome
+        values.reverse()
+        while values:
+            yield values.pop()
+        if failure is not None:
+            raise _pickling.decode_exception(failure)
+
+
+class _Job:
+    """A lazy map that has an executor of its own, made when the first result is asked for."""
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        iterables: Iterables,
+        plan: PlanLike,
+        workers: int | None,
+        chunksize: int,
+        buffersize: int | None,
+    ) -> None:
+        if not callable(fn):
+            raise TypeError(f"the first argument must be callable, not {fn!r}")
+        if not iterables:
+            raise TypeError("imap() needs at least one iterable")
+        _check_sizes(chunksize, buffersize)
+        fixed = _plan.parse(plan, workers)
+        self._plan, self._workers = plan, workers
+        # What is chosen may become many threads; they can't be more than there are calls.
+        count = fixed.workers if fixed else workers or min(32, cpu_count() + 4)
+        serial = fixed is not None and fixed.kind == "serial"
+        self.work = Work(fn, _calls(iterables), fixed, chunksize, buffersize, 1 if serial else _AHEAD * count)
+
+    def hire(self) -> Executor:
+        return Executor(self._workers, plan=self._plan)
+
+
+def _ordered(job: _Job, timeout: float | None) -> Iterator[Any]:
+    executor, work = job.hire(), job.work
+    futures = deque[Any]()
+    try:
+        while True:
+            for future in _more(executor, work, futures):
+                futures.append(future)
+                del future
+            if not futures:
+                break
+            yield from work.values(_first_result(futures, timeout))
+    finally:
+        # Whoever stops early does not wait for the calls that run.
+        executor.shutdown(wait=not futures, cancel_futures=True)
+    if work.error is not None:
+        raise work.error
+
+
+def _as_completed(job: _Job, timeout: float | None) -> Iterator[Any]:
+    executor, work = job.hire(), job.work
+    done = queue.SimpleQueue[Any]()
+    futures = set[Any]()
+    try:
+        while True:
+            for future in _more(executor, work, futures):
+                futures.add(future)
+                future.add_done_callback(done.put)
+            if not futures:
+                break
+            try:
+                future = done.get(timeout=None if timeout is None else max(timeout, 0))
+            except queue.Empty:
+                raise TimeoutError from None
+            futures.remove(future)
+            outcome = future.result()
+            del future
+            yield from work.values(outcome)
+    finally:
+        executor.shutdown(wait=not futures, cancel_futures=True)
+    if work.error is not None:
+        raise work.error
+
+
+def _more(executor: Executor, work: Work, under_way: Sized) -> Iterator[Future[Any]]:
+    """Submit as many calls as there is room for; whoever asks adds them to those under way."""
+    while (work.width is None or len(under_way) < work.width) and (calls := work.take()):
+        yield work.submit(executor, calls)
+
+
+def _until_deadline(
+    executor: weakref.ref[Executor], work: Work, futures: deque[Any], until: float | None
+) -> Iterator[Any]:
+    try:
+        while futures:
+            if work.width is not None and (alive := executor()) is not None and (calls := work.take()):
+                futures.append(work.submit(alive, calls))
+                del calls
+            alive = None
+            left = None if until is None else until - time.monotonic()
+            yield from work.values(_first_result(futures, left))
+        if work.error is not None:
+            raise work.error
+    finally:
+        _cancel(futures)
+
+
+def _first_result(futures: deque[Any], timeout: float | None) -> Any:
+    """Take the first future, of which no reference is left; cancel it if it is late."""
+    future = futures.popleft()
+    try:
+        return future.result(timeout)
+    finally:
+        future.cancel()
+        del future
+
+
+def _calls(iterables: Iterables) -> Iterator[Call]:
+    return zip(*iterables)  # noqa: B905 - the shortest ends it, as in map
+
+
+def _cancel(futures: Iterable[Any]) -> None:
+    for future in futures:
+        future.cancel()
+
+
+def _check_sizes(chunksize: int, buffersize: int | None) -> None:
+    if isinstance(chunksize, bool) or not isinstance(chunksize, int):
+        raise TypeError(f"chunksize must be an integer, not {chunksize!r}")
+    if chunksize < 1:
+        raise ValueError("chunksize must be >= 1.")
+    if buffersize is not None and (isinstance(buffersize, bool) or not isinstance(buffersize, int)):
+        raise TypeError("buffersize must be an integer or None")
+    if buffersize is not None and buffersize < 1:
+        raise ValueError("buffersize must be None or > 0")

@@ -308,6 +308,9 @@ fn submit_to<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = function.py();
     let crew = staff.crew();
+    if let Some(reason) = crew.broken() {
+        return Err(crate::call::broken(py, &reason));
+    }
     let id = crew.next_id();
     let (name, prepared) = prepare(staff, function, arguments, options);
     let call = Call::carried_by(Carrier { collector: Arc::clone(&staff.collector), id, name });

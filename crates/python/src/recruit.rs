@@ -65,7 +65,7 @@ impl Staff {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((owner, staff)) = &*shared
             && *owner == me
-            && !staff.crew().is_broken()
+            && staff.crew().broken().is_none()
         {
             staff.crew().resize(processes, threads);
             return Ok(Arc::clone(staff));

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use forkright_engine::crew::Arrived;
@@ -32,6 +32,8 @@ const LOOK_UP: Duration = Duration::from_secs(30);
 #[pyclass(frozen, module = "forkright._core")]
 pub(crate) struct Worker {
     taking: Mutex<Taking>,
+    /// Told when more threads may take messages, or none need to any more.
+    more: Condvar,
     answering: Mutex<Producer>,
     bell: Bell,
     caller: Bell,
@@ -104,6 +106,7 @@ impl Worker {
                 threads,
                 stopped: false,
             }),
+            more: Condvar::new(),
             answering: Mutex::new(producer),
             bell: own,
             caller: line::open_bell(&memory(bell)?).map_err(fail)?,
@@ -174,6 +177,7 @@ impl Worker {
                     // At least the one that reads this.
                     *allowed = u32::try_from(head.id).unwrap_or(1).clamp(1, MOST_THREADS);
                     self.bell.strike_all();
+                    self.more.notify_all();
                     if *allowed > *threads {
                         let more = *allowed - *threads;
                         *threads = *allowed;
@@ -183,6 +187,7 @@ impl Worker {
                 down::STOP => {
                     *stopped = true;
                     self.bell.strike_all();
+                    self.more.notify_all();
                 }
                 down::TASK | down::KEYWORDS | down::WHOLE => {
                     let arguments = Arrived::receive(payload(body)?, &self.inbox);
@@ -202,9 +207,16 @@ impl Worker {
 
     fn sleep(&self, py: Python<'_>, index: u32) -> PyResult<()> {
         let woken = py.detach(|| {
+            let mut taking = lock(&self.taking);
+            // Threads that may not take messages sleep elsewhere: a strike wakes one sleeper, and it must be one who
+            // looks.
+            if index >= taking.allowed && !taking.stopped {
+                taking = self.more.wait(taking).unwrap_or_else(PoisonError::into_inner);
+            }
+            drop(taking);
             let listening = self.bell.listen();
             let taking = lock(&self.taking);
-            if taking.stopped || (index < taking.allowed && !taking.consumer.is_empty()) {
+            if taking.stopped || index >= taking.allowed || !taking.consumer.is_empty() {
                 return Woken::Struck;
             }
             drop(taking);

@@ -492,9 +492,9 @@ impl Crew {
         self.wait(&word, &|| self.lock().seats.is_empty(), limit)
     }
 
-    /// Whether no worker could be had.
-    pub fn is_broken(&self) -> bool {
-        self.lock().broken.is_some()
+    /// Why no worker could be had, if so.
+    pub fn broken(&self) -> Option<Arc<Break>> {
+        self.lock().broken.clone()
     }
 
     /// Whether it was closed, has nothing left to do and no worker left.
@@ -737,8 +737,12 @@ fn usage(seat: &Seat) -> Use {
 pub fn words(death: Death) -> String {
     match death {
         Death::Exited(code) => format!("it exited with code {code}"),
-        Death::Killed(signal) => match rustix::process::Signal::from_named_raw(signal) {
-            Some(named) => format!("it was killed by {named:?} (signal {signal})"),
+        Death::Killed(signal) => match Signal::from_named_raw(signal) {
+            // Its debug form is `Signal::SEGV`.
+            Some(named) => {
+                let name = format!("{named:?}");
+                format!("it was killed by SIG{} (signal {signal})", name.rsplit(':').next().unwrap_or_default())
+            }
             None => format!("it was killed by signal {signal}"),
         },
         Death::Unknown => "it is gone; nobody could tell how".into(),

@@ -1,0 +1,266 @@
+"""Carries what `multiprocessing` lets travel only to a process that is being started: locks, queues, connections.
+
+Called for a `Process` and for the initializer of an executor. Without it `multiprocessing`'s own objects would refuse
+to be pickled, or arrive as numbers of descriptors that mean something else in the worker.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import sys
+import threading
+import weakref
+from collections import ChainMap
+from typing import Any
+
+from . import _pickling
+
+Reduced = tuple[Any, ...]
+
+
+def encode(obj: object, role: str, *, lasting: bool) -> tuple[bytes, Lent | None]:
+    """Pickle `obj` for a worker at its start; `_pickling.decode` gives it back there.
+
+    What is returned beside the bytes must be kept until the worker has read them, or, if they are `lasting`, until
+    no further worker will.
+    """
+    context = sys.modules.get("multiprocessing.context")
+    if context is None:
+        # Nobody has made anything that would need us.
+        return _pickling.encode(obj, None, role), None
+    lent = Lent(lasting)
+    before = context.get_spawning_popen()
+    context.set_spawning_popen(lent)
+    try:
+        inner = _dumps(obj, role)
+        return pickle.dumps(_Arrival(*_surroundings(lent), inner), 5), lent
+    except BaseException:
+        lent.close()
+        raise
+    finally:
+        context.set_spawning_popen(before)
+
+
+class Lent:
+    """Stands for the process that `multiprocessing` believes to be starting, and lends it descriptors.
+
+    They wait in `multiprocessing.resource_sharer`, whose thread hands them over. Each is fetched once, so that a pipe
+    has no end left here, or, if `lasting`, by every worker that comes.
+    """
+
+    def __init__(self, lasting: bool) -> None:
+        self._lasting = lasting
+        self._lock = threading.Lock()
+        self._waiting: dict[int, int] = {}
+
+    def duplicate_for_child(self, descriptor: int) -> int:
+        """As the standard library's: what `DupFd` shall be given."""
+        return descriptor
+
+    def DupFd(self, descriptor: int) -> Descriptor:  # noqa: N802 - the standard library's name
+        """As the standard library's: what travels in place of the descriptor."""
+        from multiprocessing import reduction, resource_sharer
+
+        sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
+        duplicate = os.dup(descriptor)
+        key = 0
+
+        def send(connection: Any, pid: int) -> None:
+            reduction.send_handle(connection, duplicate, pid)
+
+        def sent() -> None:
+            with self._lock:
+                if self._lasting and key in self._waiting:
+                    # The sharer has just forgotten it.
+                    sharer._cache[key] = send, sent
+                elif self._waiting.pop(key, None) is not None:
+                    os.close(duplicate)
+
+        with self._lock:
+            address, key = sharer.register(send, sent)
+            self._waiting[key] = duplicate
+        return Descriptor(address, key)
+
+    def close(self) -> None:
+        """Lend nothing any more."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+        if waiting:
+            from multiprocessing import resource_sharer
+
+            for key, duplicate in waiting.items():
+                resource_sharer._resource_sharer._cache.pop(key, None)  # type: ignore[attr-defined]
+                os.close(duplicate)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Descriptor:
+    """A descriptor on its way."""
+
+    def __init__(self, address: object, key: int) -> None:
+        self._where = address, key
+
+    def detach(self) -> int:
+        """In the worker: fetch it."""
+        from multiprocessing import reduction, resource_sharer
+
+        with resource_sharer._resource_sharer.get_connection(self._where) as connection:  # type: ignore[attr-defined]
+            return reduction.recv_handle(connection)
+
+
+class _Arrival:
+    """Travels as the call that settles the worker in before what it carries is unpickled."""
+
+    def __init__(self, *parts: object) -> None:
+        self._parts = parts
+
+    def __reduce__(self) -> Reduced:
+        return _arrive, self._parts
+
+
+def _surroundings(lent: Lent) -> Reduced:
+    """What `multiprocessing` has every child inherit."""
+    from multiprocessing import get_start_method, process, resource_tracker
+
+    tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+    # Workers must not have a tracker of their own: it would remove shared memory that is still in use here.
+    shared = None if tracker._fd is None else lent.DupFd(tracker._fd)
+    return bytes(process.current_process().authkey), get_start_method(allow_none=True), shared
+
+
+def _arrive(authkey: bytes, start_method: str | None, tracker: Descriptor | None, inner: bytes) -> Any:
+    from multiprocessing import context, process, resource_tracker
+
+    process.current_process().authkey = authkey
+    if start_method is not None:
+        context._force_start_method(start_method)
+    if tracker is not None:
+        resource_tracker._resource_tracker._fd = tracker.detach()  # type: ignore[attr-defined]
+    return pickle.loads(inner)
+
+
+# Pickling
+
+
+def _dumps(obj: object, role: str) -> bytes:
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, 5)
+    reducers = _reducers()
+    pickler.dispatch_table = ChainMap(reducers, _copyreg_table())
+    try:
+        pickler.dump(obj)
+        if not any(sign in file.getbuffer().tobytes() for sign in _pickling.SIGNS):
+            return file.getvalue()
+    except Exception:  # what fails here is tried by value
+        pass
+    return _dumps_by_value(obj, role, reducers)
+
+
+def _dumps_by_value(obj: object, role: str, reducers: dict[type, Any]) -> bytes:
+    from . import _by_value
+
+    class Pickler(_by_value.Pickler):
+        dispatch_table = ChainMap(reducers, _by_value.Pickler.dispatch_table)
+
+    try:
+        return _by_value.dumps(obj, None, Pickler)
+    except Exception:
+        # The error in the user's words.
+        _pickling.encode_by_value(obj, None, role)
+        raise
+
+
+def _copyreg_table() -> dict[type, Any]:
+    import copyreg
+
+    return copyreg.dispatch_table
+
+
+def _reducers() -> dict[type, Any]:
+    """What `multiprocessing` knows of how its objects travel, and what it does not."""
+    from multiprocessing import reduction
+
+    reducers: dict[type, Any] = dict(reduction.ForkingPickler._extra_reducers)  # type: ignore[attr-defined]
+    synchronize = sys.modules.get("multiprocessing.synchronize")
+    if synchronize is not None:
+        for name in ("Lock", "RLock", "Semaphore", "BoundedSemaphore"):
+            reducers[getattr(synchronize, name)] = _reduce_semaphore
+    return reducers
+
+
+# Semaphores without a name
+
+_names: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_naming = threading.Lock()
+_SIZE = 32  # of a sem_t, on all 64-bit systems
+_FOLDER = "/dev/shm/sem."
+
+
+def _reduce_semaphore(lock: Any) -> Any:
+    if lock._semlock.name is not None:
+        return lock.__reduce_ex__(5)
+    with _naming:
+        name = _names.get(lock)
+        if name is None:
+            name = _names[lock] = _give_name(lock)
+    return _semaphore, (type(lock), lock._semlock.kind, lock._semlock.maxvalue, name)
+
+
+def _semaphore(kind: Any, *state: object) -> Any:
+    lock = kind.__new__(kind)
+    lock.__setstate__((0, *state))
+    return lock
+
+
+def _give_name(lock: Any) -> str:
+    """Let another process find a semaphore that was made under the start method fork, where none has a name.
+
+    A named semaphore is a page of a file in /dev/shm. The page of such a file with the same contents is put in
+    place of the one that has no file any more, under the feet of everybody in this process who has its address.
+    Whoever shares or awaits the old page would be left behind with it: then it is refused.
+    """
+    import ctypes
+    import mmap
+    from multiprocessing import process, resource_tracker, util
+
+    address = lock._semlock.handle
+    children = [child for child in process._children if child.is_alive() and child._popen.method == "fork"]  # type: ignore[attr-defined]
+    contents = ctypes.string_at(address, _SIZE) if _is_page_of_semaphore(address) else b""
+    if children or sys.byteorder != "little" or not contents or any(contents[4:8]):
+        raise RuntimeError(
+            "it was made for the start method fork; make it with multiprocessing.get_context('spawn')"
+        )
+    name = lock._make_name()
+    file = os.open(_FOLDER + name[1:], os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    resource_tracker.register(name, "semaphore")
+    util.Finalize(lock, lock._cleanup, (name,), exitpriority=0)
+    try:
+        os.ftruncate(file, _SIZE)
+        place = ctypes.PyDLL(None, use_errno=True).mmap
+        place.restype = ctypes.c_void_p
+        place.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+        arguments = (address, _SIZE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED, file, 0)
+        with mmap.mmap(file, _SIZE) as page:
+            # Nobody runs Python between these two, and whoever acquires or releases it does so in Python.
+            page[:] = ctypes.string_at(address, _SIZE)
+            placed = place(*arguments)
+        if placed != address:
+            raise OSError(ctypes.get_errno(), "a semaphore can't be shared")
+    finally:
+        os.close(file)
+    return str(name)
+
+
+_MAP_FIXED = 0x10
+
+
+def _is_page_of_semaphore(address: int) -> bool:
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            if line.startswith(f"{address:x}-"):
+                return _FOLDER in line and line.rstrip().endswith("(deleted)")
+    return False

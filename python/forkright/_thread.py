@@ -1,0 +1,83 @@
+"""`Thread`: `threading.Thread` that keeps what its target returned or raised, and what it cost.
+
+For whoever uses threads one by one; nothing else of forkright is needed for it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+
+class Thread(threading.Thread):
+    """A `threading.Thread` with a result.
+
+    Constructor, methods and subclassing with ``run`` are those of `threading.Thread`. What the target (or an
+    overridden ``run``) returns or raises is had with `result`. An exception for which nobody waits there when
+    it is raised goes to `threading.excepthook`, as always.
+    """
+
+    _value: Any = None
+    _error: BaseException | None = None
+    _waiting = 0
+    _reading: dict[str, float] | None = None
+    _lock = threading.Lock()
+
+    def start(self) -> None:
+        if self.ident is None:
+            # `threading` calls `run` and drops what it gives, whoever has overridden it.
+            self.run = partial(self._observe, self.run, vars(self).get("run"))  # type: ignore[method-assign]
+        super().start()
+
+    def run(self) -> Any:
+        try:
+            if self._target is not None:  # type: ignore[attr-defined]
+                return self._target(*self._args, **self._kwargs)  # type: ignore[attr-defined]
+        finally:
+            # As `threading` does: the thread must not keep what its target refers to.
+            del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the end of the thread; what its target returned.
+
+        Raises:
+            TimeoutError: If it runs for longer than `timeout` seconds.
+            BaseException: Whatever the target raised.
+            RuntimeError: If the thread was not started, or is the one that asks.
+        """
+        with self._lock:
+            self._waiting += 1
+        try:
+            self.join(timeout)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+        if self.is_alive():
+            raise TimeoutError(f"{self.name} still runs")
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    @property
+    def reading(self) -> dict[str, float] | None:
+        """What the target cost in seconds: ``{"wall": ..., "cpu": ...}``; None until it has ended."""
+        return self._reading
+
+    def _observe(self, body: Callable[[], Any], own: object) -> None:
+        vars(self).pop("run")
+        if own is not None:
+            vars(self)["run"] = own
+        wall, cpu = time.perf_counter(), time.thread_time()
+        try:
+            self._value = body()
+        except BaseException as error:
+            with self._lock:
+                self._error = error
+                awaited = self._waiting > 0
+            if not awaited:
+                raise
+        finally:
+            self._reading = {"wall": time.perf_counter() - wall, "cpu": time.thread_time() - cpu}

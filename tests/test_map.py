@@ -1,0 +1,352 @@
+"""`map` and `starmap` give the same list whatever the plan, run each item once, and end when they must."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import forkright as fr
+import pytest
+import tasks
+from scripts import start
+from waiting import Flag, Tally, until
+
+PLANS = ["serial", "threads", "processes", fr.Plan(2, 4), "auto"]
+PARALLEL = [fr.Plan(threads=2), fr.Plan(2), fr.Plan(2, 2)]
+
+
+@pytest.fixture(params=PLANS, ids=str)
+def plan(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture(params=PARALLEL, ids=str)
+def parallel(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture
+def go(tmp_path: Path) -> Iterator[Flag]:
+    flag = Flag(tmp_path / "go")
+    yield flag
+    flag.set()
+
+
+# Results
+
+
+def test_results_keep_the_order_of_the_items(plan: Any) -> None:
+    assert fr.map(tasks.square, range(5000), plan=plan) == [number * number for number in range(5000)]
+
+
+def test_every_item_runs_exactly_once(plan: Any, tmp_path: Path) -> None:
+    tally = Tally(tmp_path / "ran")
+    fr.map(tally.mark, range(300), plan=plan)  # a mark that is left twice raises
+    assert tally.marks() == {str(number) for number in range(300)}
+
+
+def test_several_iterables_are_walked_together_and_the_shortest_ends_it(plan: Any) -> None:
+    assert fr.map(tasks.add, range(1000), iter(range(10, 20)), plan=plan) == list(range(10, 30, 2))
+    assert fr.map(tasks.everything, "ab", "cd", "ef", plan=plan) == [(("a", "c", "e"), {}), (("b", "d", "f"), {})]
+
+
+def test_starmap_spreads_the_items(plan: Any) -> None:
+    assert fr.starmap(tasks.add, [(1, 2), [3, 4], iter((5, 6))], plan=plan) == [3, 7, 11]
+    assert fr.starmap(tasks.everything, [(), (1,), (1, 2, 3)], plan=plan) == [((), {}), ((1,), {}), ((1, 2, 3), {})]
+
+
+@pytest.mark.parametrize(
+    "items",
+    [[], (), [7], (1, 2), range(3), range(10, 0, -3), "text", b"bytes", {"a": 1, "b": 2}, frozenset({1, 2, 3})],
+    ids=repr,
+)
+def test_any_iterable_will_do(plan: Any, items: Any) -> None:
+    assert fr.map(tasks.identity, items, plan=plan) == list(items)
+    assert fr.map(tasks.identity, iter(items), plan=plan) == list(items)
+
+
+def test_items_that_are_tuples_are_one_argument(plan: Any) -> None:
+    assert fr.map(tasks.identity, [(1, 2), ()], plan=plan) == [(1, 2), ()]
+
+
+def test_none_is_a_result(plan: Any) -> None:
+    assert fr.map(tasks.identity, [None, 1, None], plan=plan) == [None, 1, None]
+
+
+def test_a_list_changed_by_a_task_is_walked_as_it_was() -> None:
+    items = list(range(50))
+
+    def shrink(number: int) -> int:
+        items.clear()
+        return number
+
+    for plan in ("serial", "threads", "auto"):
+        items[:] = range(50)
+        assert fr.map(shrink, items, plan=plan) == list(range(50))
+
+
+def test_a_generator_that_raises_half_way_ends_the_map_before_any_call(plan: Any, tmp_path: Path) -> None:
+    tally = Tally(tmp_path / "ran")
+
+    def items() -> Iterator[int]:
+        yield 1
+        raise LookupError("no more items")
+
+    with pytest.raises(LookupError, match="no more items"):
+        fr.map(tally.mark, items(), plan=plan)
+    with pytest.raises(LookupError, match="no more items"):
+        fr.map(tasks.add, [1, 2, 3], items(), plan=plan)
+    assert tally.marks() == set()
+    assert fr.map(tasks.square, range(3), plan=plan) == [0, 1, 4]
+
+
+def test_a_generator_runs_in_the_calling_thread(plan: Any) -> None:
+    def items() -> Iterator[int]:
+        for _ in range(10):
+            yield threading.get_ident()
+
+    assert fr.map(tasks.identity, items(), plan=plan) == [threading.get_ident()] * 10
+
+
+# Where
+
+
+def test_the_plan_says_where_items_run(tmp_path: Path, go: Flag) -> None:
+    tally = Tally(tmp_path / "ran")
+    me = os.getpid(), threading.get_native_id()
+    assert set(fr.map(tasks.place, range(50), plan="serial")) == {me}
+    for plan, processes, workers in ((fr.Plan(threads=3), 1, 3), (fr.Plan(2), 2, 2), (fr.Plan(2, 3), 2, 6)):
+        tally = Tally(tmp_path / f"ran {plan}")
+        waiting = threading.Thread(target=_let_go_when, args=(tally, workers, go))
+        waiting.start()
+        places = fr.map(place_when_let_go, [(tally, number, go) for number in range(workers)], plan=plan, chunksize=1)
+        waiting.join()
+        (tmp_path / "go").unlink()
+        assert len(set(places)) == workers
+        assert len({pid for pid, _ in places}) == processes
+        assert (os.getpid() in {pid for pid, _ in places}) == (plan.processes == 0)
+
+
+def place_when_let_go(item: tuple[Tally, int, Flag]) -> tuple[int, int]:
+    """Where this runs, known only when all have begun: so each has a worker of its own."""
+    tally, name, go = item
+    tally.mark(name)
+    go.wait()
+    return tasks.place()
+
+
+def _let_go_when(tally: Tally, count: int, go: Flag) -> None:
+    until(lambda: len(tally.marks()) == count, f"{count} items run at a time")
+    go.set()
+
+
+@pytest.mark.parametrize("plan", ["threads", "processes", "hybrid", fr.Plan(4, 4), fr.Plan(threads=9), "auto"], ids=str)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_caps_what_runs_at_a_time(plan: Any, workers: int, tmp_path: Path) -> None:
+    items = [tmp_path] * 60
+    assert max(fr.map(count_running, items, plan=plan, workers=workers, chunksize=1)) <= workers
+
+
+def count_running(folder: Path) -> int:
+    """How many tasks run while this one does."""
+    mine = folder / f"running {os.getpid()} {threading.get_ident()}"
+    mine.touch(exist_ok=False)
+    count = len(list(folder.glob("running *")))
+    mine.unlink()
+    return count
+
+
+@pytest.mark.parametrize("chunksize", [1, 7, 1000, 100_000])
+def test_any_chunk_size_gives_the_same_list(plan: Any, chunksize: int) -> None:
+    assert fr.map(tasks.square, range(2000), plan=plan, chunksize=chunksize) == [n * n for n in range(2000)]
+
+
+def test_items_of_a_chunk_run_on_one_worker(parallel: Any) -> None:
+    places = fr.map(tasks.place, range(60), plan=parallel, chunksize=6)
+    assert all(len(set(places[start : start + 6])) == 1 for start in range(0, 60, 6))
+
+
+def test_maps_may_run_in_many_threads_at_once(plan: Any) -> None:
+    outcomes: list[list[int]] = []
+
+    def run() -> None:
+        outcomes.append(fr.map(tasks.square, range(500), plan=plan))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes == [[number * number for number in range(500)]] * 4
+
+
+@pytest.mark.parametrize("inner", PLANS, ids=str)
+def test_an_item_may_map_itself(plan: Any, inner: Any) -> None:
+    def outer(number: int) -> list[int]:
+        return fr.map(tasks.add, [number] * 3, range(3), plan=inner)
+
+    assert fr.map(outer, range(4), plan=plan) == [[n, n + 1, n + 2] for n in range(4)]
+
+
+# Errors
+
+
+def test_the_exception_of_the_first_item_that_failed_is_raised(plan: Any) -> None:
+    with pytest.raises(ValueError, match="item 300"):
+        fr.map(tasks.fail_at, range(301), [300] * 301, plan=plan)
+    assert fr.map(tasks.square, range(3), plan=plan) == [0, 1, 4]
+
+
+def test_no_item_starts_after_one_failed(parallel: Any, tmp_path: Path, go: Flag) -> None:
+    tally = Tally(tmp_path / "ran")
+    with pytest.raises(ValueError, match="the worst"):
+        fr.map(mark_or_fail, [tally] * 10_000, range(10_000), plan=parallel)
+    ran = len(tally.marks())
+    assert ran < 10_000
+    assert fr.map(tasks.square, range(100), plan=parallel) == [number * number for number in range(100)]
+    assert len(tally.marks()) == ran
+
+
+def mark_or_fail(tally: Tally, number: int) -> None:
+    tally.mark(number)
+    if number == 5:
+        raise ValueError("the worst")
+
+
+def test_exceptions_take_the_places_of_results_if_asked_to(plan: Any) -> None:
+    results = fr.map(tasks.fail_at, range(6), [4] * 6, plan=plan, on_error="return")
+    assert results[:4] == [0, 1, 2, 3]
+    assert [(type(error), str(error)) for error in results[4:]] == [(ValueError, "item 4"), (ValueError, "item 5")]
+
+
+def test_exceptions_from_a_process_have_the_workers_traceback_as_their_cause() -> None:
+    for plan in (fr.Plan(2), fr.Plan(2, 2)):
+        with pytest.raises(ValueError, match="no luck") as caught:
+            fr.map(tasks.fail, ["no luck"], plan=plan)
+        assert "tasks.py" in str(caught.value.__cause__) and "in fail" in str(caught.value.__cause__)
+
+
+def test_an_item_that_calls_sys_exit_ends_the_map_with_it_and_the_workers_go_on(plan: Any) -> None:
+    with pytest.raises(SystemExit) as caught:
+        fr.map(tasks.leave, [3], plan=plan)
+    assert caught.value.code == 3
+    assert fr.map(tasks.square, range(10), plan=plan) == [number * number for number in range(10)]
+
+
+def test_a_stop_iteration_of_an_item_is_an_error_like_any_other(plan: Any) -> None:
+    with pytest.raises(StopIteration):
+        fr.map(next, [iter(())], plan=plan)
+
+
+# Time
+
+
+def test_a_map_whose_time_is_up_raises_and_what_has_not_started_never_does(
+    parallel: Any, tmp_path: Path, go: Flag
+) -> None:
+    tally = Tally(tmp_path / "ran")
+    with pytest.raises(TimeoutError, match="mark_and_wait"):
+        fr.map(tasks.mark_and_wait, [tally] * 100, range(100), [go] * 100, plan=parallel, timeout=0.5)
+    go.set()
+    # Whoever ran an item of it has done so before it takes one of these.
+    assert fr.map(tasks.square, range(1000), plan=parallel) == [number * number for number in range(1000)]
+    assert len(tally.marks()) <= parallel.workers
+
+
+def test_a_map_that_ends_in_time_gives_its_results(plan: Any) -> None:
+    assert fr.map(tasks.square, range(100), plan=plan, timeout=1000) == [number * number for number in range(100)]
+
+
+def test_a_map_without_time_raises(parallel: Any) -> None:
+    with pytest.raises(TimeoutError):
+        fr.map(tasks.square, range(100_000), plan=parallel, timeout=0)
+
+
+# Ctrl-C
+
+
+@pytest.mark.parametrize("plan", ["serial", "threads", "processes", "hybrid", "auto"])
+def test_ctrl_c_ends_a_map_with_one_traceback_and_leaves_nothing(tmp_path: Path, plan: str) -> None:
+    with start(
+        """
+        import sys, time, forkright as fr
+        def work(x):
+            open(f"begun {x}", "x").close()
+            # Signals interrupt the calling thread only: threads end with their item.
+            for _ in range(20):
+                time.sleep(0.01)
+        fr.map(work, range(100_000), plan=sys.argv[1])
+        """,
+        tmp_path,
+        arguments=(plan,),
+    ) as script:
+        until(lambda: len(list(tmp_path.glob("begun *"))) >= 2, "the map is under way")
+        os.killpg(script.process.pid, signal.SIGINT)  # as a terminal sends it: to all of them
+        assert script.wait() == -signal.SIGINT
+        assert script.err.count("Traceback") == 1 and script.err.endswith("KeyboardInterrupt\n"), script.err
+        script.until_gone()
+
+
+def test_ctrl_c_in_a_long_item_of_a_worker_process_does_not_wait_for_it(tmp_path: Path) -> None:
+    with start(
+        """
+        import time, forkright as fr
+        def work(x):
+            open(f"begun {x}", "x").close()
+            time.sleep(10_000)
+        try:
+            fr.map(work, range(2), plan=fr.Plan(2))
+        except KeyboardInterrupt:
+            print(fr.map(abs, [-1, -2], plan="processes"))
+        """,
+        tmp_path,
+    ) as script:
+        until(lambda: len(list(tmp_path.glob("begun *"))) == 2, "both items run")
+        os.killpg(script.process.pid, signal.SIGINT)
+        assert script.wait() == 0, script.err
+        assert (script.out, script.err) == ("[1, 2]\n", "")
+        script.until_gone()
+
+
+def test_ctrl_c_while_results_are_awaited_is_raised_there(tmp_path: Path) -> None:
+    with start(
+        """
+        import sys, time, forkright as fr
+        def work():
+            open("begun", "x").close()
+            while not os.path.exists("go"):
+                time.sleep(0.01)
+            return 5
+        import os
+        with fr.ProcessPoolExecutor(1) as pool:
+            future = pool.submit(work)
+            try:
+                future.result()
+            except KeyboardInterrupt:
+                open("go", "x").close()
+                print(future.result())
+        """,
+        tmp_path,
+    ) as script:
+        until((tmp_path / "begun").exists, "the call runs")
+        os.killpg(script.process.pid, signal.SIGINT)
+        assert script.wait() == 0, script.err
+        assert script.out == "5\n"
+        script.until_gone()
+
+
+# The report
+
+
+def test_the_report_tells_of_the_last_map(plan: Any) -> None:
+    fr.map(tasks.square, range(25), plan=plan)
+    report = fr.report()
+    import json
+
+    data = json.loads(report.to_json())
+    assert data["tasks"] == data["done"] == 25 and data["function"] == "square" and data["failed"] == 0
+    assert str(report)
