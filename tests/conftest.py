@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from waiting import until
 
 
@@ -33,6 +35,7 @@ def _warm_up() -> None:
 
     forkright.map(abs, range(4), plan="processes")
     forkright.map(abs, range(4), plan="threads")
+    forkright.map(time.sleep, [0.02] * 3)
     _close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import json
 import logging
 import os
 import threading
@@ -14,8 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import forkright as fr
 import pytest
+
+import forkright as fr
 import tasks
 from scripts import run
 from waiting import LIMIT, Flag, Tally, until
@@ -99,7 +101,9 @@ def test_a_task_that_calls_sys_exit_fails_and_nothing_else_happens(executor: fr.
     assert executor.submit(tasks.square, 3).result(LIMIT) == 9
 
 
-def test_result_raises_timeout_error_and_the_call_goes_on(executor: fr.Executor, tmp_path: Path, go: Flag) -> None:
+def test_result_raises_timeout_error_and_the_call_goes_on(
+    executor: fr.Executor, tmp_path: Path, go: Flag
+) -> None:
     [future] = occupy(executor, tmp_path, go, 1)
     with pytest.raises(TimeoutError):
         future.result(timeout=0.01)
@@ -119,7 +123,12 @@ def test_results_are_let_go_with_their_futures(executor: fr.Executor) -> None:
     future = executor.submit(thing.method)
     assert future.result(LIMIT) is None
     del thing, future
-    until(lambda: gc.collect() and False or gone() is None, "nobody holds the object of a call that is over")
+
+    def is_gone() -> bool:
+        gc.collect()
+        return gone() is None
+
+    until(is_gone, "nobody holds the object of a call that is over")
 
 
 # Cancelling
@@ -212,7 +221,9 @@ def test_wait_and_as_completed_take_our_futures_and_the_standard_ones_together(
         [slow] = occupy(executor, tmp_path, go, 1)
         ours = [executor.submit(tasks.square, number) for number in range(10)]
         theirs = [standard.submit(tasks.square, number) for number in range(10, 20)]
-        done, left = concurrent.futures.wait([*ours, *theirs, slow], LIMIT, concurrent.futures.FIRST_COMPLETED)
+        done, left = concurrent.futures.wait(
+            [*ours, *theirs, slow], LIMIT, concurrent.futures.FIRST_COMPLETED
+        )
         assert done and slow in left
         done, left = concurrent.futures.wait([*ours, *theirs], LIMIT)
         assert not left and len(done) == 20
@@ -394,7 +405,9 @@ def test_four_threads_may_submit_at_once(executor: fr.Executor) -> None:
         thread.start()
     for thread in threads:
         thread.join(LIMIT)
-    assert {base: [(base + n) ** 2 for n in range(1000)] for base in outcomes} == outcomes and len(outcomes) == 4
+    assert {base: [(base + n) ** 2 for n in range(1000)] for base in outcomes} == outcomes and len(
+        outcomes
+    ) == 4
 
 
 def test_many_threads_may_wait_for_one_result(executor: fr.Executor, tmp_path: Path, go: Flag) -> None:
@@ -429,7 +442,9 @@ def nested(number: int, plan: Any) -> list[int]:
 # The end
 
 
-def test_submit_after_shutdown_raises_and_a_second_shutdown_does_nothing(make: Callable[..., fr.Executor]) -> None:
+def test_submit_after_shutdown_raises_and_a_second_shutdown_does_nothing(
+    make: Callable[..., fr.Executor],
+) -> None:
     executor = make()
     future = executor.submit(tasks.square, 3)
     executor.shutdown()
@@ -445,7 +460,9 @@ def test_an_executor_that_was_never_used_shuts_down(make: Callable[..., fr.Execu
         pass
 
 
-def test_shutdown_waits_for_calls_that_were_submitted(make: Callable[..., fr.Executor], tmp_path: Path) -> None:
+def test_shutdown_waits_for_calls_that_were_submitted(
+    make: Callable[..., fr.Executor], tmp_path: Path
+) -> None:
     tally = Tally(tmp_path / "ran")
     with make() as executor:
         for number in range(100):
@@ -457,7 +474,9 @@ def test_results_still_come_after_a_shutdown_that_does_not_wait(
     make: Callable[..., fr.Executor], tmp_path: Path, go: Flag
 ) -> None:
     executor = make()
-    futures = occupy(executor, tmp_path, go, 2) + [executor.submit(tasks.square, number) for number in range(50)]
+    futures = occupy(executor, tmp_path, go, 2) + [
+        executor.submit(tasks.square, number) for number in range(50)
+    ]
     executor.shutdown(wait=False)
     assert not futures[0].done()
     go.set()
@@ -487,9 +506,11 @@ def test_workers_end_when_an_executor_is_dropped_without_shutdown(make: Callable
     gc.collect()
     assert gone() is None
     if all(pid == os.getpid() for pid, _ in places):
+
         def left() -> set[int]:
             return {thread.native_id or 0 for thread in threading.enumerate()} & {tid for _, tid in places}
     else:
+
         def left() -> set[int]:
             return {pid for pid, _ in places if pid != os.getpid() and Path(f"/proc/{pid}").exists()}
 
@@ -528,7 +549,9 @@ def test_calls_still_under_way_when_the_script_ends_are_finished(tmp_path: Path,
 
 
 @pytest.mark.parametrize("kind", ["ThreadPoolExecutor", "ProcessPoolExecutor", "Executor"])
-def test_an_executor_used_in_a_fork_of_its_process_says_so_and_the_parent_goes_on(tmp_path: Path, kind: str) -> None:
+def test_an_executor_used_in_a_fork_of_its_process_says_so_and_the_parent_goes_on(
+    tmp_path: Path, kind: str
+) -> None:
     lines = run(
         """
         import os, sys, warnings
@@ -583,8 +606,6 @@ def test_a_fork_of_the_process_may_map_and_make_executors_of_its_own(tmp_path: P
 
 @pytest.mark.parametrize("kind", ["threads", "processes", "hybrid"])
 def test_the_report_counts_every_task(kind: str) -> None:
-    import json
-
     with KINDS[kind]() as executor:
         for future in [executor.submit(tasks.square, number) for number in range(30)]:
             future.result(LIMIT)

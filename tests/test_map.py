@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -9,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import forkright as fr
 import pytest
+
+import forkright as fr
 import tasks
 from scripts import start
 from waiting import Flag, Tally, until
@@ -51,17 +53,35 @@ def test_every_item_runs_exactly_once(plan: Any, tmp_path: Path) -> None:
 
 def test_several_iterables_are_walked_together_and_the_shortest_ends_it(plan: Any) -> None:
     assert fr.map(tasks.add, range(1000), iter(range(10, 20)), plan=plan) == list(range(10, 30, 2))
-    assert fr.map(tasks.everything, "ab", "cd", "ef", plan=plan) == [(("a", "c", "e"), {}), (("b", "d", "f"), {})]
+    assert fr.map(tasks.everything, "ab", "cd", "ef", plan=plan) == [
+        (("a", "c", "e"), {}),
+        (("b", "d", "f"), {}),
+    ]
 
 
 def test_starmap_spreads_the_items(plan: Any) -> None:
     assert fr.starmap(tasks.add, [(1, 2), [3, 4], iter((5, 6))], plan=plan) == [3, 7, 11]
-    assert fr.starmap(tasks.everything, [(), (1,), (1, 2, 3)], plan=plan) == [((), {}), ((1,), {}), ((1, 2, 3), {})]
+    assert fr.starmap(tasks.everything, [(), (1,), (1, 2, 3)], plan=plan) == [
+        ((), {}),
+        ((1,), {}),
+        ((1, 2, 3), {}),
+    ]
 
 
 @pytest.mark.parametrize(
     "items",
-    [[], (), [7], (1, 2), range(3), range(10, 0, -3), "text", b"bytes", {"a": 1, "b": 2}, frozenset({1, 2, 3})],
+    [
+        [],
+        (),
+        [7],
+        (1, 2),
+        range(3),
+        range(10, 0, -3),
+        "text",
+        b"bytes",
+        {"a": 1, "b": 2},
+        frozenset({1, 2, 3}),
+    ],
     ids=repr,
 )
 def test_any_iterable_will_do(plan: Any, items: Any) -> None:
@@ -123,7 +143,9 @@ def test_the_plan_says_where_items_run(tmp_path: Path, go: Flag) -> None:
         tally = Tally(tmp_path / f"ran {plan}")
         waiting = threading.Thread(target=_let_go_when, args=(tally, workers, go))
         waiting.start()
-        places = fr.map(place_when_let_go, [(tally, number, go) for number in range(workers)], plan=plan, chunksize=1)
+        places = fr.map(
+            place_when_let_go, [(tally, number, go) for number in range(workers)], plan=plan, chunksize=1
+        )
         waiting.join()
         (tmp_path / "go").unlink()
         assert len(set(places)) == workers
@@ -144,7 +166,9 @@ def _let_go_when(tally: Tally, count: int, go: Flag) -> None:
     go.set()
 
 
-@pytest.mark.parametrize("plan", ["threads", "processes", "hybrid", fr.Plan(4, 4), fr.Plan(threads=9), "auto"], ids=str)
+@pytest.mark.parametrize(
+    "plan", ["threads", "processes", "hybrid", fr.Plan(4, 4), fr.Plan(threads=9), "auto"], ids=str
+)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_caps_what_runs_at_a_time(plan: Any, workers: int, tmp_path: Path) -> None:
     items = [tmp_path] * 60
@@ -220,7 +244,10 @@ def mark_or_fail(tally: Tally, number: int) -> None:
 def test_exceptions_take_the_places_of_results_if_asked_to(plan: Any) -> None:
     results = fr.map(tasks.fail_at, range(6), [4] * 6, plan=plan, on_error="return")
     assert results[:4] == [0, 1, 2, 3]
-    assert [(type(error), str(error)) for error in results[4:]] == [(ValueError, "item 4"), (ValueError, "item 5")]
+    assert [(type(error), str(error)) for error in results[4:]] == [
+        (ValueError, "item 4"),
+        (ValueError, "item 5"),
+    ]
 
 
 def test_exceptions_from_a_process_have_the_workers_traceback_as_their_cause() -> None:
@@ -258,7 +285,9 @@ def test_a_map_whose_time_is_up_raises_and_what_has_not_started_never_does(
 
 
 def test_a_map_that_ends_in_time_gives_its_results(plan: Any) -> None:
-    assert fr.map(tasks.square, range(100), plan=plan, timeout=1000) == [number * number for number in range(100)]
+    assert fr.map(tasks.square, range(100), plan=plan, timeout=1000) == [
+        number * number for number in range(100)
+    ]
 
 
 def test_a_map_without_time_raises(parallel: Any) -> None:
@@ -345,8 +374,6 @@ def test_ctrl_c_while_results_are_awaited_is_raised_there(tmp_path: Path) -> Non
 def test_the_report_tells_of_the_last_map(plan: Any) -> None:
     fr.map(tasks.square, range(25), plan=plan)
     report = fr.report()
-    import json
-
     data = json.loads(report.to_json())
     assert data["tasks"] == data["done"] == 25 and data["function"] == "square" and data["failed"] == 0
     assert str(report)

@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
 from scripts import run, run_command
 
 
@@ -115,7 +116,9 @@ def test_a_program_given_with_c_runs_on_worker_processes(tmp_path: Path) -> None
 def test_a_module_run_with_m_runs_on_worker_processes(tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__init__.py").touch()
-    (tmp_path / "package" / "__main__.py").write_text("from .parts import PART\nopen('runs', 'a').write('x')\n" + PROGRAM)
+    (tmp_path / "package" / "__main__.py").write_text(
+        "from .parts import PART\nopen('runs', 'a').write('x')\n" + PROGRAM
+    )
     (tmp_path / "package" / "parts.py").write_text("PART = 1\n")
     assert run_command(["-m", "package"], tmp_path) == ["[0, 1, 8, 27]", "125"]
     assert (tmp_path / "runs").read_text() == "x"
@@ -142,7 +145,12 @@ def test_functions_typed_into_an_interactive_session_run_on_worker_processes(tmp
         type(fr.map(lambda x: Point(), [1], plan="processes")[0]) is Point
         """
     )
-    assert run_command(["-i", "-q"], tmp_path, typed) == ["[0, 10, 20]", "[0, 100, 200]", "[-100, -99, -98]", "True"]
+    assert run_command(["-i", "-q"], tmp_path, typed) == [
+        "[0, 10, 20]",
+        "[0, 100, 200]",
+        "[-100, -99, -98]",
+        "True",
+    ]
 
 
 def test_functions_of_notebook_cells_run_on_worker_processes(tmp_path: Path) -> None:
@@ -222,7 +230,14 @@ def test_globals_changed_between_two_maps_are_seen(tmp_path: Path, plan: str) ->
         tmp_path,
         arguments=(plan,),
     )
-    assert lines == ["[(1, 1, 2, 0)]", "[(2, 1, 2, 0)]", "[(2, 2, 2, 0)]", "[(2, 2, 11, 0)]", "[(2, 2, 11, 1)]", "[(2, 2, -1, 1)]"]
+    assert lines == [
+        "[(1, 1, 2, 0)]",
+        "[(2, 1, 2, 0)]",
+        "[(2, 2, 2, 0)]",
+        "[(2, 2, 11, 0)]",
+        "[(2, 2, 11, 1)]",
+        "[(2, 2, -1, 1)]",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["ThreadPoolExecutor", "ProcessPoolExecutor", "Executor"])

@@ -1,7 +1,7 @@
 """The command line: `forkright` and `python -m forkright`.
 
-`_core.parse_command` knows what may be typed and prints the help; here the commands are called, and what ends them
-becomes an exit code.
+`_core.parse_command` knows what may be typed and prints the help; here the commands are called, and what
+ends them becomes an exit code.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`forkright compare`: the same calls under several plans, side by side.
 
-Each run is a process of its own (`_trial`): nothing of the user's is loaded here, and no run profits from another.
+Each run is a process of its own (`_trial`): nothing of the user's is loaded here, and no run profits from
+another.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ._report import Report, beaten, count, figure, seconds, size, table, times,
 from ._terminal import Ink, Progress, Trouble, similar
 
 # Runs of each plan when the user says nothing: what fits into so many seconds, within these bounds ...
-ENOUGH = 20.0
+ENOUGH = 22.0
 FEWEST, MOST = 3, 10
 # ... unless a single round takes longer than this.
 LONG = 10.0
@@ -28,9 +29,14 @@ PERIOD = 0.05
 SHARE = 0.05
 
 LEGEND = (
-    "wall: the median of {runs} ± half of the range, workers' start included; processes: all there were, with the "
-    "caller and the helper that starts workers; GILs: those that tasks ran under; memory: the peak of all processes "
-    "together"
+    "wall: the median of {runs} ± half of the range, workers' start included; processes: all there were, "
+    "with the caller and the helper that starts workers; GILs: those that tasks ran under; memory: the peak "
+    "of all processes together"
+)
+
+DIFFERENT = (
+    "the runs gave different results; that is fine for a function that makes random numbers or tells the "
+    "time, and a reason to look at any other"
 )
 
 PlanName = str | list[int]
@@ -51,11 +57,11 @@ class Column:
 
     @property
     def wall(self) -> float:
-        return statistics.median(run["wall"] for run in self.runs)
+        return self.median("wall")
 
     @property
     def spread(self) -> float:
-        walls = [run["wall"] for run in self.runs]
+        walls: list[float] = [run["wall"] for run in self.runs]
         return (max(walls) - min(walls)) / 2
 
     @property
@@ -66,7 +72,8 @@ class Column:
 
     def median(self, name: str) -> float:
         """The median of what was measured under this name."""
-        return statistics.median(run[name] for run in self.runs)
+        values: list[float] = [run[name] for run in self.runs]
+        return statistics.median(values)
 
     def data(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -122,7 +129,7 @@ def _take_turns(command: dict[str, Any], columns: list[Column]) -> None:
             finished += 1
             if wanted is None:
                 took = time.monotonic() - began
-                wanted = 1 if took > LONG else max(FEWEST, min(MOST, int(ENOUGH / took)))
+                wanted = max(1 if took > LONG else FEWEST, min(MOST, int(ENOUGH / took)))
     finally:
         progress.say("")
 
@@ -131,6 +138,7 @@ def _run_once(column: Column, request: dict[str, Any]) -> None:
     answer = _start(request | {"plan": column.asked})
     if "refusal" in answer:
         column.failure = answer["refusal"]
+        column.runs.clear()
     elif "error" in answer:
         raise Trouble(answer["error"], hint=answer["hint"], details=answer["details"], code=answer["code"])
     else:
@@ -145,7 +153,8 @@ def _start(request: dict[str, Any]) -> dict[str, Any]:
     reader, writer = os.pipe()
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     # -P: nothing in the working directory may stand in for a module of ours.
-    command = [sys.executable, *flags, "-P", "-m", "forkright", "_run", json.dumps(request | {"pipe": writer})]
+    request = request | {"pipe": writer}
+    command = [sys.executable, *flags, "-P", "-m", "forkright", "_run", json.dumps(request)]
     with open(reader, "rb") as answers, tempfile.TemporaryFile() as said:
         try:
             child = subprocess.Popen(
@@ -169,7 +178,7 @@ def _start(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _watch(pid: int, answers: BinaryIO) -> dict[str, Any] | None:
-    """What a run says of itself, with the most memory that its processes took; None if it ends without a word."""
+    """What a run says of itself, with the most memory its processes took; None if it ends without a word."""
     line = answers.readline()
     if not line:
         return None
@@ -232,9 +241,7 @@ def _data(
     }
 
 
-def _text(
-    command: dict[str, Any], columns: list[Column], done: list[Column], same: bool | None
-) -> list[str]:
+def _text(command: dict[str, Any], columns: list[Column], done: list[Column], same: bool | None) -> list[str]:
     ink = Ink(command["color"], sys.stdout)
     best = _best(done)
     runs = count(len(done[0].runs), "run")
@@ -251,8 +258,7 @@ def _text(
         if column.failure:
             lines += ["", *wrap(f"{column.label} can't run this: {column.failure}")]
     if same is False:
-        said = "the runs gave different results; that is fine for a function that makes random numbers or tells the time"
-        lines += ["", *wrap(f"{ink.warning('warning:')} {said}, and a reason to look at any other")]
+        lines += ["", *wrap(f"{ink.warning('warning:')} {DIFFERENT}")]
     return lines
 
 
@@ -260,7 +266,8 @@ def _rows(columns: list[Column]) -> list[list[str]]:
     serial = next((column for column in columns if column.plan == _plan.Plan()), None)
     rows = [["plan", "wall", "", *(["speed-up"] if serial else []), "CPU", "processes", "GILs", "memory"]]
     for column in columns:
-        row = [column.label, figure(column.wall), f"± {seconds(column.spread)}"]
+        spread = f"± {seconds(column.spread)}" if len(column.runs) > 1 else ""
+        row = [column.label, figure(column.wall), spread]
         if serial:
             row.append(times(serial.wall / column.wall))
         row += [figure(column.median("cpu")), f"{column.median('processes'):.0f}"]
@@ -277,8 +284,9 @@ def _verdict(columns: list[Column]) -> list[str]:
     auto = next((column for column in columns if column.plan is None), None)
     if auto is None:
         serial = next((column for column in columns if column.plan == _plan.Plan()), None)
-        over = f", {times(serial.wall / best.wall)} as fast as serial" if serial and serial is not best else ""
-        return wrap(f"fastest: {best.label}{over}")
+        if serial is None or serial is best:
+            return wrap(f"fastest: {best.label}")
+        return wrap(f"fastest: {best.label}, {times(serial.wall / best.wall)} as fast as serial")
     report = Report(json.dumps(auto.typical["report"]))
     lines = wrap(f"auto took {report.why}")
     verdicts = report.data["verdicts"]

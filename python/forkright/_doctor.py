@@ -1,6 +1,7 @@
 """`forkright doctor`: what threads and worker processes are and cost on this machine, measured here and now.
 
-`doctor` is the command; `examine` measures, one question per function; `_text` and `_warnings` put it into words.
+`doctor` is the command; `examine` measures, one question per function; `_text` and `_warnings` put it into
+words.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import _core, _machine
+from . import _machine
 from ._executor import Executor
 from ._plan import Plan
 from ._report import count, seconds, size, table, times, wrap
@@ -63,8 +64,11 @@ def _standard_library() -> dict[str, Any]:
     import multiprocessing
 
     found = {}
-    for method in ("fork", "spawn"):
-        context = multiprocessing.get_context(method)
+    contexts: dict[str, Any] = {
+        "fork": multiprocessing.get_context("fork"),
+        "spawn": multiprocessing.get_context("spawn"),
+    }
+    for method, context in contexts.items():
         taken = []
         for _ in range(SELDOM):
             ours, theirs = context.Pipe()
@@ -75,18 +79,15 @@ def _standard_library() -> dict[str, Any]:
             ours.recv()
             taken.append(time.perf_counter() - began)
             memory = _machine.memory(process.pid or 0)
-            ours.close()
+            ours.send("that is all")
             process.join()
         found[method] = {"start": statistics.median(taken), "memory": memory}
     return found
 
 
 def _greet(connection: Any) -> None:
-    import contextlib
-
     connection.send("running")
-    with contextlib.suppress(EOFError):
-        connection.recv()  # until the other side has closed it
+    connection.recv()
 
 
 def _worker_process() -> dict[str, Any]:
@@ -173,14 +174,12 @@ def _loops() -> dict[str, Any]:
     found = {}
     for name, plan in (("threads", Plan(threads=2)), ("processes", Plan(processes=2))):
         with Executor(plan=plan) as executor:
-            for pair in [executor.submit(_count, LOOP // 100) for _ in range(8)]:
-                pair.result()
-            ratios = []
-            for _ in range(SELDOM):
-                alone = _taken(executor, 1)
-                ratios.append(_taken(executor, 2) / alone)
-        # The least disturbed one.
-        found[name] = min(ratios)
+            # So that all workers are up.
+            for future in [executor.submit(_count, LOOP // 10) for _ in range(8)]:
+                future.result()
+            rounds = [(_taken(executor, 1), _taken(executor, 2)) for _ in range(SELDOM)]
+        # The least disturbed of each.
+        found[name] = min(two for _, two in rounds) / min(one for one, _ in rounds)
     return found
 
 
@@ -221,63 +220,64 @@ def _limits() -> dict[str, Any]:
 
 def _warnings(found: dict[str, Any]) -> list[str]:
     """What will hurt, and what to do about it."""
-    machine, limits = found["machine"], found["limits"]
+    machine, limits, process = found["machine"], found["limits"], found["process"]
     cores, python = machine["cores"], machine["python"]
-    warnings = []
+    files, tasks, shared = limits["open_files"], limits["processes"], limits["dev_shm_free"]
+    # Enough for a worker process per core, and for what a program has besides.
+    enough = 256 + 16 * cores["usable"]
+    said = []
     if cores["usable"] == 1:
-        warnings.append("only 1 core can be used: calls that compute will not end sooner on any kind of worker")
+        said.append("only 1 core can be used: calls that compute end no sooner on any kind of worker")
     if cores["limited_by"] == "cgroup":
-        granted = f"{cores['quota']:g} of its {count(cores['affinity'], 'core')}"
-        warnings.append(
-            f"a control group grants this process {granted}; os.cpu_count() says {os.cpu_count()}, and pools "
-            "sized by it start too many workers; fr.cpu_count() knows"
+        said.append(
+            f"a control group grants this process {cores['quota']:g} of {count(cores['affinity'], 'core')}; "
+            f"os.cpu_count() says {os.cpu_count()}, and pools sized by it start too many workers; "
+            "fr.cpu_count() knows"
         )
     elif cores["limited_by"] == "affinity":
-        warnings.append(
-            f"this process may use {cores['affinity']} of {count(cores['online'], 'core')} (its affinity: taskset or "
-            "a container); os.cpu_count() does not know, fr.cpu_count() does"
+        said.append(
+            f"the affinity mask (taskset, a container) allows {cores['affinity']} of "
+            f"{count(cores['online'], 'core')}; os.cpu_count() does not know of it, fr.cpu_count() does"
         )
-    if not found["process"]["forked"]:
-        warnings.append(
-            "workers are started as new interpreters, because the helper that forks them can't be used here: each "
-            f"takes {seconds(found['process']['start'])}; something that sitecustomize or a .pth file imports may have "
+    if not process["forked"]:
+        said.append(
+            "the helper that forks workers can't be used here, so each is a new interpreter, which takes "
+            f"{seconds(process['start'])}; something that sitecustomize or a .pth file imports may have "
             "started a thread"
         )
     if machine["meter"]:
-        warnings.append(
-            f"the GIL can't be watched: {machine['meter']}; plan='auto' goes by CPU time alone and takes calls that "
-            "compute off the GIL for ones that hold it"
+        said.append(
+            f"the GIL can't be watched: {machine['meter']}; plan='auto' goes by CPU time alone, and takes "
+            "calls that compute off the GIL for ones that hold it"
         )
     if python["debug"]:
-        warnings.append("this is a debug build of Python: it is several times slower, and so are all figures here")
-    if limits["open_files"] is not None and limits["open_files"] < 256 + 16 * cores["usable"]:
-        warnings.append(
-            f"only {limits['open_files']} files may be open at a time (ulimit -n), and a worker process takes several"
+        said.append("this is a debug build of Python, several times slower: so are all figures here")
+    if files is not None and files < enough:
+        said.append(f"only {files} files may be open at a time (ulimit -n); a worker process takes several")
+    if tasks is not None and tasks < enough:
+        said.append(
+            f"this user may have only {tasks} processes and threads (ulimit -u): starting workers may fail"
         )
-    if limits["processes"] is not None and limits["processes"] < 256 + 16 * cores["usable"]:
-        warnings.append(
-            f"only {limits['processes']} processes and threads of this user may exist (ulimit -u): starting workers "
-            "may fail"
+    if shared < 64e6:
+        said.append(
+            f"/dev/shm has {size(shared)} left; forkright does not use it, but multiprocessing.shared_memory "
+            "and what builds on it do"
         )
-    if limits["dev_shm_free"] < 64e6:
-        warnings.append(
-            f"/dev/shm has {size(limits['dev_shm_free'])} left; forkright does not use it, but "
-            "multiprocessing.shared_memory and what builds on it do"
-        )
-    return warnings
+    return said
 
 
 def _summary(found: dict[str, Any]) -> str:
     """The whole of it in one sentence."""
-    thread, process = found["thread"], found["process"]
-    dearer = times(process["start"] / thread["start"])
-    sharing = "a thread shares this process's memory" + (" and GIL" if found["machine"]["python"]["gil"] else "")
-    # As a rule, what a worker costs should be a tenth of what it does.
-    worth = seconds(10 * process["hop"])
+    process, hop = found["process"], found["process"]["hop"]
+    dearer = f"{process['start'] / found['thread']['start']:.0f} times"
+    shares = "memory and GIL" if found["machine"]["python"]["gil"] else "memory"
+    # A hop should cost no more than a tenth of the call; more than one figure would promise too much.
+    worth = seconds(float(f"{10 * hop:.0e}"))
     return (
-        f"{sharing}, a worker process has its own; starting one takes {dearer} as long as a thread, and sending it a "
-        f"call and getting the result back {seconds(process['hop'])}, so processes pay for calls that hold the GIL "
-        f"for {worth} or more, and threads for all that wait or compute off the GIL"
+        f"A thread shares this process's {shares}, a worker process has its own; starting one takes "
+        f"{dearer} as long as a thread, and sending it a call and getting the result back {seconds(hop)}. "
+        f"So processes pay for calls that hold the GIL for about {worth} or more, and threads for all that "
+        "wait or compute off the GIL."
     )
 
 
@@ -287,7 +287,7 @@ def _text(found: dict[str, Any], ink: Ink) -> list[str]:
     gil = machine["python"]["gil"]
 
     def shown(shares: bool) -> str:
-        return "shared: a list it appended to grew here" if shares else "its own: a list it appended to did not grow here"
+        return "yes: a list it appended to grew" if shares else "no: a list it appended to stayed empty here"
 
     standard = ", ".join(f"{method} {seconds(cost['start'])}" for method, cost in library.items())
     memories = ", ".join(f"{method} {size(cost['memory'])}" for method, cost in library.items())
@@ -295,11 +295,11 @@ def _text(found: dict[str, Any], ink: Ink) -> list[str]:
         ["", "a thread", "a worker process"],
         ["start the first", seconds(thread["first"]), seconds(process["first"])],
         ["start another", seconds(thread["start"]), seconds(process["start"])],
-        ["", "", f"multiprocessing: {standard}"],
+        ["  by multiprocessing", "", standard],
         ["a call and back", seconds(thread["hop"]), seconds(process["hop"])],
         ["memory each", size(thread["memory"]), size(process["memory"])],
-        ["", "", f"multiprocessing: {memories}"],
-        ["memory", shown(sharing["thread"]), shown(sharing["process"])],
+        ["  by multiprocessing", "", memories],
+        ["shares memory", shown(sharing["thread"]), shown(sharing["process"])],
         ["GILs", "one for all" if gil else "none: a free-threaded build", "one each" if gil else "none"],
         ["two loops at a time", _pair(loops["threads"]), _pair(loops["processes"])],
     ]
@@ -311,7 +311,7 @@ def _text(found: dict[str, Any], ink: Ink) -> list[str]:
         lines += wrap(f"{name:<21}{text}", indent=21)
     for warning in found["warnings"]:
         lines += ["", *wrap(f"{ink.warning('warning:')} {warning}")]
-    return [*lines, "", *wrap(found["summary"][0].upper() + found["summary"][1:] + ".", indent=0)]
+    return [*lines, "", *wrap(found["summary"], indent=0)]
 
 
 def _pair(ratio: float) -> str:

@@ -69,7 +69,7 @@ def memory(pid: int) -> int:
 def cpu(pid: int) -> float:
     """Seconds of CPU that a process has used; 0 if it has ended."""
     try:
-        # What clock_getcpuclockid(3) makes of a pid, which Python does not offer: /proc counts in steps of 10 ms.
+        # What clock_getcpuclockid(3) makes of a pid, which Python lacks: /proc counts in steps of 10 ms.
         return time.clock_gettime((~pid << 3) | 2)
     except OSError:
         return 0.0

@@ -1,6 +1,6 @@
-"""Words what a map or an executor did: `forkright.report()`, `Executor.report()` and the command line print it.
+"""Words what a map or an executor did, for `forkright.report()`, `Executor.report()` and the command line.
 
-The data is made by the engine (`crates/python/src/report.rs`); without this module people would have to read JSON.
+`crates/python/src/report.rs` makes the data; without this module people would have to read JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from ._plan import Plan
 
 MOST_ROWS = 8
 WIDTH = 100
+# From so many seconds on, a time is told times this in that.
+UNITS = (0.9995, 1.0, "s"), (0.000_999_5, 1e3, "ms"), (0.0, 1e6, "µs")
 # What a forecast is mostly made of, and what that means for somebody who wonders why it is not less.
 BOUNDS = {
     "gil": "turns on the GIL",
@@ -141,7 +143,7 @@ def _time(data: dict[str, Any], last: dict[str, Any] | None) -> str:
 
 
 def _mixture(task: dict[str, float | None]) -> str:
-    """What a task's time went to. Fixed plans look at no GIL: what is not CPU time there may be a wait for it."""
+    """What a task's time went to. Fixed plans don't look at the GIL: what they call waiting may be for it."""
     wall, cpu = task.get("wall"), task.get("cpu")
     if not wall:
         return ""
@@ -153,8 +155,8 @@ def _mixture(task: dict[str, float | None]) -> str:
         return f"{seconds(wall)}: {computes} computes" + ("" if computes == "100 %" else ", the rest waits")
     parts = [(held, "holds the GIL"), (off, "computes without it"), (waiting, "waits")]
     parts.append((wall - held - off - waiting, "is in a queue for the GIL or a core"))
-    words = [f"{percent(part / wall)} {verb}" for part, verb in sorted(parts, reverse=True) if part >= 0.01 * wall]
-    return f"{seconds(wall)}: {', '.join(words)}"
+    parts = [(part / wall, verb) for part, verb in sorted(parts, reverse=True) if part >= 0.01 * wall]
+    return f"{seconds(wall)}: {', '.join(f'{percent(share)} {verb}' for share, verb in parts)}"
 
 
 def _pickling(data: dict[str, Any]) -> str:
@@ -213,7 +215,7 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 def seconds(time: float) -> str:
     """A time as people say it: two figures and a unit."""
-    for factor, unit, least in ((1 / 60, "min", 60.0), (1.0, "s", 0.9995), (1e3, "ms", 0.000_999_5), (1e6, "µs", 0.0)):
+    for least, factor, unit in (60.0, 1 / 60, "min"), *UNITS:
         if time >= least:
             value = round(time * factor, 1)
             return f"{value:.1f} {unit}" if value < 10 and value % 1 else f"{value:.0f} {unit}"
@@ -222,7 +224,7 @@ def seconds(time: float) -> str:
 
 def figure(time: float) -> str:
     """A time in three figures, for tables."""
-    for factor, unit, least in ((1.0, "s", 0.9995), (1e3, "ms", 0.000_999_5), (1e6, "µs", 0.0)):
+    for least, factor, unit in UNITS:
         if time >= least:
             value = time * factor
             return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"

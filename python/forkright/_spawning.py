@@ -6,6 +6,7 @@ to be pickled, or arrive as numbers of descriptors that mean something else in t
 
 from __future__ import annotations
 
+import copyreg
 import io
 import os
 import pickle
@@ -34,7 +35,7 @@ def encode(obj: object, role: str, *, lasting: bool) -> tuple[bytes, Lent | None
     before = context.get_spawning_popen()
     context.set_spawning_popen(lent)
     try:
-        inner = _dumps(obj, role)
+        inner = _dumps(obj, role, lent)
         return pickle.dumps(_Arrival(*_surroundings(lent), inner), 5), lent
     except BaseException:
         lent.close()
@@ -83,8 +84,12 @@ class Lent:
             self._waiting[key] = duplicate
         return Descriptor(address, key)
 
+    def is_waiting(self) -> bool:
+        """Whether something has not been fetched."""
+        return bool(self._waiting)
+
     def close(self) -> None:
-        """Lend nothing any more."""
+        """Take back what has not been fetched."""
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         if waiting:
@@ -146,17 +151,19 @@ def _arrive(authkey: bytes, start_method: str | None, tracker: Descriptor | None
 # Pickling
 
 
-def _dumps(obj: object, role: str) -> bytes:
+def _dumps(obj: object, role: str, lent: Lent) -> bytes:
     file = io.BytesIO()
     pickler = pickle.Pickler(file, 5)
     reducers = _reducers()
-    pickler.dispatch_table = ChainMap(reducers, _copyreg_table())
+    pickler.dispatch_table = ChainMap(reducers, copyreg.dispatch_table)
     try:
         pickler.dump(obj)
-        if not any(sign in file.getbuffer().tobytes() for sign in _pickling.SIGNS):
-            return file.getvalue()
+        data = file.getvalue()
+        if not any(sign in data for sign in _pickling.SIGNS):
+            return data
     except Exception:  # what fails here is tried by value
         pass
+    lent.close()  # or what was lent so far would stay open here
     return _dumps_by_value(obj, role, reducers)
 
 
@@ -167,17 +174,14 @@ def _dumps_by_value(obj: object, role: str, reducers: dict[type, Any]) -> bytes:
         dispatch_table = ChainMap(reducers, _by_value.Pickler.dispatch_table)
 
     try:
-        return _by_value.dumps(obj, None, Pickler)
+        pickler = Pickler()
+        pickler.dump(obj)
+        table = _by_value._table(pickler.classes.values())
+        return _by_value._declaration(table) + pickler.file.getvalue()
     except Exception:
         # The error in the user's words.
         _pickling.encode_by_value(obj, None, role)
         raise
-
-
-def _copyreg_table() -> dict[type, Any]:
-    import copyreg
-
-    return copyreg.dispatch_table
 
 
 def _reducers() -> dict[type, Any]:

@@ -1,4 +1,4 @@
-"""How the command line speaks: errors with hints, colours, progress. Called by the commands and `__main__`."""
+"""How the command line speaks: errors with hints, colours, progress. For `__main__` and the commands."""
 
 from __future__ import annotations
 

@@ -64,13 +64,16 @@ def _prepare(request: dict[str, Any]) -> tuple[Callable[..., Any], list[tuple[An
 
 def _load(file: str) -> dict[str, Any]:
     """Run the file as a script, except that it is not `__main__`; gives its namespace."""
-    import types
+    from importlib.machinery import SourceFileLoader
+    from importlib.util import module_from_spec, spec_from_file_location
 
     path = os.path.abspath(file)
-    # No name that can be imported, so that a `requests.py` hides no package and workers get everything by value; and
-    # with `__main__` in it, by which the pickling knows such a script.
-    module = types.ModuleType(f"__main__ of {os.path.basename(file)}")
-    module.__file__ = path
+    stem = os.path.splitext(os.path.basename(file))[0].replace(".", "_")
+    # No name that can be imported, so that a `requests.py` hides no package and workers get everything by
+    # value; and with `__main__` in it, by which the pickling knows such a script.
+    spec = spec_from_file_location(f"__main__ of {stem}", path, loader=SourceFileLoader(stem, path))
+    assert spec is not None  # a loader was given
+    module = module_from_spec(spec)
     sys.modules[module.__name__] = module
     sys.path.insert(0, os.path.dirname(path))
     sys.argv = [file]
@@ -83,17 +86,18 @@ def _load(file: str) -> dict[str, Any]:
 
 def _look_up(variables: dict[str, Any], file: str, name: str) -> Callable[..., Any]:
     first, *rest = name.split(".")
-    found = variables.get(first)
+    found: Any = variables.get(first)
     for part in rest:
         found = getattr(found, part, None)
     if callable(found):
-        return found
+        function: Callable[..., Any] = found
+        return function
     if found is not None:
         raise Trouble(f"`{name}` in `{file}` is no function: it is of type `{type(found).__name__}`")
-    candidates = [other for other, value in variables.items() if callable(value) and not other.startswith("_")]
-    near = similar(name, candidates)
-    hint = f"did you mean `{near}`?" if near else f"it has {', '.join(f'`{other}`' for other in candidates[:8])}"
-    raise Trouble(f"`{file}` has no function `{name}`", hint=hint if candidates else "")
+    others = [other for other, value in variables.items() if callable(value) and not other.startswith("_")]
+    near = similar(name, others)
+    hint = f"did you mean `{near}`?" if near else f"it has {', '.join(f'`{other}`' for other in others[:8])}"
+    raise Trouble(f"`{file}` has no function `{name}`", hint=hint if others else "")
 
 
 def _check_needs_nothing(function: Callable[..., Any], file: str, name: str) -> None:
@@ -104,7 +108,7 @@ def _check_needs_nothing(function: Callable[..., Any], file: str, name: str) -> 
     except TypeError as error:
         raise Trouble(
             f"`{name}` needs an argument ({error}), and there are no items",
-            hint=f"give them with `--items 'range(8)'`, or define `items()` in `{file}`, which returns a list of them",
+            hint=f"give them with `--items 'range(8)'`, or define `items()` in `{file}` to return a list",
         ) from error
     except ValueError:
         pass  # it does not tell what it takes

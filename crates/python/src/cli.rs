@@ -53,20 +53,17 @@ struct CommandLine {
 #[derive(Args)]
 struct Output {
     /// Print one JSON document instead of text.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 100)]
     json: bool,
-    /// When to use colours; NO_COLOR in the environment means never.
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    /// When to use colours: auto is on a terminal, and not if NO_COLOR is set.
+    #[arg(long, global = true, display_order = 101, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     color: Color,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Color {
-    /// On a terminal.
     Auto,
-    /// In pipes and files too.
     Always,
-    /// Not at all.
     Never,
 }
 
@@ -88,7 +85,7 @@ struct Compare {
     /// A Python file and the name of a function in it.
     #[arg(value_name = "FILE.py:FUNCTION", value_parser = target)]
     target: (String, String),
-    /// How many calls; more than there are items begin again with the first. One per core if there are no items.
+    /// How many calls: the items are taken again from the first if they are fewer. Without items, one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     calls: Option<u32>,
     /// An expression for the items, evaluated in the file's namespace: 'range(100)'.
@@ -104,7 +101,7 @@ struct Compare {
         default_value = "serial,threads,processes,hybrid,auto"
     )]
     plans: Vec<Value>,
-    /// Runs of each plan; as many as fit into 20 seconds if not given, but 3 unless that takes long.
+    /// Runs of each plan; if not given, as many as fit into some 20 seconds, and 3 unless that takes too long.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
 }

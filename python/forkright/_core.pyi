@@ -1,0 +1,138 @@
+"""The engine, in Rust. Everything here is called by the package; people use what `forkright` exports.
+
+Kept true by ``python -m mypy.stubtest forkright._core``.
+"""
+
+from collections.abc import Callable
+from typing import Any, final
+
+from typing_extensions import disjoint_base
+
+__all__ = [
+    "FutureBase",
+    "Pool",
+    "Worker",
+    "__version__",
+    "close_shared",
+    "cpu_count",
+    "die_with_parent",
+    "limits",
+    "meter",
+    "parse_command",
+    "run_map",
+]
+
+__version__: str
+
+def parse_command(arguments: list[str]) -> str:
+    """What the arguments after the program's name ask for, as JSON; prints help and usage errors itself.
+
+    Raises:
+        SystemExit: When there is nothing left to do; the code is 0 or 2.
+    """
+
+def cpu_count() -> int:
+    """Cores this process may use: the least of its affinity and its control groups' quotas."""
+
+def limits() -> str:
+    """What limits the cores, as JSON."""
+
+def meter() -> str:
+    """Why the GIL can't be seen from outside, in a sentence; empty if it can."""
+
+def die_with_parent(parent: int) -> bool:
+    """Has the kernel kill this process when its parent ends. False: the parent is gone already."""
+
+def close_shared(timeout: float) -> None:
+    """Ends the threads and worker processes that maps share; for the end of the interpreter."""
+
+def run_map(
+    function: Callable[..., Any],
+    name: str,
+    items: range | tuple[Any, ...],
+    star: bool,
+    plan: tuple[int, int] | None,
+    workers: int | None,
+    chunksize: int | None,
+    timeout: float | None,
+    return_errors: bool,
+) -> tuple[list[Any], str]:
+    """Runs a map to its end; its results and the report's JSON. ``plan`` None: it is chosen on the way."""
+
+@disjoint_base
+class FutureBase:
+    """What `forkright.Future` adds to `concurrent.futures.Future`: its methods come first."""
+
+    def __new__(cls) -> FutureBase: ...
+    def __init__(self) -> None: ...
+    def done(self) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def running(self) -> bool: ...
+    def cancel(self) -> bool: ...
+    def result(self, timeout: float | None = None) -> Any: ...
+    def exception(self, timeout: float | None = None) -> BaseException | None: ...
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None: ...
+    def set_running_or_notify_cancel(self) -> bool: ...
+    def set_result(self, result: Any) -> None: ...
+    def set_exception(self, exception: BaseException | None) -> None: ...
+    def reading(self) -> dict[str, float] | None:
+        """What the call cost: seconds of wall clock and CPU; None while it is not known."""
+
+@final
+class Pool:
+    """The native half of `forkright.Executor`: takes calls and hands them to threads or worker processes."""
+
+    def __new__(
+        cls,
+        plan: tuple[int, int] | None,
+        serial: bool,
+        workers: int | None,
+        prefix: str,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        pickled_initializer: bytes | None,
+        tasks_per_worker: int | None,
+    ) -> Pool:
+        """``plan`` is (processes, threads), or None for the choice to be made, among at most ``workers``.
+
+        ``serial`` tells one thread of its own from the thread that submits.
+        """
+
+    def submit(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any] | None
+    ) -> Any:
+        """Runs ``function(*arguments, **options)`` on a worker; its `forkright.Future`."""
+
+    def close(self, cancel: bool = False) -> None:
+        """No more calls are taken. ``cancel`` cancels those that have not started."""
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Waits until all workers are gone; False if ``timeout`` seconds passed first."""
+
+    def kill(self, signal: int) -> None:
+        """Signals all worker processes."""
+
+    def pids(self) -> list[int]:
+        """The pids of the worker processes."""
+
+    def report(self) -> str:
+        """What its workers did, and what was chosen for each function, as JSON."""
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of shared memory in use and idle."""
+
+@final
+class Worker:
+    """One worker process, from the inside."""
+
+    def __new__(cls, threads: int, line: int, results: int, arguments: int, bell: int) -> Worker:
+        """Takes over the descriptors that a worker is handed."""
+
+    def ready(self) -> None:
+        """Says that tasks may run."""
+
+    def unfit(self, exception: BaseException) -> None:
+        """Says that this worker can't become ready, and why."""
+
+    def serve(self, index: int, grow: Callable[[int], object]) -> None:
+        """Runs what comes until the caller says stop; ``grow`` starts further threads."""

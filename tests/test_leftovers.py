@@ -1,0 +1,168 @@
+"""Nothing is left of a script, however it ends. What is left of the whole suite is checked in `conftest`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts import Script, start
+from waiting import until
+
+BUSY = """
+    import os, sys, time
+    import forkright as fr
+    def hold(number):
+        open(f"begun {number}", "x").close()
+        time.sleep(10_000)
+    def square(number):
+        return number * number
+    fr.map(square, range(10), plan="processes")
+    fr.map(square, range(10), plan="threads")
+    pool = fr.ProcessPoolExecutor(2)
+    mixed = fr.Executor(plan=fr.Plan(1, 2))
+    print(pool.submit(square, 3).result(), mixed.submit(square, 3).result(), flush=True)
+"""
+
+
+def shared_memory() -> set[str]:
+    return set(os.listdir("/dev/shm"))
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "",
+        "raise SystemExit(0)",
+        "pool.shutdown(); mixed.shutdown()",
+        "del pool, mixed",
+        "fr.map(square, range(9))",
+    ],
+    ids=["normally", "by exit", "shut down", "dropped", "after another map"],
+)
+def test_a_script_that_ends_leaves_nothing(tmp_path: Path, ending: str) -> None:
+    with start(BUSY + f"\n    {ending}\n", tmp_path) as script:
+        assert script.wait() == 0, script.err
+        assert script.err == ""
+        script.until_gone()
+
+
+def test_a_script_that_ends_by_an_exception_leaves_nothing(tmp_path: Path) -> None:
+    with start(BUSY + "\n    raise LookupError('the end')\n", tmp_path) as script:
+        assert script.wait() == 1
+        assert script.err.count("Traceback") == 1 and script.err.endswith("LookupError: the end\n"), (
+            script.err
+        )
+        script.until_gone()
+
+
+def test_a_script_that_exits_at_once_leaves_nothing(tmp_path: Path) -> None:
+    hold = "\n    pool.submit(hold, 1); mixed.submit(hold, 2)\n    while len(os.listdir('.')) < 3: time.sleep(0.001)\n"
+    with start(BUSY + hold + "    os._exit(5)\n", tmp_path) as script:
+        assert script.wait() == 5
+        script.until_gone()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda how: how.name)
+def test_a_script_that_is_killed_while_workers_are_busy_leaves_nothing(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    with busy(tmp_path) as script:
+        os.kill(script.process.pid, how)
+        assert script.wait() == -how
+        script.until_gone()
+
+
+@contextlib.contextmanager
+def busy(folder: Path) -> Iterator[Script]:
+    """A script whose workers are all in calls that last for ever."""
+    calls = """
+    futures = [pool.submit(hold, n) for n in (0, 1)] + [mixed.submit(hold, n) for n in (2, 3)]
+    import concurrent.futures
+    concurrent.futures.wait(futures)
+    print("all answered", flush=True)
+    """
+    with start(BUSY + calls, folder) as script:
+        assert script.line() == "9 9"
+        until(lambda: len(list(folder.glob("begun *"))) == 4, "all calls run")
+        yield script
+
+
+def test_a_script_whose_zygote_is_killed_gets_its_answers_and_leaves_nothing(tmp_path: Path) -> None:
+    with busy(tmp_path) as script:
+        os.kill(script.zygote(), signal.SIGKILL)
+        assert script.line() == "all answered"
+        assert script.wait() == 0, script.err
+        script.until_gone()
+
+
+def test_a_script_that_ends_while_a_thread_maps_leaves_nothing(tmp_path: Path) -> None:
+    with start(
+        """
+        import threading, time, forkright as fr
+        def work(number):
+            time.sleep(0.001)
+            return number
+        def forever():
+            while True:
+                fr.map(work, range(50), plan="processes")
+                begun.set()
+        begun = threading.Event()
+        threading.Thread(target=forever, daemon=True).start()
+        begun.wait()
+        """,
+        tmp_path,
+    ) as script:
+        assert script.wait() == 0, script.err
+        script.until_gone()
+
+
+def test_scripts_leave_nothing_in_shared_memory(tmp_path: Path) -> None:
+    before = shared_memory()
+    with start(
+        """
+        import forkright as fr
+        def big(number): return bytes(5_000_000)
+        print(len(fr.map(big, range(4), plan="processes")), flush=True)
+        import os; os.kill(os.getpid(), 9)
+        """,
+        tmp_path,
+    ) as script:
+        assert script.line() == "4"
+        assert script.wait() == -signal.SIGKILL
+        script.until_gone()
+    assert not {name for name in shared_memory() - before if "forkright" in name}
+
+
+@pytest.mark.parametrize("kind", ["ThreadPoolExecutor", "ProcessPoolExecutor", "Executor"])
+def test_executors_made_and_dropped_by_the_hundred_leave_no_descriptors(tmp_path: Path, kind: str) -> None:
+    with start(
+        """
+        import gc, os, sys, time, forkright as fr
+        make = getattr(fr, sys.argv[1])
+        def descriptors(): return len(os.listdir("/proc/self/fd"))
+        def tasks(): return len(os.listdir("/proc/self/task"))
+        def use():
+            with make(2) as pool:
+                pool.submit(abs, -1).result()
+        use()
+        gc.collect()
+        before, threads = descriptors(), tasks()
+        for _ in range(100):
+            use()
+        gc.collect()
+        end = time.monotonic() + 30
+        while (descriptors() > before or tasks() > threads) and time.monotonic() < end:
+            time.sleep(0.01)
+        print(max(0, descriptors() - before), max(0, tasks() - threads))
+        """,
+        tmp_path,
+        arguments=(kind,),
+    ) as script:
+        assert script.wait() == 0, script.err
+        assert script.out == "0 0\n"
+        script.until_gone()
