@@ -24,14 +24,15 @@ ENOUGH = 22.0
 FEWEST, MOST = 3, 10
 # ... unless a single round takes longer than this.
 LONG = 10.0
+# Nobody notices a difference of so many seconds in one map, and one run or three can't show it.
+UNNOTICED = 0.001
 # Memory is looked at this often, or at such a part of the time: it takes CPU from what is measured.
 PERIOD = 0.05
 SHARE = 0.05
 
 LEGEND = (
-    "wall: the median of {runs} ± half of the range, workers' start included; processes: all there were, "
-    "with the caller and the helper that starts workers; GILs: those that tasks ran under; memory: the peak "
-    "of all processes together"
+    "{wall}, workers' start included; processes: all there were, with the caller and the helper that starts "
+    "workers; GILs: those that tasks ran under; memory: the peak of all processes together"
 )
 
 DIFFERENT = (
@@ -158,7 +159,13 @@ def _start(request: dict[str, Any]) -> dict[str, Any]:
     with open(reader, "rb") as answers, tempfile.TemporaryFile() as said:
         try:
             child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, pass_fds=[writer]
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                pass_fds=[writer],
+                # Sets of strings come in the same order in each run: their results are compared.
+                env={"PYTHONHASHSEED": "0", **os.environ},
             )
         finally:
             os.close(writer)
@@ -244,7 +251,8 @@ def _data(
 def _text(command: dict[str, Any], columns: list[Column], done: list[Column], same: bool | None) -> list[str]:
     ink = Ink(command["color"], sys.stdout)
     best = _best(done)
-    runs = count(len(done[0].runs), "run")
+    runs = len(done[0].runs)
+    wall = "wall: one run" if runs == 1 else f"wall: the median of {runs} runs ± half of the range"
     tasks = count(done[0].runs[0]["tasks"], "call")
     cores = count(_core.cpu_count(), "core")
     lines = [ink.strong(f"{command['file']}:{command['function']}, {tasks} on {cores}"), ""]
@@ -252,7 +260,7 @@ def _text(command: dict[str, Any], columns: list[Column], done: list[Column], sa
     lines.append("  " + heading)
     for column, row in zip(done, rows, strict=True):
         lines.append(ink.best(f"* {row}") if column is best else f"  {row}")
-    lines += [ink.faint(line) for line in wrap("  * the fastest; " + LEGEND.format(runs=runs))]
+    lines += [ink.faint(line) for line in wrap("  * the fastest; " + LEGEND.format(wall=wall))]
     lines += ["", *_verdict(done)]
     for column in columns:
         if column.failure:
@@ -300,6 +308,8 @@ def _verdict(columns: list[Column]) -> list[str]:
 
 def _against(auto: Column, fixed: Column) -> str:
     gap = auto.wall - fixed.wall
+    if abs(gap) < UNNOTICED:
+        return f"auto was as fast as the best fixed plan, {fixed.label}, within a millisecond"
     if abs(gap) <= auto.spread + fixed.spread:
         return f"auto was as fast as the best fixed plan, {fixed.label}, as far as the spread lets one tell"
     share = f"{abs(gap) / fixed.wall * 100:.0f} % ({seconds(abs(gap))})"

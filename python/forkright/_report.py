@@ -233,7 +233,7 @@ def figure(time: float) -> str:
 
 def times(ratio: float) -> str:
     """How many times one thing is another."""
-    return f"{ratio:.2f}x" if ratio < 9.995 else f"{ratio:.1f}x"
+    return f"{ratio:.2g}x" if ratio < 0.1 else f"{ratio:.2f}x" if ratio < 9.995 else f"{ratio:.1f}x"
 
 
 def percent(share: float) -> str:

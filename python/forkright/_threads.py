@@ -12,8 +12,8 @@ _pools: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def start(body: Callable[[], object], name: str) -> threading.Thread:
-    """Start a daemon thread that runs `body`. The end of the interpreter waits for it: see `_finish`."""
-    thread = threading.Thread(target=body, name=name, daemon=True)
+    """Start a thread that runs `body`. The end of the interpreter has it end, and waits for it: see `_finish`."""
+    thread = threading.Thread(target=body, name=name, daemon=False)
     thread.start()
     _started.add(thread)
     return thread

@@ -43,7 +43,7 @@ def _prepare(request: dict[str, Any]) -> tuple[Callable[..., Any], list[tuple[An
         try:
             items = eval(request["items"], variables)
         except Exception as error:
-            raise _failure(f"the expression for the items, `{request['items']}`,", error) from error
+            raise Trouble(f"`{request['items']}` raised {_named(error)}") from error
         source = f"`{request['items']}`"
     elif callable(variables.get("items")):
         with _blaming("`items()`"):
@@ -170,8 +170,12 @@ def _failure(what: str, error: BaseException) -> Trouble:
     while trace is not None and os.path.dirname(trace.tb_frame.f_code.co_filename) == ours:
         trace = trace.tb_next
     details = "".join(traceback.format_exception(type(error), error, trace))
+    return Trouble(f"{what} raised {_named(error)}", details=details, code=1)
+
+
+def _named(error: BaseException) -> str:
     said = f": {error}" if str(error) else ""
-    return Trouble(f"{what} raised `{type(error).__name__}{said}`", details=details, code=1)
+    return f"`{type(error).__name__}{said}`"
 
 
 def fingerprint(results: list[Any]) -> str | None:

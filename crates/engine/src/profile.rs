@@ -323,7 +323,8 @@ impl Profile {
     /// Time off the CPU, as (waiting, blocked with the GIL); the rest waited for the GIL or for a core.
     fn split(&self, wall: f64, cpu: f64, reading: &Reading) -> (f64, f64) {
         let Samples { held_blocked, gil_wait, lock_wait, io, .. } = self.samples;
-        let away = wall - cpu;
+        // Rounding may leave it a hair below nothing.
+        let away = (wall - cpu).max(0.0);
         let own = held_blocked + lock_wait + io;
         let blocked = if own > 0.0 { held_blocked / own } else { 0.0 };
         // The others can't have been in the way for longer than they computed.

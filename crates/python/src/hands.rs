@@ -70,6 +70,9 @@ impl Hands {
 
     /// Starts one more thread if the pool may have one.
     pub(crate) fn grow(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        if self.is_broken() {
+            return Ok(());
+        }
         let may = |alive: u32| (alive < self.most.load(Relaxed)).then_some(alive + 1);
         if self.alive.fetch_update(AcqRel, Acquire, may).is_err() {
             return Ok(());
@@ -137,10 +140,15 @@ impl Hands {
         let Err(error) = initializer.bind(py).call1(arguments.bind(py)) else { return true };
         self.broken.store(true, Release);
         errors::log_initializer(py, error.clone_ref(py));
-        for job in self.queue.drain() {
-            if let Job::Task { call, .. } = job {
-                let broken = errors::broken_threads(py, &error);
-                call.finish(py, Err(broken.into_value(py).into_any()));
+        let broken = || errors::broken_threads(py, &error).into_value(py).into_any();
+        let mut done = None;
+        while let Next::Run(lane, job) = self.queue.next(done) {
+            done = Some(lane);
+            match job {
+                Job::Task { call, .. } => drop(call.finish(py, Err(broken()))),
+                Job::Submitted(submissions, submitted) => submissions.refuse(py, submitted, broken()),
+                // Neither comes where there is an initializer.
+                Job::Chunk(..) | Job::Errand(_) => {}
             }
         }
         false

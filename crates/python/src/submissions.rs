@@ -88,6 +88,14 @@ impl Submissions {
         std::mem::take(&mut lock(&self.waiting).calls)
     }
 
+    /// A call can not run at all.
+    pub(crate) fn refuse(&self, py: Python<'_>, submitted: Submitted, error: Py<PyAny>) {
+        let Submitted { call, .. } = submitted;
+        self.progress.drop_out(1);
+        self.give_back();
+        call.finish(py, Err(error));
+    }
+
     /// Runs a call in this thread.
     pub(crate) fn run_here(&self, py: Python<'_>, submitted: Submitted, slot: &Slot) {
         let Submitted { call, function, arguments, options } = submitted;

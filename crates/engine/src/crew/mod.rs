@@ -741,7 +741,10 @@ pub fn words(death: Death) -> String {
             // Its debug form is `Signal::SEGV`.
             Some(named) => {
                 let name = format!("{named:?}");
-                format!("it was killed by SIG{} (signal {signal})", name.rsplit(':').next().unwrap_or_default())
+                format!(
+                    "it was killed by SIG{} (signal {signal})",
+                    name.rsplit(':').next().unwrap_or_default()
+                )
             }
             None => format!("it was killed by signal {signal}"),
         },

@@ -1,0 +1,181 @@
+"""`Report` reads well for people, and keeps everything for programs."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import forkright as fr
+from forkright import _report
+from forkright._report import Report
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def forecast(processes: int, threads: int, seconds: float, bound_by: str) -> dict[str, Any]:
+    return {"plan": {"processes": processes, "threads": threads}, "seconds": seconds, "bound_by": bound_by}
+
+
+def chosen(**changes: Any) -> dict[str, Any]:
+    """The report of a map that went to processes."""
+    verdict = {
+        "plan": {"processes": 2, "threads": 1},
+        "seconds": 1.2,
+        "beaten": [
+            forecast(1, 1, 1.5, "workers"),
+            forecast(0, 1, 2.4, "gil"),
+            forecast(0, 2, 2.5, "gil"),
+            forecast(0, 4, 2.6, "gil"),
+        ],
+        "ruled_out": [],
+        "sentence": "2 processes: 98 % of the time holds the GIL, so threads would take turns; they should take 1.2 s",
+    }
+    first = verdict | {"plan": {"processes": 0, "threads": 2}}
+    data = {
+        "form": 1,
+        "function": "calc",
+        "chosen": True,
+        "plan": {"processes": 2, "threads": 1},
+        "verdicts": [{"at": 0.01, "verdict": first}, {"at": 0.05, "verdict": verdict}],
+        "tasks": 8,
+        "done": 8,
+        "failed": 0,
+        "wall": 1.31,
+        "cpu": 2.4,
+        "busy": 2.5,
+        "per_task": {"wall": 0.3, "cpu": 0.29, "gil_held": 0.27, "off_gil": 0.015, "waiting": 0.003},
+        "pickling": {"encode": 0.02, "decode": 0.01, "bytes_out": 2e6, "bytes_back": 100.0},
+        "workers": [
+            {"kind": "process", "id": 11, "tasks": 4, "busy": 1.2, "cpu": 1.1},
+            {"kind": "process", "id": 10, "tasks": 3, "busy": 1.0, "cpu": 1.0},
+            {"kind": "thread", "id": 9, "tasks": 1, "busy": 0.3, "cpu": 0.3},
+        ],
+    }
+    return data | changes
+
+
+def text(data: dict[str, Any]) -> str:
+    return str(Report(json.dumps(data)))
+
+
+def test_a_choice_reads_from_its_reason_down_to_each_worker() -> None:
+    assert (
+        text(chosen())
+        == """\
+2 processes: 98 % of the time holds the GIL, so threads would take turns; they should take 1.2 s
+  ran        `calc`, 8 tasks on 1 thread here and 2 worker processes
+  time       1.3 s, 1.2 s predicted (the choice came after 50 ms); 2.4 s of CPU in tasks
+  a task     300 ms: 90 % holds the GIL, 5 % computes without it, 4 % is in a queue for the GIL or a
+             core, 1 % waits
+  pickling   30 ms in this process: 2.0 MB out, 100 bytes back
+  before     2 threads (from 10 ms on)
+  not taken  1 process 1.5 s (too few workers), serial 2.4 s (turns on the GIL), 2 threads 2.5 s
+             (turns on the GIL)
+
+  worker      tasks  in tasks     CPU
+  thread 9        1    300 ms  300 ms
+  process 10      3       1 s     1 s
+  process 11      4     1.2 s   1.1 s"""
+    )
+
+
+def test_many_workers_are_summed_up() -> None:
+    workers = [
+        {"kind": "thread", "id": n, "tasks": 1 + n % 2, "busy": 0.1, "cpu": 0.001 * n} for n in range(1, 21)
+    ]
+    lines = text(chosen(workers=workers)).splitlines()
+    assert lines[-2:] == [
+        "  worker               tasks  in tasks            CPU",
+        "  each of 20 threads  1 to 2    100 ms  1 ms to 20 ms",
+    ]
+
+
+def test_failed_and_unfinished_tasks_are_named() -> None:
+    assert "8 tasks, 5 of them done, 2 of them failed" in text(chosen(done=5, failed=2))
+
+
+def test_pickling_that_nobody_would_notice_is_not_mentioned() -> None:
+    cheap = {"encode": 1e-5, "decode": 1e-5, "bytes_out": 10.0, "bytes_back": 10.0}
+    assert "pickling" not in text(chosen(pickling=cheap))
+
+
+def test_what_was_not_looked_at_is_not_claimed() -> None:
+    blind = {"wall": 0.1, "cpu": 0.04, "gil_held": None, "off_gil": None, "waiting": 0.06}
+    said = text(chosen(chosen=False, verdicts=[], per_task=blind))
+    assert said.startswith("2 processes, as asked\n")
+    assert "a task     100 ms: 40 % computes, the rest waits" in said
+    assert "predicted" not in said and "GIL" not in said
+
+
+def test_missing_parts_leave_their_lines_out() -> None:
+    assert text({"plan": {"processes": 0, "threads": 1}, "chosen": True}).startswith("serial: ")
+    assert text({"plan": None, "chosen": True}) == "nothing has been submitted yet"
+
+
+def test_a_number_is_never_parted_from_its_unit() -> None:
+    for line in _report.wrap("a word " * 12 + " and then it took 12 ms and 2 processes" * 6):
+        assert not re.search(r"\d$", line)
+        assert len(line) <= _report.WIDTH
+
+
+def test_times_sizes_and_ratios_read_as_people_say_them() -> None:
+    assert [_report.seconds(t) for t in (90.0, 1.274, 0.9999, 0.105, 0.0013, 2e-6, 0.0)] == [
+        "1.5 min",
+        "1.3 s",
+        "1 s",
+        "105 ms",
+        "1.3 ms",
+        "2 µs",
+        "0 µs",
+    ]
+    assert [_report.figure(t) for t in (12.345, 1.2345, 0.9994, 0.000_123)] == [
+        "12.3 s",
+        "1.23 s",
+        "999 ms",
+        "123 µs",
+    ]
+    assert [_report.size(n) for n in (12, 1500, 25e6, 3.2e9)] == ["12 bytes", "1.5 KB", "25 MB", "3.2 GB"]
+    assert [_report.times(r) for r in (0.0028, 0.5, 1.954, 13.68)] == ["0.0028x", "0.50x", "1.95x", "13.7x"]
+
+
+def test_the_last_map_can_be_asked_for() -> None:
+    assert fr.map(square, range(100), plan=fr.Plan(threads=2)) == [n * n for n in range(100)]
+    report = fr.report()
+    assert report.plan == fr.Plan(threads=2)
+    assert report.why == "2 threads, as asked"
+    assert json.loads(report.to_json()) == report.data
+    assert report.data["tasks"] == 100
+    assert str(report).startswith("2 threads, as asked\n  ran        `square`, 100 tasks on ")
+    assert repr(report) == "<forkright.Report 2 threads, as asked>"
+
+
+def test_an_over_at_once_map_says_so() -> None:
+    fr.map(square, range(3))
+    assert str(fr.report()).startswith("serial: nothing else would have saved enough to begin with it\n")
+
+
+def test_a_notebook_shows_the_sentence_and_folds_the_rest() -> None:
+    html = Report(json.dumps(chosen(function="<lambda>")))._repr_html_()
+    assert html.startswith("<details><summary>2 processes: 98 %")
+    assert "&lt;lambda&gt;" in html and "<lambda>" not in html
+
+
+def test_an_executor_tells_what_its_workers_did() -> None:
+    with fr.Executor(plan=fr.Plan(processes=1)) as executor:
+        assert [executor.submit(square, n).result() for n in range(3)] == [0, 1, 4]
+        said = str(executor.report())
+    assert said.startswith("1 process, as asked\n  ran        3 tasks on 1 worker process\n")
+
+
+def test_an_executor_that_chooses_tells_of_each_function() -> None:
+    with fr.Executor() as executor:
+        assert executor.submit(square, 3).result() == 9
+        assert executor.submit(len, "abcd").result() == 4
+        report = executor.report()
+    assert report.plan is None
+    said = str(report)
+    assert said.startswith("2 functions, for each of which a plan is chosen\n")
+    assert "`square`, 1 task" in said and "`len`, 1 task" in said
