@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-LIMIT = 60.0
+LIMIT = 10.0
 
 
 def until(condition: Callable[[], object], what: str) -> None:

@@ -78,13 +78,17 @@ impl Hands {
             return Ok(());
         }
         let name = format!("{}_{}", self.prefix, self.named.fetch_add(1, Relaxed));
+        let claimed = Arc::new(AtomicBool::new(false));
         let begin = || -> PyResult<()> {
-            let body = Py::new(py, HandBody(Arc::clone(self)))?;
+            let body = Py::new(py, HandBody { hands: Arc::clone(self), claimed: Arc::clone(&claimed) })?;
             py.import("forkright._threads")?.getattr("start")?.call1((body, name))?;
             Ok(())
         };
         begin().inspect_err(|_| {
-            self.alive.fetch_sub(1, AcqRel);
+            // A signal's exception may come out of the start of a thread that runs all the same.
+            if !claimed.swap(true, AcqRel) {
+                self.alive.fetch_sub(1, AcqRel);
+            }
         })
     }
 
@@ -205,13 +209,20 @@ fn account(using: &Mutex<Use>, cost: &Cost) {
 
 /// What a thread runs.
 #[pyclass(frozen, module = "forkright._core")]
-struct HandBody(Arc<Hands>);
+struct HandBody {
+    hands: Arc<Hands>,
+    /// Taken by the thread that begins, or by the one whose start failed: the other lets it be.
+    claimed: Arc<AtomicBool>,
+}
 
 #[pymethods]
 impl HandBody {
     fn __call__(&self, py: Python<'_>) {
-        self.0.work(py);
-        self.0.alive.fetch_sub(1, AcqRel);
+        if self.claimed.swap(true, AcqRel) {
+            return;
+        }
+        self.hands.work(py);
+        self.hands.alive.fetch_sub(1, AcqRel);
     }
 }
 

@@ -743,7 +743,7 @@ pub fn words(death: Death) -> String {
                 let name = format!("{named:?}");
                 format!(
                     "it was killed by SIG{} (signal {signal})",
-                    name.rsplit(':').next().unwrap_or_default()
+                    name.trim_matches('"').rsplit(':').next().unwrap_or_default()
                 )
             }
             None => format!("it was killed by signal {signal}"),
