@@ -24,9 +24,7 @@ def start(*, delay: float, jitter: float = 0.0, pages: Sequence[str] = ()) -> st
 
     command = [sys.executable, __file__, f"--delay={delay}", f"--jitter={jitter}", "--pages", *pages]
     # A process group of its own: Ctrl-C at the terminal is for the example, which may go on and ask for more.
-    server = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
-    )
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0)
     assert server.stdin is not None and server.stdout is not None
     port = server.stdout.readline().strip()
     if not port:
@@ -43,17 +41,11 @@ def main() -> None:
     import asyncio
     import contextlib
 
-    parser = argparse.ArgumentParser(
-        description="Answers HTTP requests on the loopback interface after a delay."
-    )
+    parser = argparse.ArgumentParser(description="Answers HTTP requests on the loopback interface after a delay.")
     parser.add_argument("--port", type=int, default=0, help="0 lets the system choose; the port is printed")
     parser.add_argument("--delay", type=float, default=0.1, help="seconds before an answer")
-    parser.add_argument(
-        "--jitter", type=float, default=0.0, help="seconds by which the delay varies, either way"
-    )
-    parser.add_argument(
-        "--pages", nargs="*", default=[], metavar="MODULE", help="modules to serve a page about"
-    )
+    parser.add_argument("--jitter", type=float, default=0.0, help="seconds by which the delay varies, either way")
+    parser.add_argument("--pages", nargs="*", default=[], metavar="MODULE", help="modules to serve a page about")
     options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(options.port, options.delay, options.jitter, options.pages))

@@ -88,11 +88,7 @@ def run_script(text: str, folder: Path) -> str:
     """Run `text` as a user's script (so that it is `__main__`) with `far` at hand; what it printed."""
     script = folder / "script.py"
     here = Path(__file__).parent
-    script.write_text(
-        f"import sys; sys.path.append({str(here)!r})\nfrom far_process import Far\nfar = Far()\n" + text
-    )
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, cwd=folder
-    )
+    script.write_text(f"import sys; sys.path.append({str(here)!r})\nfrom far_process import Far\nfar = Far()\n" + text)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout

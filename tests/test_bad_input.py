@@ -97,9 +97,7 @@ def test_a_result_that_can_not_be_pickled_is_named_with_its_path(executor: fr.Ex
     assert isinstance(results[1], fr.UnpicklableError) and "['lock'][0]" in str(results[1])
 
 
-def test_a_function_that_can_not_be_pickled_is_named_with_what_it_holds(
-    executor: fr.Executor, away: Any
-) -> None:
+def test_a_function_that_can_not_be_pickled_is_named_with_what_it_holds(executor: fr.Executor, away: Any) -> None:
     guard = threading.Lock()
 
     def guarded(number: int) -> int:

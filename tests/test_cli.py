@@ -191,9 +191,7 @@ def test_what_cannot_be_done_is_said_with_what_to_do(
 def test_a_function_that_raises_shows_its_traceback_and_none_of_ours(folder: Path) -> None:
     code, err = failure(folder, "some.py:boom", "--items", "[7]")
     assert code == 1
-    assert err.startswith(
-        f'Traceback (most recent call last):\n  File "{folder}/some.py", line 10, in boom\n'
-    )
+    assert err.startswith(f'Traceback (most recent call last):\n  File "{folder}/some.py", line 10, in boom\n')
     assert err.endswith("\nerror: `boom` raised `ValueError: no 7`\n")
     assert "forkright" not in err
 
@@ -274,9 +272,7 @@ def on_terminal(folder: Path, *arguments: str, **environment: str) -> bytes:
 
 def test_a_terminal_gets_colours_and_progress(folder: Path) -> None:
     environment = {"NO_COLOR": ""}
-    shown = on_terminal(
-        folder, "compare", "listed.py:double", "--plans", "serial", "--runs", "1", **environment
-    )
+    shown = on_terminal(folder, "compare", "listed.py:double", "--plans", "serial", "--runs", "1", **environment)
     assert b"\x1b[1mlisted.py:double" in shown
     assert b"round 1 of 1: serial" in shown
 
@@ -310,8 +306,7 @@ def test_ctrl_c_ends_a_comparison_and_its_run(folder: Path) -> None:
     # The run says who it is before it waits for ever.
     told, tell = os.pipe()
     (folder / "endless.py").write_text(
-        "import os, threading\n"
-        f"def wait(): os.write({tell}, b'%d ' % os.getpid()); threading.Event().wait()\n"
+        f"import os, threading\ndef wait(): os.write({tell}, b'%d ' % os.getpid()); threading.Event().wait()\n"
     )
     command = [
         sys.executable,

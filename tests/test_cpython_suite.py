@@ -20,9 +20,7 @@ LIMIT = 110
 
 
 def has_suite(python: Path) -> bool:
-    script = (
-        "import sys, importlib.util as util; sys.exit(not util.find_spec('test.test_concurrent_futures'))"
-    )
+    script = "import sys, importlib.util as util; sys.exit(not util.find_spec('test.test_concurrent_futures'))"
     return subprocess.run([python, "-c", script], capture_output=True).returncode == 0
 
 
@@ -57,9 +55,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subproc
     if not has_suite(python):
         found = next(filter(has_suite, neighbours()), None)
         if found is None:
-            pytest.skip(
-                "no interpreter here was installed with CPython's test suite: see tests/cpython/README.md"
-            )
+            pytest.skip("no interpreter here was installed with CPython's test suite: see tests/cpython/README.md")
         python = lend(found, directory)
     started = {
         kind: subprocess.Popen(
@@ -74,9 +70,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subproc
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_cpythons_own_tests_pass_but_for_those_left_out(
-    runs: dict[str, subprocess.Popen[str]], kind: str
-) -> None:
+def test_cpythons_own_tests_pass_but_for_those_left_out(runs: dict[str, subprocess.Popen[str]], kind: str) -> None:
     output, _ = runs[kind].communicate(timeout=LIMIT)
     print(output)
     assert runs[kind].returncode == 0, output

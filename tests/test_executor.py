@@ -101,9 +101,7 @@ def test_a_task_that_calls_sys_exit_fails_and_nothing_else_happens(executor: fr.
     assert executor.submit(tasks.square, 3).result(LIMIT) == 9
 
 
-def test_result_raises_timeout_error_and_the_call_goes_on(
-    executor: fr.Executor, tmp_path: Path, go: Flag
-) -> None:
+def test_result_raises_timeout_error_and_the_call_goes_on(executor: fr.Executor, tmp_path: Path, go: Flag) -> None:
     [future] = occupy(executor, tmp_path, go, 1)
     with pytest.raises(TimeoutError):
         future.result(timeout=0.01)
@@ -221,9 +219,7 @@ def test_wait_and_as_completed_take_our_futures_and_the_standard_ones_together(
         [slow] = occupy(executor, tmp_path, go, 1)
         ours = [executor.submit(tasks.square, number) for number in range(10)]
         theirs = [standard.submit(tasks.square, number) for number in range(10, 20)]
-        done, left = concurrent.futures.wait(
-            [*ours, *theirs, slow], LIMIT, concurrent.futures.FIRST_COMPLETED
-        )
+        done, left = concurrent.futures.wait([*ours, *theirs, slow], LIMIT, concurrent.futures.FIRST_COMPLETED)
         assert done and slow in left
         done, left = concurrent.futures.wait([*ours, *theirs], LIMIT)
         assert not left and len(done) == 20
@@ -405,9 +401,7 @@ def test_four_threads_may_submit_at_once(executor: fr.Executor) -> None:
         thread.start()
     for thread in threads:
         thread.join(LIMIT)
-    assert {base: [(base + n) ** 2 for n in range(1000)] for base in outcomes} == outcomes and len(
-        outcomes
-    ) == 4
+    assert {base: [(base + n) ** 2 for n in range(1000)] for base in outcomes} == outcomes and len(outcomes) == 4
 
 
 def test_many_threads_may_wait_for_one_result(executor: fr.Executor, tmp_path: Path, go: Flag) -> None:
@@ -430,9 +424,7 @@ def test_a_result_keeps_its_identity(executor: fr.Executor) -> None:
 @pytest.mark.parametrize("inner", ["serial", "threads", "processes", "auto"])
 def test_a_task_may_map_itself(executor: fr.Executor, inner: str) -> None:
     futures = [executor.submit(nested, number, inner) for number in range(4)]
-    assert [future.result(LIMIT) for future in futures] == [
-        [number, number + 1, number + 2] for number in range(4)
-    ]
+    assert [future.result(LIMIT) for future in futures] == [[number, number + 1, number + 2] for number in range(4)]
 
 
 def nested(number: int, plan: Any) -> list[int]:
@@ -460,9 +452,7 @@ def test_an_executor_that_was_never_used_shuts_down(make: Callable[..., fr.Execu
         pass
 
 
-def test_shutdown_waits_for_calls_that_were_submitted(
-    make: Callable[..., fr.Executor], tmp_path: Path
-) -> None:
+def test_shutdown_waits_for_calls_that_were_submitted(make: Callable[..., fr.Executor], tmp_path: Path) -> None:
     tally = Tally(tmp_path / "ran")
     with make() as executor:
         for number in range(100):
@@ -474,9 +464,7 @@ def test_results_still_come_after_a_shutdown_that_does_not_wait(
     make: Callable[..., fr.Executor], tmp_path: Path, go: Flag
 ) -> None:
     executor = make()
-    futures = occupy(executor, tmp_path, go, 2) + [
-        executor.submit(tasks.square, number) for number in range(50)
-    ]
+    futures = occupy(executor, tmp_path, go, 2) + [executor.submit(tasks.square, number) for number in range(50)]
     executor.shutdown(wait=False)
     assert not futures[0].done()
     go.set()
@@ -549,9 +537,7 @@ def test_calls_still_under_way_when_the_script_ends_are_finished(tmp_path: Path,
 
 
 @pytest.mark.parametrize("kind", ["ThreadPoolExecutor", "ProcessPoolExecutor", "Executor"])
-def test_an_executor_used_in_a_fork_of_its_process_says_so_and_the_parent_goes_on(
-    tmp_path: Path, kind: str
-) -> None:
+def test_an_executor_used_in_a_fork_of_its_process_says_so_and_the_parent_goes_on(tmp_path: Path, kind: str) -> None:
     lines = run(
         """
         import os, sys, warnings

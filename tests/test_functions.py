@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from far_process import Far, run_script
 from forkright import _functions
 
@@ -227,9 +228,7 @@ def test_what_cant_change_need_not_be_looked_at_again(value: object) -> None:
     assert not _functions.describe(lambda: value).volatile
 
 
-@pytest.mark.parametrize(
-    "value", [[], {}, ([],), Tool(1), bytearray(), Tool(1).method, functools.partial(print, [])]
-)
+@pytest.mark.parametrize("value", [[], {}, ([],), Tool(1), bytearray(), Tool(1).method, functools.partial(print, [])])
 def test_what_can_change_is_looked_at_each_time(value: object) -> None:
     assert _functions.describe(lambda: value).volatile
 

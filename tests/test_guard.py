@@ -347,9 +347,7 @@ def test_a_check_ends_at_its_limit_of_time() -> None:
         "    number -= helper({0}, number)",
     ]
     body = "\n".join(shapes[i % 2].format(i) for i in range(2000))
-    source = (
-        f"def helper(one, two):\n    return [one, two][0]\ndef function(number):\n{body}\n    return number"
-    )
+    source = f"def helper(one, two):\n    return [one, two][0]\ndef function(number):\n{body}\n    return number"
     names: dict[str, types.FunctionType] = {}
     exec(compile(source, "made.py", "exec"), names)
     begun = perf_counter()
@@ -359,20 +357,15 @@ def test_a_check_ends_at_its_limit_of_time() -> None:
 
 def test_importing_forkright_does_not_import_the_guard() -> None:
     code = "import sys, forkright; print([name for name in sys.modules if '_guard' in name])"
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment()
-    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment())
     assert ran.stdout.strip() == "[]"
 
 
 def test_importing_the_guard_imports_nothing_large() -> None:
     code = (
-        "import sys, forkright; before = set(sys.modules); import forkright._guard;"
-        "print(*(set(sys.modules) - before))"
+        "import sys, forkright; before = set(sys.modules); import forkright._guard;print(*(set(sys.modules) - before))"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment()
-    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment())
     large = {
         "dis",
         "inspect",

@@ -44,9 +44,7 @@ FLAGS = """
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_workers_have_the_callers_interpreter_flags(
-    tmp_path: Path, flags: tuple[str, ...], outcome: str
-) -> None:
+def test_workers_have_the_callers_interpreter_flags(tmp_path: Path, flags: tuple[str, ...], outcome: str) -> None:
     path = tmp_path / "flags.py"
     path.write_text(textwrap.dedent(FLAGS))
     assert run_command([*flags, str(path)], tmp_path)[-1:] == [outcome]

@@ -54,9 +54,7 @@ def test_a_script_that_ends_leaves_nothing(tmp_path: Path, ending: str) -> None:
 def test_a_script_that_ends_by_an_exception_leaves_nothing(tmp_path: Path) -> None:
     with start(BUSY + "\n    raise LookupError('the end')\n", tmp_path) as script:
         assert script.wait() == 1
-        assert script.err.count("Traceback") == 1 and script.err.endswith("LookupError: the end\n"), (
-            script.err
-        )
+        assert script.err.count("Traceback") == 1 and script.err.endswith("LookupError: the end\n"), script.err
         script.until_gone()
 
 
@@ -68,9 +66,7 @@ def test_a_script_that_exits_at_once_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda how: how.name)
-def test_a_script_that_is_killed_while_workers_are_busy_leaves_nothing(
-    tmp_path: Path, how: signal.Signals
-) -> None:
+def test_a_script_that_is_killed_while_workers_are_busy_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
     with busy(tmp_path) as script:
         os.kill(script.process.pid, how)
         assert script.wait() == -how

@@ -143,9 +143,7 @@ def test_the_plan_says_where_items_run(tmp_path: Path, go: Flag) -> None:
         tally = Tally(tmp_path / f"ran {plan}")
         waiting = threading.Thread(target=_let_go_when, args=(tally, workers, go))
         waiting.start()
-        places = fr.map(
-            place_when_let_go, [(tally, number, go) for number in range(workers)], plan=plan, chunksize=1
-        )
+        places = fr.map(place_when_let_go, [(tally, number, go) for number in range(workers)], plan=plan, chunksize=1)
         waiting.join()
         (tmp_path / "go").unlink()
         assert len(set(places)) == workers
@@ -166,9 +164,7 @@ def _let_go_when(tally: Tally, count: int, go: Flag) -> None:
     go.set()
 
 
-@pytest.mark.parametrize(
-    "plan", ["threads", "processes", "hybrid", fr.Plan(4, 4), fr.Plan(threads=9), "auto"], ids=str
-)
+@pytest.mark.parametrize("plan", ["threads", "processes", "hybrid", fr.Plan(4, 4), fr.Plan(threads=9), "auto"], ids=str)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_caps_what_runs_at_a_time(plan: Any, workers: int, tmp_path: Path) -> None:
     items = [tmp_path] * 60
@@ -285,9 +281,7 @@ def test_a_map_whose_time_is_up_raises_and_what_has_not_started_never_does(
 
 
 def test_a_map_that_ends_in_time_gives_its_results(plan: Any) -> None:
-    assert fr.map(tasks.square, range(100), plan=plan, timeout=1000) == [
-        number * number for number in range(100)
-    ]
+    assert fr.map(tasks.square, range(100), plan=plan, timeout=1000) == [number * number for number in range(100)]
 
 
 def test_a_map_without_time_raises(parallel: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from far_process import Far, run_script
 from forkright import _pickling
 

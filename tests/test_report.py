@@ -83,9 +83,7 @@ def test_a_choice_reads_from_its_reason_down_to_each_worker() -> None:
 
 
 def test_many_workers_are_summed_up() -> None:
-    workers = [
-        {"kind": "thread", "id": n, "tasks": 1 + n % 2, "busy": 0.1, "cpu": 0.001 * n} for n in range(1, 21)
-    ]
+    workers = [{"kind": "thread", "id": n, "tasks": 1 + n % 2, "busy": 0.1, "cpu": 0.001 * n} for n in range(1, 21)]
     lines = text(chosen(workers=workers)).splitlines()
     assert lines[-2:] == [
         "  worker               tasks  in tasks            CPU",

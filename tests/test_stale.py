@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
 from far_process import Far
 from forkright import _stale
 
@@ -172,9 +173,7 @@ def test_what_changed_is_named(
     assert any(words in sentence for sentence in found), found
 
 
-def test_a_file_edited_after_its_import_is_noticed(
-    modules: tuple[ModuleType, ModuleType, Far], tmp_path: Path
-) -> None:
+def test_a_file_edited_after_its_import_is_noticed(modules: tuple[ModuleType, ModuleType, Far], tmp_path: Path) -> None:
     _, work, far = modules
     text = (tmp_path / "staled_work.py").read_text().replace("return x * FACTOR", "return x * FACTOR + 1000")
     (tmp_path / "staled_work.py").write_text(text)
@@ -184,9 +183,7 @@ def test_a_file_edited_after_its_import_is_noticed(
     ]
 
 
-def test_a_file_that_only_moved_its_lines_agrees(
-    modules: tuple[ModuleType, ModuleType, Far], tmp_path: Path
-) -> None:
+def test_a_file_that_only_moved_its_lines_agrees(modules: tuple[ModuleType, ModuleType, Far], tmp_path: Path) -> None:
     _, work, far = modules
     text = (tmp_path / "staled_work.py").read_text()
     (tmp_path / "staled_work.py").write_text("# a comment\n\n" + text)

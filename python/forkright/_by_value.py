@@ -23,11 +23,11 @@ import types
 import typing
 import uuid
 import weakref
+from _blake2 import blake2b  # hashlib loads OpenSSL first, which takes longer than all of this
 from _thread import RLock
 from abc import ABCMeta
 from collections import ChainMap
 from collections.abc import Callable, Iterable
-from _blake2 import blake2b  # hashlib loads OpenSSL first, which takes longer than all of this
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -98,9 +98,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         # Before the base's `__init__`, which reads the table once.
         numpy_random = sys.modules.get("numpy.random.mtrand")
         if numpy_random is not None:
-            self.dispatch_table = self.dispatch_table.new_child(
-                {numpy_random.RandomState: _reduce_numpy_random}
-            )
+            self.dispatch_table = self.dispatch_table.new_child({numpy_random.RandomState: _reduce_numpy_random})
         random = sys.modules.get("random")
         if random is not None:
             self.dispatch_table = self.dispatch_table.new_child({random.Random: _reduce_random})
@@ -265,9 +263,7 @@ def _body(cls: type) -> _Body:
     first.dump((maker, (*made_of, None, extra)))
     second.dump(state)
     skeleton, content = first.file.getvalue(), second.file.getvalue()
-    needs = tuple(
-        _class_token(need) for need in {**first.classes, **second.classes}.values() if need is not cls
-    )
+    needs = tuple(_class_token(need) for need in {**first.classes, **second.classes}.values() if need is not cls)
     reach = Reach(classes=False)
     reach.visit_class(cls)
     stays = not reach.volatile and not isinstance(cls, ABCMeta)  # whose registry can't be watched
@@ -352,7 +348,7 @@ def _reduce_new_type(new_type: Any) -> _Reduced:
 
 
 def _reduce_random(generator: Any) -> _Reduced:
-    hidden = generator is sys.modules["random"]._inst  # type: ignore[attr-defined]
+    hidden = generator is sys.modules["random"]._inst
     return (_own_random, ()) if hidden else generator.__reduce__()
 
 
@@ -432,9 +428,7 @@ def _function(
     return function
 
 
-def _fill(
-    function: types.FunctionType, content: tuple[dict[str, Any], dict[str, Any], dict[str, Any], Any]
-) -> None:
+def _fill(function: types.FunctionType, content: tuple[dict[str, Any], dict[str, Any], dict[str, Any], Any]) -> None:
     token = _tokens[function]
     if _functions.get(token) is function:
         return  # at home: the original stays as it is

@@ -229,9 +229,7 @@ def _best(columns: Iterable[Column]) -> Column | None:
     return min(columns, key=lambda column: column.wall, default=None)
 
 
-def _data(
-    command: dict[str, Any], columns: list[Column], done: list[Column], same: bool | None
-) -> dict[str, Any]:
+def _data(command: dict[str, Any], columns: list[Column], done: list[Column], same: bool | None) -> dict[str, Any]:
     best = _best(done)
     auto = next((column for column in done if column.plan is None), None)
     return {

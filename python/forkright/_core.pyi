@@ -98,9 +98,7 @@ class Pool:
         ``serial`` tells one thread of its own from the thread that submits.
         """
 
-    def submit(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any] | None
-    ) -> Any:
+    def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any] | None) -> Any:
         """Runs ``function(*arguments, **options)`` on a worker; its `forkright.Future`."""
 
     def close(self, cancel: bool = False) -> None:

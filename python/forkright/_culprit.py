@@ -126,9 +126,7 @@ def _parts_of(obj: Any) -> Iterator[_Part]:
     elif isinstance(obj, type):
         if not importable(obj):
             yield from (_Part(f".{name}", value) for name, value in vars(obj).items() if name != "__dict__")
-            yield from (
-                _Part("", base, variable=base.__name__, relation="a base of") for base in obj.__bases__
-            )
+            yield from (_Part("", base, variable=base.__name__, relation="a base of") for base in obj.__bases__)
     elif hasattr(obj, "__wrapped__") and isinstance(obj, functools._lru_cache_wrapper):
         yield _Part(".__wrapped__", obj.__wrapped__)
     else:
@@ -146,12 +144,8 @@ def _parts_of_function(function: types.FunctionType) -> Iterator[_Part]:
     for name in cloudpickle._extract_code_globals(function.__code__):
         if name in function.__globals__:
             yield _Part("", function.__globals__[name], variable=name, relation="a global used by")
-    yield from (
-        _Part(f".__defaults__[{index}]", value) for index, value in enumerate(function.__defaults__ or ())
-    )
-    yield from (
-        _Part(f".__kwdefaults__[{key!r}]", value) for key, value in (function.__kwdefaults__ or {}).items()
-    )
+    yield from (_Part(f".__defaults__[{index}]", value) for index, value in enumerate(function.__defaults__ or ()))
+    yield from (_Part(f".__kwdefaults__[{key!r}]", value) for key, value in (function.__kwdefaults__ or {}).items())
     yield from (_Part(f".{name}", value) for name, value in vars(function).items())
 
 

@@ -255,9 +255,7 @@ def _warnings(found: dict[str, Any]) -> list[str]:
     if files is not None and files < enough:
         said.append(f"only {files} files may be open at a time (ulimit -n); a worker process takes several")
     if tasks is not None and tasks < enough:
-        said.append(
-            f"this user may have only {tasks} processes and threads (ulimit -u): starting workers may fail"
-        )
+        said.append(f"this user may have only {tasks} processes and threads (ulimit -u): starting workers may fail")
     if shared < 64e6:
         said.append(
             f"/dev/shm has {size(shared)} left; forkright does not use it, but multiprocessing.shared_memory "

@@ -33,9 +33,7 @@ class Function:
 
     __slots__ = ("by_value", "name", "payload", "volatile", "watch")
 
-    def __init__(
-        self, payload: bytes, by_value: bool, name: str, watch: tuple[Watch, ...], volatile: bool
-    ) -> None:
+    def __init__(self, payload: bytes, by_value: bool, name: str, watch: tuple[Watch, ...], volatile: bool) -> None:
         self.payload = payload
         self.by_value = by_value
         self.name = name
@@ -99,9 +97,7 @@ def importable(obj: Any) -> bool:
     if found is not obj or module is None:
         return False
     spec = getattr(module, "__spec__", None)
-    if (
-        spec is None
-    ):  # not made by an import: its Python functions can't be had by one, what is not Python must be
+    if spec is None:  # not made by an import: its Python functions can't be had by one, what is not Python must be
         return not isinstance(obj, types.FunctionType)
     return _findable(module_name, spec)
 
@@ -185,9 +181,7 @@ class Reach:
         elif isinstance(obj, functools._lru_cache_wrapper):
             self.by_value = True
             self.visit(obj.__wrapped__)
-        elif isinstance(
-            obj, (types.WrapperDescriptorType, types.MethodDescriptorType, types.MemberDescriptorType)
-        ):
+        elif isinstance(obj, (types.WrapperDescriptorType, types.MethodDescriptorType, types.MemberDescriptorType)):
             pass
         elif not (_is_enum_member(obj) and (importable(type(obj)) or not self._classes)):
             self._mutable()

@@ -10,7 +10,7 @@ from ._core import FutureBase
 T = TypeVar("T")
 
 
-class Future(FutureBase, concurrent.futures.Future, Generic[T]):  # type: ignore[type-arg,misc]
+class Future(FutureBase, concurrent.futures.Future, Generic[T]):  # type: ignore[type-arg]
     """The outcome of a call that may not have happened yet.
 
     It is a `concurrent.futures.Future`: ``wait``, ``as_completed``, ``asyncio.wrap_future``, callbacks, ``cancel`` and

@@ -99,9 +99,7 @@ def _unpicklable(obj: object, role: str, error: Exception) -> UnpicklableError:
     from . import _culprit
 
     stem = "result" if "result" in role else ("args" if isinstance(obj, tuple) else "argument")
-    path, origin, kind, advice = _culprit.find(
-        obj, getattr(obj, "__name__", stem) if "function" in role else stem
-    )
+    path, origin, kind, advice = _culprit.find(obj, getattr(obj, "__name__", stem) if "function" in role else stem)
     why = "" if "cannot pickle" in str(error) else f" ({error})"
     origin = origin and f"{origin},"
     return UnpicklableError(
@@ -197,9 +195,7 @@ def _travels(value: object) -> bool:
 def _summary(error: BaseException) -> str:
     kind = type(error)
     name = (
-        kind.__qualname__
-        if kind.__module__ in ("builtins", "__main__")
-        else f"{kind.__module__}.{kind.__qualname__}"
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
     )
     try:
         return f"{name}: {error}"

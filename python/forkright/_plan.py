@@ -108,7 +108,9 @@ def parse(plan: object, workers: int | None) -> Plan | None:
             return Plan(processes=workers or cores)
         case "hybrid":
             return _within(Plan(processes=cores, threads=8), workers)
-    raise ValueError(f"{plan!r} is no plan; take 'auto', 'serial', 'threads', 'processes', 'hybrid' or a forkright.Plan")
+    raise ValueError(
+        f"{plan!r} is no plan; take 'auto', 'serial', 'threads', 'processes', 'hybrid' or a forkright.Plan"
+    )
 
 
 def _within(plan: Plan, workers: int | None) -> Plan:

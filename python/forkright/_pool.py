@@ -117,9 +117,7 @@ class Pool:
         calls = [(item,) for item in iterable]
         return self._map(func, calls, chunksize, callback, error_callback)
 
-    def starmap(
-        self, func: Function, iterable: Iterable[Iterable[Any]], chunksize: int | None = None
-    ) -> list[Any]:
+    def starmap(self, func: Function, iterable: Iterable[Iterable[Any]], chunksize: int | None = None) -> list[Any]:
         """``[func(*x) for x in iterable]``, called by the workers."""
         return self.starmap_async(func, iterable, chunksize).get()  # type: ignore[no-any-return]
 
@@ -209,9 +207,7 @@ class Pool:
         futures = [work.submit(self._executor, chunk) for chunk in iter(work.take, [])]
         return MapResult(self, futures, callback, error_callback, work)
 
-    def _imap(
-        self, kind: type[IMapIterator], func: Function, iterable: Iterable[Any], chunksize: int
-    ) -> IMapIterator:
+    def _imap(self, kind: type[IMapIterator], func: Function, iterable: Iterable[Any], chunksize: int) -> IMapIterator:
         self._check_running()
         work = self._work(func, ((item,) for item in iterable), chunksize)
         results = kind(self, work)
@@ -251,9 +247,7 @@ class Pool:
 class AsyncResult:
     """The result of a call that may not have ended yet, as `multiprocessing.pool.AsyncResult`."""
 
-    def __init__(
-        self, pool: Pool, futures: list[Future[Any]], callback: Callback, error_callback: Callback
-    ) -> None:
+    def __init__(self, pool: Pool, futures: list[Future[Any]], callback: Callback, error_callback: Callback) -> None:
         self._pool: Pool | None = pool
         self._futures = futures
         self._callback, self._error_callback = callback, error_callback

@@ -37,7 +37,7 @@ class Process(_multiprocessing.BaseProcess):
     _popen: _Launch | None
 
     @staticmethod
-    def _Popen(process: Process) -> _Launch:  # noqa: N802 - the standard library's name
+    def _Popen(process: Process) -> _Launch:
         return _Launch(process)
 
     def run(self) -> Any:

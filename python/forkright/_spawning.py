@@ -60,7 +60,7 @@ class Lent:
         """As the standard library's: what `DupFd` shall be given."""
         return descriptor
 
-    def DupFd(self, descriptor: int) -> Descriptor:  # noqa: N802 - the standard library's name
+    def DupFd(self, descriptor: int) -> Descriptor:
         """As the standard library's: what travels in place of the descriptor."""
         from multiprocessing import reduction, resource_sharer
 
@@ -131,7 +131,7 @@ def _surroundings(lent: Lent) -> Reduced:
     """What `multiprocessing` has every child inherit."""
     from multiprocessing import get_start_method, process, resource_tracker
 
-    tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+    tracker: Any = resource_tracker._resource_tracker
     # Workers must not have a tracker of their own: it would remove shared memory that is still in use here.
     shared = None if tracker._fd is None else lent.DupFd(tracker._fd)
     return bytes(process.current_process().authkey), get_start_method(allow_none=True), shared
@@ -155,7 +155,7 @@ def _dumps(obj: object, role: str, lent: Lent) -> bytes:
     file = io.BytesIO()
     pickler = pickle.Pickler(file, 5)
     reducers = _reducers()
-    pickler.dispatch_table = ChainMap(reducers, copyreg.dispatch_table)
+    pickler.dispatch_table = ChainMap(reducers, copyreg.dispatch_table)  # type: ignore[arg-type]  # noqa: RUF012 - where pickle looks for it
     try:
         pickler.dump(obj)
         data = file.getvalue()
@@ -171,7 +171,7 @@ def _dumps_by_value(obj: object, role: str, reducers: dict[type, Any]) -> bytes:
     from . import _by_value
 
     class Pickler(_by_value.Pickler):
-        dispatch_table = ChainMap(reducers, _by_value.Pickler.dispatch_table)
+        dispatch_table = ChainMap(reducers, _by_value.Pickler.dispatch_table)  # noqa: RUF012 - where pickle looks for it
 
     try:
         pickler = Pickler()
@@ -235,9 +235,7 @@ def _give_name(lock: Any) -> str:
     children = [child for child in process._children if child.is_alive() and child._popen.method == "fork"]  # type: ignore[attr-defined]
     contents = ctypes.string_at(address, _SIZE) if _is_page_of_semaphore(address) else b""
     if children or sys.byteorder != "little" or not contents or any(contents[4:8]):
-        raise RuntimeError(
-            "it was made for the start method fork; make it with multiprocessing.get_context('spawn')"
-        )
+        raise RuntimeError("it was made for the start method fork; make it with multiprocessing.get_context('spawn')")
     name = lock._make_name()
     file = os.open(_FOLDER + name[1:], os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     resource_tracker.register(name, "semaphore")

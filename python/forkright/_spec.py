@@ -34,15 +34,15 @@ def make(threads: int, initializer: bytes | None) -> tuple[bytes, tuple[list[str
 
 
 def program() -> tuple[list[str], str, str]:
-    """The command of the zygote, the word that makes it one worker instead, and what it would have to be restarted for."""
+    """The command of the zygote, the word that makes it one worker instead, and what makes it unfit if it changes."""
     command = [sys.executable, "-P", *_flags(), "-c", _BOOTSTRAP.format(root=_ROOT)]
     return command, "single", _circumstances()
 
 
 def _flags() -> list[str]:
-    """The options that give another interpreter this one's flags, as `subprocess._args_from_interpreter_flags` has them.
+    """The options that give another interpreter this one's flags.
 
-    Written out here because importing `subprocess` takes longer than the rest of a worker's start on this side.
+    As `subprocess._args_from_interpreter_flags`; written out here because importing `subprocess` takes longer than the rest of a worker's start on this side.
     """
     letters = {
         "debug": "d",
@@ -85,7 +85,9 @@ def _circumstances() -> str:
     import resource
 
     ids = (os.getresuid(), os.getresgid(), sorted(os.getgroups()))
-    limits = [(name, resource.getrlimit(getattr(resource, name))) for name in dir(resource) if name.startswith("RLIMIT_")]
+    limits = [
+        (name, resource.getrlimit(getattr(resource, name))) for name in dir(resource) if name.startswith("RLIMIT_")
+    ]
     spaces = [os.readlink(f"/proc/self/ns/{space}") for space in ("mnt", "net", "pid", "user")]
     loaded = [os.environ.get(name) for name in ("LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")]
     return repr((ids, limits, spaces, loaded, sorted(os.sched_getaffinity(0))))

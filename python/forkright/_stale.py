@@ -82,9 +82,7 @@ def disagree(mine: dict[str, str], theirs: dict[str, str]) -> list[str]:
             found.append(_difference(name, here, there))
     if not found and _TRUNCATED not in mine and _TRUNCATED not in theirs:
         missing = (name for name in theirs if name not in mine)
-        found.extend(
-            f"`{name}` is missing here; a fresh import has {_words(theirs[name])}" for name in missing
-        )
+        found.extend(f"`{name}` is missing here; a fresh import has {_words(theirs[name])}" for name in missing)
     return found
 
 
@@ -186,9 +184,7 @@ class _Walk:
         """What a function reads under `name` (None: it came with the function)."""
         if isinstance(value, types.ModuleType):
             self._module(value, use, depth)
-        elif isinstance(
-            value, (types.FunctionType, functools.partial, types.MethodType, functools._lru_cache_wrapper)
-        ):
+        elif isinstance(value, (types.FunctionType, functools.partial, types.MethodType, functools._lru_cache_wrapper)):
             self.callable(value, name, depth)
         elif isinstance(value, type):
             if name is not None:
@@ -217,9 +213,7 @@ class _Walk:
             if self._enter((module.__name__, name), depth):
                 self.value(vars(module)[name], f"{module.__name__}.{name}", use, depth + 1)
 
-    def _container(
-        self, value: list[Any] | dict[Any, Any] | set[Any], name: str, use: _Use, depth: int
-    ) -> None:
+    def _container(self, value: list[Any] | dict[Any, Any] | set[Any], name: str, use: _Use, depth: int) -> None:
         if not use.mutates:  # else it is the work's own memo or tally, and no setting
             self._note(name, _text(value))
         if not isinstance(value, set):
@@ -237,11 +231,7 @@ class _Walk:
     def cls(self, cls: type, depth: int) -> None:
         """A class of the user's: its methods' code and its constants."""
         for base in cls.__mro__:
-            if (
-                _is_users(base.__module__)
-                and "<locals>" not in base.__qualname__
-                and self._enter(base, depth)
-            ):
+            if _is_users(base.__module__) and "<locals>" not in base.__qualname__ and self._enter(base, depth):
                 self._class(base, f"{base.__module__}.{base.__qualname__}", depth)
 
     def _class(self, cls: type, name: str, depth: int) -> None:
@@ -253,9 +243,7 @@ class _Walk:
                 for part, function in (("", value.fget), (".setter", value.fset), (".deleter", value.fdel)):
                     if function is not None:
                         self.callable(function, full + part, depth + 1)
-            elif isinstance(
-                value, (types.FunctionType, staticmethod, classmethod, functools._lru_cache_wrapper)
-            ):
+            elif isinstance(value, (types.FunctionType, staticmethod, classmethod, functools._lru_cache_wrapper)):
                 self.callable(value, full, depth + 1)
             elif attribute.startswith("__") or attribute in stored or isinstance(value, cls):
                 continue  # the class's own counters and members are no settings
@@ -323,9 +311,7 @@ def _code_digest(function: types.FunctionType) -> str:
     if _is_rewritten(function):
         return "?"
     parts = [_code_text(part) for part in _codes(code)]
-    parts += [
-        _text(value) if _is_atom(value) else type(value).__name__ for value in function.__defaults__ or ()
-    ]
+    parts += [_text(value) if _is_atom(value) else type(value).__name__ for value in function.__defaults__ or ()]
     for key, value in sorted((function.__kwdefaults__ or {}).items()):
         parts.append(f"{key}={_text(value) if _is_atom(value) else type(value).__name__}")
     return _hash("\n".join(parts).encode("utf-8", "surrogatepass"))
@@ -340,11 +326,7 @@ def _code_text(code: types.CodeType) -> str:
 
 def _is_rewritten(function: types.FunctionType) -> bool:
     """Whether an import hook compiled this function, so that a plain import compiles it otherwise."""
-    if any(
-        name.startswith("@")
-        for part in _codes(function.__code__)
-        for name in part.co_names + part.co_varnames
-    ):
+    if any(name.startswith("@") for part in _codes(function.__code__) for name in part.co_names + part.co_varnames):
         return True
     module = sys.modules.get(function.__module__)
     spec = getattr(module, "__spec__", None)
@@ -352,9 +334,7 @@ def _is_rewritten(function: types.FunctionType) -> bool:
         return False
     loader = type(spec.loader)
     # pytest's loader rewrites nothing but functions with assertions, which the names above betray.
-    return (
-        loader not in (SourceFileLoader, SourcelessFileLoader) and loader.__name__ != "AssertionRewritingHook"
-    )
+    return loader not in (SourceFileLoader, SourcelessFileLoader) and loader.__name__ != "AssertionRewritingHook"
 
 
 def _is_users(name: str | None) -> bool:
@@ -405,9 +385,7 @@ def _canonical(value: Any, left: list[int]) -> str:
         return f"{{{items}}}" if value else f"{kind.__name__}()"
     if kind is dict:
         pairs = list(value.items())[:_ITEMS]
-        return f"{{{', '.join(f'{_canonical(k, left)}: {_canonical(v, left)}' for k, v in pairs)}}}" + _rest(
-            value
-        )
+        return f"{{{', '.join(f'{_canonical(k, left)}: {_canonical(v, left)}' for k, v in pairs)}}}" + _rest(value)
     if kind in _ATOMS or f"{kind.__module__}.{kind.__qualname__}" in _PLAIN:
         return repr(value)
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,10 +1,12 @@
 """The helper process that forks workers: started clean, one thread, with all that a worker needs imported.
 
-The engine's warden talks to it over its standard input, a SEQPACKET socket; `crates/engine/src/warden.rs` has the words.
+The engine's warden talks to it over its standard input, a SEQPACKET socket; the words are in
+`crates/engine/src/warden.rs`.
 """
 
 from __future__ import annotations
 
+import _socket
 import array
 import contextlib
 import gc
@@ -13,8 +15,6 @@ import select
 import signal
 import sys
 from typing import NoReturn
-
-import _socket
 
 from . import _functions, _pickling, _worker  # noqa: F401 - imported here once instead of in each worker
 

@@ -95,9 +95,7 @@ def _importing_forkright(assert_python_ok: Callable[..., object]) -> Callable[..
     return run
 
 
-def _future_in(
-    state: str, exception: BaseException | None = None, result: object = None
-) -> fr.Future[object]:
+def _future_in(state: str, exception: BaseException | None = None, result: object = None) -> fr.Future[object]:
     """The suite's `create_future`, which writes to private attributes, by public means."""
     future: fr.Future[object] = fr.Future()
     if state.startswith("CANCELLED"):

@@ -63,9 +63,7 @@ def run(case: type[unittest.TestCase], name: str, fails: bool) -> str:
         return "skipped by the suite"
     if bool(result.problems) == fails:
         return "failed as listed" if fails else "passed"
-    print(
-        f"\n{case.__name__}.{name}:\n{result.problems[0] if result.problems else 'it passes: left_out lists it'}"
-    )
+    print(f"\n{case.__name__}.{name}:\n{result.problems[0] if result.problems else 'it passes: left_out lists it'}")
     return "NOT AS LISTED"
 
 

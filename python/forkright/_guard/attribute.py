@@ -130,11 +130,7 @@ def _of_type(study: Study, value: Value, kind: type, name: str, path: str) -> Va
         return Value(SHARED, found.__func__, path)
     if isinstance(found, property):
         getter = own_function(found.fget)
-        return (
-            study.run_function(getter, [value])
-            if getter
-            else Value(value.place, name=path, origin=value.origin)
-        )
+        return study.run_function(getter, [value]) if getter else Value(value.place, name=path, origin=value.origin)
     if isinstance(found, cached_property):
         return _of_cached_property(study, value, found, name, path)
     if getter := own_method(type(found), "__get__"):
@@ -154,9 +150,7 @@ def _of_type(study: Study, value: Value, kind: type, name: str, path: str) -> Va
     return None
 
 
-def _of_cached_property(
-    study: Study, value: Value, found: cached_property[object], name: str, path: str
-) -> Value:
+def _of_cached_property(study: Study, value: Value, found: cached_property[object], name: str, path: str) -> Value:
     """What it cached if it has run on this object, else what its function returns. Caching is harmless."""
     cached = attributes(value.thing).get(name, UNKNOWN)
     if cached is not UNKNOWN:
@@ -180,9 +174,7 @@ def _of_instance(study: Study, value: Value, kind: type, name: str, path: str) -
         if hook := own_method(kind, "__getattr__"):
             return study.run_function(hook, [value, Value(thing=name)])
         return Value(value.place, name=path, origin=value.origin | {path}, callee=Method(name, value))
-    changeable = (
-        shared is not None and not is_atom(type(shared)) and not class_attribute(type(shared), "__get__")
-    )
+    changeable = shared is not None and not is_atom(type(shared)) and not class_attribute(type(shared), "__get__")
     if changeable and not _assigned_by_methods(study, kind, name):  # one object for all instances
         owner = kind.__name__ if value.place == FRESH else value.name
         return looked_up(shared, f"{owner}.{name}")

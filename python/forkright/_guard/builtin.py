@@ -96,9 +96,7 @@ def _setattr(study: Study, arguments: list[Value], keywords: dict[str, Value]) -
     if not isinstance(name, str):
         study.write(target, "`setattr()`")
     elif study.frame is not None:
-        store.attribute(
-            study.frame, target, name, arguments[2] if len(arguments) > 2 else PLAIN, "`setattr()`"
-        )
+        store.attribute(study.frame, target, name, arguments[2] if len(arguments) > 2 else PLAIN, "`setattr()`")
     return PLAIN
 
 
@@ -117,9 +115,7 @@ def _getattr(study: Study, arguments: list[Value], keywords: dict[str, Value]) -
         path = f"{target.name}.{name}"
         if study.frame is not None:
             study.frame.tested.add(path)
-        return reduce(joined, (one for one in arguments[2:] if one.carries()), found).tinged(
-            frozenset((path,))
-        )
+        return reduce(joined, (one for one in arguments[2:] if one.carries()), found).tinged(frozenset((path,)))
     if target.place or (target.kind is not None and target.kind.__module__ != "builtins"):
         study.doubt(f"could not tell which attribute `getattr({target.name or '…'}, …)` reads")
     return Value(target.place, name=f"{target.name}.?") if target.place else PLAIN

@@ -38,9 +38,7 @@ State = tuple[list[Value], list["Value | None"]]
 class Frame:
     """The call that is being read now."""
 
-    def __init__(
-        self, study: Study, closure: Closure, arguments: list[Value], keywords: dict[str, Value]
-    ) -> None:
+    def __init__(self, study: Study, closure: Closure, arguments: list[Value], keywords: dict[str, Value]) -> None:
         self.study = study
         self.closure = closure
         self.code = closure.code
@@ -87,9 +85,7 @@ class Frame:
             bound[index] = Value(kind=tuple, parts=extra or None, origin=gathered(extra))
             index += 1
         if code.co_flags & COLLECTS_KEYWORDS:
-            more = [
-                value for name, value in keywords.items() if name not in names[: index - 1] and name != "**"
-            ]
+            more = [value for name, value in keywords.items() if name not in names[: index - 1] and name != "**"]
             if rest is not PLAIN:
                 more.append(rest)
             bound[index] = container(dict, reduce(joined, more) if more else None, gathered(more))
@@ -176,9 +172,7 @@ class Frame:
             op, argument, self.following = steps[offset]
             handler = handlers.get(offset)
             if handler is not None and (handler is not guarded or self.stored):
-                self.flow_to(
-                    handler.target, self.stack[: handler.depth] + [PLAIN] * (1 + handler.pushes_offset)
-                )
+                self.flow_to(handler.target, self.stack[: handler.depth] + [PLAIN] * (1 + handler.pushes_offset))
             guarded = handler
             self.stored = False
             self.offset = offset

@@ -96,9 +96,7 @@ def _outputs(study: Study, keywords: dict[str, Value]) -> None:
             study.write(one, "`out=`")
 
 
-def method(
-    study: Study, name: str, receiver: Value, arguments: list[Value], keywords: dict[str, Value]
-) -> Value:
+def method(study: Study, name: str, receiver: Value, arguments: list[Value], keywords: dict[str, Value]) -> Value:
     """What calling a method gives that the program did not write."""
     kind = receiver.kind
     origin = receiver.origin.union(*(one.origin for one in (*arguments, *keywords.values())))

@@ -264,8 +264,7 @@ def unpack_sequence(frame: Frame, count: int) -> None:
         frame.stack += reversed(value.parts)
     elif value.place and isinstance(value.thing, tuple) and len(value.thing) == count:
         named = [
-            real(value.place, one, f"{value.name}[{index}]", value.origin)
-            for index, one in enumerate(value.thing)
+            real(value.place, one, f"{value.name}[{index}]", value.origin) for index, one in enumerate(value.thing)
         ]
         frame.stack += reversed(named)
     else:
@@ -351,9 +350,7 @@ def call_function_ex(frame: Frame, flags: int) -> None:
         arguments = [part(spread)] * (arity(callee) or 1)
     else:
         arguments = []
-    frame.push(
-        frame.study.call(callee, arguments, {name: one for name, one in keywords.items() if one.carries()})
-    )
+    frame.push(frame.study.call(callee, arguments, {name: one for name, one in keywords.items() if one.carries()}))
 
 
 @opcode("MAKE_FUNCTION")

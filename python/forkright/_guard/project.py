@@ -25,9 +25,7 @@ LIBRARY = (
     "<frozen",
     "<__array_function__",
 )
-_PLAIN_BASES = frozenset(
-    ("builtins", "abc", "typing", "enum", "collections.abc", "_collections_abc", "dataclasses")
-)
+_PLAIN_BASES = frozenset(("builtins", "abc", "typing", "enum", "collections.abc", "_collections_abc", "dataclasses"))
 
 
 CACHED = type(lru_cache(len))

@@ -137,9 +137,7 @@ class Bound:
 
     __slots__ = ("arguments", "function", "keywords")
 
-    def __init__(
-        self, function: Value, arguments: tuple[Value, ...], keywords: dict[str, Value] | None = None
-    ) -> None:
+    def __init__(self, function: Value, arguments: tuple[Value, ...], keywords: dict[str, Value] | None = None) -> None:
         self.function = function
         self.arguments = arguments
         self.keywords = keywords or {}
@@ -337,14 +335,10 @@ def joined(one: Value, other: Value) -> Value:
     inside = one.inside or other.inside
     if one.inside and other.inside and one.inside is not other.inside:
         inside = joined(one.inside, other.inside)
-    if one.place > other.place or (
-        one.thing is other.thing and one.name == other.name and one.kind is other.kind
-    ):
+    if one.place > other.place or (one.thing is other.thing and one.name == other.name and one.kind is other.kind):
         if origin == one.origin and inside is one.inside and _either(one, other) is one.callee:
             return one
-        both = Value(
-            one.place, one.thing, one.name, kind=one.kind, inside=inside, parts=one.parts, origin=origin
-        )
+        both = Value(one.place, one.thing, one.name, kind=one.kind, inside=inside, parts=one.parts, origin=origin)
     else:
         kind = one.kind if one.kind is other.kind else None
         thing = one.thing if one.place or one.thing is other.thing else UNKNOWN
@@ -369,10 +363,7 @@ def alike(one: Value | None, other: Value | None) -> bool:
         and one.kind is other.kind
         and one.origin == other.origin
         and one.callee is other.callee
-        and (
-            one.inside is other.inside
-            or (one.inside and one.inside.name) == (other.inside and other.inside.name)
-        )
+        and (one.inside is other.inside or (one.inside and one.inside.name) == (other.inside and other.inside.name))
     )
 
 
