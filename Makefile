@@ -17,7 +17,7 @@ export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 export PYO3_PYTHON := $(VIRTUAL_ENV)/bin/python
 export CARGO_TARGET_DIR := $(CURDIR)/target
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-unexport CONDA_PREFIX PYTHONHOME
+unexport CONDA_PREFIX PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 py := $(VENV)/bin/python
 pip_install := $(py) -m pip install --quiet --no-input
@@ -111,5 +111,6 @@ $(extension): $(sources) $(VENV)/.made $(VENV)/.dev
 	$(call say,building the extension: a few minutes the first time)
 	@touch $(VENV)/.began
 	@PIP_QUIET=1 $(py) -m maturin develop --release --quiet
+	@$(py) -m compileall -q python/forkright
 	@touch -r $(VENV)/.began $@
 	$(call say,built)

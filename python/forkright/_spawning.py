@@ -155,7 +155,7 @@ def _dumps(obj: object, role: str, lent: Lent) -> bytes:
     file = io.BytesIO()
     pickler = pickle.Pickler(file, 5)
     reducers = _reducers()
-    pickler.dispatch_table = ChainMap(reducers, copyreg.dispatch_table)  # type: ignore[arg-type]  # noqa: RUF012 - where pickle looks for it
+    pickler.dispatch_table = ChainMap(reducers, copyreg.dispatch_table)  # type: ignore[arg-type]
     try:
         pickler.dump(obj)
         data = file.getvalue()

@@ -42,7 +42,8 @@ def program() -> tuple[list[str], str, str]:
 def _flags() -> list[str]:
     """The options that give another interpreter this one's flags.
 
-    As `subprocess._args_from_interpreter_flags`; written out here because importing `subprocess` takes longer than the rest of a worker's start on this side.
+    As `subprocess._args_from_interpreter_flags`; written out here because importing `subprocess` takes longer
+    than the rest of a worker's start on this side.
     """
     letters = {
         "debug": "d",
