@@ -93,7 +93,6 @@ def test_a_map_raises_what_became_of_its_worker(plan: Any) -> None:
         fr.map(tasks.die_at, range(10), [5] * 10, ["SIGKILL"] * 10, plan=plan)
 
 
-@pytest.mark.xfail(reason="now and then an item beside the one that killed its worker is given up too", strict=False)
 def test_no_item_runs_twice_when_workers_die(tmp_path: Path) -> None:
     tally = Tally(tmp_path / "ran")
     results = fr.map(mark_and_die_at_tens, [tally] * 100, range(100), plan=fr.Plan(2), chunksize=1, on_error="return")

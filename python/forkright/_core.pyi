@@ -123,7 +123,7 @@ class Pool:
 class Worker:
     """One worker process, from the inside."""
 
-    def __new__(cls, threads: int, line: int, results: int, arguments: int, bell: int) -> Worker:
+    def __new__(cls, line: int, results: int, arguments: int, bell: int) -> Worker:
         """Takes over the descriptors that a worker is handed."""
 
     def ready(self) -> None:

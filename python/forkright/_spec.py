@@ -14,14 +14,13 @@ _BOOTSTRAP = (
 )
 
 
-def make(threads: int, initializer: bytes | None) -> tuple[bytes, tuple[list[str], str, str]]:
+def make(initializer: bytes | None) -> tuple[bytes, tuple[list[str], str, str]]:
     """The spec of a worker, and the program that forks it."""
     try:
         directory = os.getcwd()
     except OSError:
         directory = None
     spec = {
-        "threads": threads,
         "initializer": initializer,
         "directory": directory,
         "environment": dict(os.environb),

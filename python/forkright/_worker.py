@@ -25,11 +25,11 @@ def main(fds: list[int], mask: int, parent: int) -> int:
             os.dup2(fd, number)
             os.close(fd)
     _settle_in(spec)
-    worker = Worker(spec["threads"], *fds)
+    worker = Worker(*fds)
     if not _initialize(worker, spec["initializer"]):
         return 1
     worker.ready()
-    _work(worker, spec["threads"])
+    _work(worker)
     _leave()
     return 0
 
@@ -64,7 +64,7 @@ def _initialize(worker: Worker, initializer: bytes | None) -> bool:
     return True
 
 
-def _work(worker: Worker, threads: int) -> None:
+def _work(worker: Worker) -> None:
     others: list[Any] = []
 
     def grow(count: int) -> None:
@@ -76,7 +76,6 @@ def _work(worker: Worker, threads: int) -> None:
             others.append(thread)
             thread.start()
 
-    grow(threads - 1)
     worker.serve(0, grow)
     for thread in others:
         thread.join()

@@ -41,13 +41,17 @@ def main() -> NoReturn:
         _preload()
     gc.collect()
     gc.freeze()
-    while True:
-        ready = {number for number, _ in poll.poll()}
-        if wake in ready:
-            os.read(wake, 4096)
-            _reap(control)
-        if control.fileno() in ready:
-            _serve(control, (wake, alarm))
+    try:
+        while True:
+            ready = {number for number, _ in poll.poll()}
+            if wake in ready:
+                os.read(wake, 4096)
+                _reap(control)
+            if control.fileno() in ready:
+                _serve(control, (wake, alarm))
+    except BrokenPipeError:
+        # The caller ended in the middle of a conversation: our children die with us.
+        os._exit(0)
 
 
 def _preload() -> None:

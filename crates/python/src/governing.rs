@@ -81,9 +81,14 @@ impl Governing {
         Ok(())
     }
 
-    /// The verdicts so far, each with the seconds since the start.
+    /// The verdicts so far, each with the seconds since the start: the changes of plan, or, where there was none,
+    /// why the work stayed as it began.
     pub(crate) fn verdicts(&self) -> Vec<(f64, Verdict)> {
-        lock(&self.inner).verdicts.clone()
+        let inner = lock(&self.inner);
+        if inner.verdicts.is_empty() {
+            return inner.governor.verdict().map(|verdict| (0.0, verdict.clone())).into_iter().collect();
+        }
+        inner.verdicts.clone()
     }
 
     fn zygote(&self) -> Zygote {

@@ -35,9 +35,9 @@ pub(crate) fn warden() -> Arc<Warden> {
     Arc::clone(&warden.1)
 }
 
-fn spec(py: Python<'_>, threads: u32, initializer: Option<&[u8]>) -> PyResult<Spec> {
+fn spec(py: Python<'_>, initializer: Option<&[u8]>) -> PyResult<Spec> {
     let initializer = initializer.map(|bytes| PyBytes::new(py, bytes));
-    let made = py.import("forkright._spec")?.getattr("make")?.call1((threads, initializer))?;
+    let made = py.import("forkright._spec")?.getattr("make")?.call1((initializer,))?;
     let bytes: Vec<u8> = made.get_item(0)?.extract()?;
     Ok(Spec { bytes: bytes.into(), program: program_of(&made.get_item(1)?)? })
 }
@@ -94,7 +94,7 @@ impl Staff {
         if count == 0 {
             return Ok(());
         }
-        let spec = spec(py, self.crew().threads(), self.initializer.as_deref())?;
+        let spec = spec(py, self.initializer.as_deref())?;
         py.detach(|| self.crew().hire(count, spec))?;
         Ok(())
     }

@@ -88,7 +88,7 @@ impl Worker {
     /// Takes over the descriptors a worker is handed: its line, its payload memory, the caller's, the caller's bell.
     #[new]
     #[expect(unsafe_code, reason = "descriptors arrive as numbers from Python")]
-    fn new(threads: u32, line: i32, results: i32, arguments: i32, bell: i32) -> PyResult<Worker> {
+    fn new(line: i32, results: i32, arguments: i32, bell: i32) -> PyResult<Worker> {
         let memory = |fd: i32| {
             // SAFETY: the worker's main function received these descriptors for this object alone and passes
             // each of them on once.
@@ -102,8 +102,8 @@ impl Worker {
                 consumer,
                 body: Vec::new(),
                 functions: HashMap::new(),
-                allowed: threads,
-                threads,
+                allowed: 1,
+                threads: 1,
                 stopped: false,
             }),
             more: Condvar::new(),

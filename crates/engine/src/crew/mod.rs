@@ -518,11 +518,6 @@ impl Crew {
         self.lock().seats.iter().filter(|seat| seat.stage == Stage::Ready).count() as u32
     }
 
-    /// Threads in each worker.
-    pub fn threads(&self) -> u32 {
-        self.lock().limits.threads
-    }
-
     /// What each worker did so far, those that are gone included.
     pub fn uses(&self) -> Vec<Use> {
         let yard = self.lock();

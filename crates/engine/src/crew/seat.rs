@@ -68,8 +68,11 @@ pub(super) type Handed = [OwnedFd; 2];
 
 impl Seat {
     pub(super) fn create(token: u64, threads: u32, budget: Option<u32>) -> io::Result<(Seat, Handed)> {
-        let (memory, line) = line::create()?;
+        let (memory, mut line) = line::create()?;
         let outbox = Memory::create("forkright-results", 0)?;
+        // A worker begins with one thread; whatever comes later, this comes first.
+        let head = Head { kind: down::THREADS, id: threads.into(), extra: 0 };
+        line.producer.push(head, &[]).map_err(|_| io::Error::other("a new ring takes nothing"))?;
         let handed = [memory.fd().try_clone_to_owned()?, outbox.fd().try_clone_to_owned()?];
         let seat = Seat {
             token,
