@@ -58,7 +58,7 @@ def hold(started: Flag, go: Flag) -> int:
     return os.getpid()
 
 
-def mark_and_wait(tally: Tally, name: object, go: Flag) -> object:
+def mark_and_wait(tally: Tally, name: int, go: Flag) -> int:
     tally.mark(name)
     go.wait()
     return name

@@ -193,7 +193,7 @@ def test_a_number_of_workers_that_makes_no_sense_is_refused(count: Any) -> None:
         with pytest.raises((ValueError, TypeError), match="worker"):
             fr.map(tasks.square, range(3), plan=plan, workers=count)  # type: ignore[arg-type]
         with pytest.raises((ValueError, TypeError), match="worker"):
-            fr.Executor(count, plan=plan)  # type: ignore[arg-type]
+            fr.Executor(count, plan=plan)
     for pool in (fr.ThreadPoolExecutor, fr.ProcessPoolExecutor):
         if count is not True:
             with pytest.raises((ValueError, TypeError), match=r"worker|threads|processes"):

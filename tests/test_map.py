@@ -238,7 +238,7 @@ def mark_or_fail(tally: Tally, number: int) -> None:
 
 
 def test_exceptions_take_the_places_of_results_if_asked_to(plan: Any) -> None:
-    results = fr.map(tasks.fail_at, range(6), [4] * 6, plan=plan, on_error="return")
+    results: list[Any] = fr.map(tasks.fail_at, range(6), [4] * 6, plan=plan, on_error="return")
     assert results[:4] == [0, 1, 2, 3]
     assert [(type(error), str(error)) for error in results[4:]] == [
         (ValueError, "item 4"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -170,7 +171,7 @@ def test_memory_of_results_nobody_took_comes_back(executor: fr.Executor) -> None
 def test_memory_of_calls_that_failed_or_were_cancelled_or_died_comes_back(executor: fr.Executor) -> None:
     pool = executor._pool
     array = np.ones(1_000_000)
-    futures = [executor.submit(tasks.add, array, "no number") for _ in range(5)]
+    futures = [executor.submit(operator.add, array, "no number") for _ in range(5)]
     futures += [executor.submit(die_with, array) for _ in range(3)]
     for future in futures:
         assert future.exception(LIMIT) is not None
@@ -184,7 +185,7 @@ def test_memory_of_calls_that_failed_or_were_cancelled_or_died_comes_back(execut
     until(lambda: pool.memory()[0] == 0, f"no memory is in use; {pool.memory()}")
 
 
-def die_with(array: Any) -> None:
+def die_with(array: Any) -> Any:
     tasks.die("SIGKILL")
 
 

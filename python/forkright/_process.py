@@ -140,11 +140,6 @@ class _Launch:
         told = self._told(0) if self._future.done() else None
         return {"wall": told.wall, "cpu": told.cpu} if isinstance(told, _Outcome) else None
 
-    def hand_over(self) -> None:
-        """Wait until the process has what it was lent, or is gone."""
-        while self._lent is not None and self._lent.is_waiting() and self.wait(0) is None:
-            time.sleep(0.001)
-
     def _told(self, timeout: float | None) -> _Outcome | BaseException:
         """What became of the target, once that is known."""
         try:
@@ -182,14 +177,17 @@ def _open(pid: int) -> int:
         return ready
 
 
-def _hand_over_all() -> None:
-    """Let the last processes get what they were lent, before `multiprocessing` takes down what hands it over."""
-    for child in _multiprocessing.active_children():
-        if isinstance(child, Process) and child._popen is not None and not child.daemon:
-            child._popen.hand_over()
+def _end_all() -> None:
+    """End daemons and join the others, as `multiprocessing` does a little later, when it has ended what serves them."""
+    children = [child for child in _multiprocessing.active_children() if isinstance(child, Process)]
+    for child in children:
+        if child.daemon:
+            child.terminate()
+    for child in children:
+        child.join()
 
 
-threading._register_atexit(_hand_over_all)  # type: ignore[attr-defined]
+threading._register_atexit(_end_all)  # type: ignore[attr-defined]
 
 
 # In the process

@@ -55,6 +55,7 @@ class Lent:
         self._lasting = lasting
         self._lock = threading.Lock()
         self._waiting: dict[int, int] = {}
+        self._kept: list[object] = []
 
     def duplicate_for_child(self, descriptor: int) -> int:
         """As the standard library's: what `DupFd` shall be given."""
@@ -84,12 +85,13 @@ class Lent:
             self._waiting[key] = duplicate
         return Descriptor(address, key)
 
-    def is_waiting(self) -> bool:
-        """Whether something has not been fetched."""
-        return bool(self._waiting)
+    def keep(self, semaphore: object) -> None:
+        """Keep what loses its name when nobody here has it any more."""
+        self._kept.append(semaphore)
 
     def close(self) -> None:
         """Take back what has not been fetched."""
+        self._kept.clear()
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         if waiting:
@@ -205,6 +207,9 @@ _FOLDER = "/dev/shm/sem."
 
 
 def _reduce_semaphore(lock: Any) -> Any:
+    from multiprocessing import context
+
+    context.get_spawning_popen().keep(lock)  # type: ignore[union-attr]
     if lock._semlock.name is not None:
         return lock.__reduce_ex__(5)
     with _naming:
