@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from multiprocessing import connection, resource_sharer, resource_tracker, shared_memory
+from multiprocessing import connection, heap, resource_sharer, resource_tracker, shared_memory
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from waiting import LIMIT, Flag, until
 def helpers() -> Iterator[None]:
     """End what `multiprocessing` starts for its own and leaves until the interpreter ends."""
     yield
+    heap.BufferWrapper._heap = heap.Heap()
     gc.collect()
     resource_sharer.stop()
     resource_tracker._resource_tracker._stop()

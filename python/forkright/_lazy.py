@@ -133,12 +133,13 @@ class Work:
             return executor.submit(self._fn, *calls[0])
         return executor.submit(run_chunk, self._fn, calls)
 
-    def values(self, outcome: Any) -> Iterator[Any]:
-        """The values of what `submit` promised."""
+    def values(self, outcome: list[Any]) -> Iterator[Any]:
+        """The values of what `submit` promised. It comes in a list, which is emptied: once the caller has dropped a
+        value, nothing here keeps it alive."""
         if self._size == 1:
-            yield outcome
+            yield outcome.pop()
             return
-        values, failure = outcome
+        values, failure = outcome.pop()
         values.reverse()
         while values:
             yield values.pop()
@@ -208,7 +209,7 @@ def _as_completed(job: _Job, timeout: float | None) -> Iterator[Any]:
             except queue.Empty:
                 raise TimeoutError from None
             futures.remove(future)
-            outcome = future.result()
+            outcome = [future.result()]
             del future
             yield from work.values(outcome)
     finally:
@@ -233,7 +234,7 @@ def _until_deadline(
                 del calls
             alive = None
             left = None if until is None else until - time.monotonic()
-            yield from work.values(_first_result(futures, left))
+            yield from work.values([_first_result(futures, left)])
         if work.error is not None:
             raise work.error
     finally:
