@@ -185,7 +185,7 @@ def _ordered(job: _Job, timeout: float | None) -> Iterator[Any]:
                 del future
             if not futures:
                 break
-            yield from work.values(_first_result(futures, timeout))
+            yield from work.values([_first_result(futures, timeout)])
     finally:
         # Whoever stops early does not wait for the calls that run.
         executor.shutdown(wait=not futures, cancel_futures=True)
