@@ -356,7 +356,7 @@ class MapResult(AsyncResult):
         super().__init__(pool, futures, callback, error_callback)
 
     def _value(self) -> list[Any]:
-        return [value for future in self._futures for value in self._work.values(future.result())]
+        return [value for future in self._futures for value in self._work.values([future.result()])]
 
 
 class IMapIterator:
@@ -389,7 +389,7 @@ class IMapIterator:
         while True:
             for value in self._values:
                 return value
-            self._values = self._work.values(self._take(until))
+            self._values = self._work.values([self._take(until)])
 
     def _take(self, until: float | None) -> Any:
         """Take the outcome of one chunk."""
