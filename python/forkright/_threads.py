@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _started: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 _pools: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from typing import Any
 
 from . import _pickling
 from ._core import Worker, die_with_parent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def main(fds: list[int], mask: int, parent: int) -> int:

@@ -14,9 +14,12 @@ import os
 import select
 import signal
 import sys
-from typing import NoReturn
 
 from . import _functions, _pickling, _worker  # noqa: F401 - imported here once instead of in each worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main() -> NoReturn:

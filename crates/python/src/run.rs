@@ -19,7 +19,7 @@ use pyo3::types::{PyAny, PyList};
 use crate::batch::{Batch, OnError};
 use crate::call::SIGNALS;
 use crate::governing::Governing;
-use crate::hands::{Hands, Job};
+use crate::hands::{Hands, Hurry, Job};
 use crate::meter;
 use crate::recruit::Staff;
 use crate::work::{HereSource, Work};
@@ -123,6 +123,7 @@ impl Run {
         STARTERS.fetch_add(1, AcqRel);
         let starter = move || {
             Python::attach(|py| {
+                let _hurry = run.work.progress().is_quiet().then(|| Hurry::begin(py));
                 for _ in 0..missing {
                     if let Err(error) = run.hands.grow(py) {
                         run.fail(py, error);
