@@ -148,7 +148,6 @@ def test_an_array_keeps_its_memory_after_its_executor_is_gone(plan: Any) -> None
     assert (array == np.arange(1_000_000)).all()
 
 
-@pytest.mark.xfail(reason="an idle worker does not say at once that it dropped an argument", strict=False)
 def test_memory_comes_back_when_arguments_are_used_and_results_dropped(executor: fr.Executor) -> None:
     pool = executor._pool
     for _ in range(3):
@@ -169,7 +168,6 @@ def test_memory_of_results_nobody_took_comes_back(executor: fr.Executor) -> None
     until(lambda: pool.memory()[0] == 0, f"no memory is in use; {pool.memory()}")
 
 
-@pytest.mark.xfail(reason="an idle worker does not say at once that it dropped an argument", strict=False)
 def test_memory_of_calls_that_failed_or_were_cancelled_or_died_comes_back(executor: fr.Executor) -> None:
     pool = executor._pool
     array = np.ones(1_000_000)

@@ -72,7 +72,7 @@ def test_a_choice_reads_from_its_reason_down_to_each_worker() -> None:
              core, 1 % waits
   pickling   30 ms in this process: 2.0 MB out, 100 bytes back
   before     2 threads (from 10 ms on)
-  not taken  1 process 1.5 s (too few workers), serial 2.4 s (turns on the GIL), 2 threads 2.5 s
+  not taken  1 process 1.5 s (too few workers), serial 2.4 s (one after another), 2 threads 2.5 s
              (turns on the GIL)
 
   worker      tasks  in tasks     CPU

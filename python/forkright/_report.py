@@ -179,10 +179,18 @@ def beaten(verdict: dict[str, Any]) -> str:
     """The best forecast of each kind that was beaten, and what most of its time would have gone to."""
     best: dict[str, str] = {}
     for forecast in verdict["beaten"]:
-        plan, bound = plan_of(forecast["plan"]), forecast["bound_by"]
-        if plan != plan_of(verdict["plan"]) and plan.kind not in best:
-            best[plan.kind] = f"{plan} {seconds(forecast['seconds'])} ({BOUNDS.get(bound, bound)})"
+        plan = plan_of(forecast["plan"])
+        if plan.kind not in best:
+            best[plan.kind] = f"{plan} {seconds(forecast['seconds'])} ({_drawback(plan, forecast, verdict)})"
     return ", ".join(best.values())
+
+
+def _drawback(plan: Plan, forecast: dict[str, Any], verdict: dict[str, Any]) -> str:
+    if forecast["seconds"] <= verdict["seconds"] * 1.03:
+        return "no faster"
+    if plan.kind == "serial":
+        return "one after another"
+    return BOUNDS.get(forecast["bound_by"], forecast["bound_by"])
 
 
 def _worker_rows(workers: list[dict[str, Any]]) -> list[list[str]]:

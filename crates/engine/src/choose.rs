@@ -43,6 +43,8 @@ pub struct Constraints {
     pub current: Plan,
     /// Seconds that the run has taken so far, if it is one with an end; 0 otherwise.
     pub spent: f64,
+    /// Tasks that run in this process: they stay in it, whatever is chosen for the rest.
+    pub here: u32,
 }
 
 /// Plans that were not considered.
@@ -124,7 +126,7 @@ pub fn choose(forecasts: &[Forecast], demand: &Demand, constraints: &Constraints
         let left = kinds.filter(|&kind| forecasts.iter().any(|forecast| forecast.plan.kind() == kind));
         ruled_out.extend(left.map(|kind| RuledOut { kind, reason: reason.to_owned() }));
     }
-    let sentence = sentence(taken, &beaten, demand, &ruled_out);
+    let sentence = sentence(taken, &beaten, demand, &ruled_out, constraints.here);
     let (plan, seconds) = (taken.plan, taken.seconds);
     Some(Verdict { plan, seconds, beaten, ruled_out, demand: *demand, sentence })
 }
@@ -148,8 +150,15 @@ fn simplicity(plan: Plan) -> (u32, u32) {
 }
 
 /// "2 processes: 98 % of the time holds the GIL, so threads would take turns; they should take 1.3 s, ..."
-fn sentence(taken: &Forecast, beaten: &[Forecast], demand: &Demand, ruled_out: &[RuledOut]) -> String {
+fn sentence(
+    taken: &Forecast,
+    beaten: &[Forecast],
+    demand: &Demand,
+    ruled_out: &[RuledOut],
+    here: u32,
+) -> String {
     let plan = taken.plan;
+    let beside = if plan.leaves() && here > 0 { " beside this one" } else { "" };
     let mixture = words::mixture(demand);
     let many = if plan.workers() == 1 { "it" } else { "they" };
     let why = match plan.kind() {
@@ -170,7 +179,7 @@ fn sentence(taken: &Forecast, beaten: &[Forecast], demand: &Demand, ruled_out: &
         }
     }
     let rivals = rivals.iter().map(|rival| format!(", {} {}", rival.plan, words::seconds(rival.seconds)));
-    let mut text = format!("{plan}: {why}; {many} should take {}", words::seconds(taken.seconds));
+    let mut text = format!("{plan}{beside}: {why}; {many} should take {}", words::seconds(taken.seconds));
     text.extend(rivals);
     if let Some(out) = ruled_out.first() {
         text += &format!("; processes are ruled out: {}", out.reason);
@@ -191,7 +200,7 @@ mod tests {
         let plans = candidates(&machine, &remaining, None);
         let forecasts: Vec<Forecast> =
             plans.iter().map(|&p| forecast(&demand, &machine, &remaining, p)).collect();
-        choose(&forecasts, &demand, &Constraints { may_leave, current, spent: 0.0 })
+        choose(&forecasts, &demand, &Constraints { may_leave, current, spent: 0.0, here: 0 })
             .expect("serial is always allowed")
     }
 

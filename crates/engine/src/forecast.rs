@@ -111,17 +111,19 @@ pub fn forecast(demand: &Demand, machine: &Machine, remaining: &Remaining, plan:
     let work = [parts.gil, parts.cores, parts.waves, parts.transport, parts.straggler];
     let longest = work.into_iter().fold(0.0, f64::max);
     let seconds = (parts.start + longest).max(beside);
-    Forecast { plan, seconds, bound_by: bound_by(&parts, longest), parts }
+    let queued = crew.response(plan.threads()) > 1.1 * crew.alone();
+    Forecast { plan, seconds, bound_by: bound_by(&parts, longest, queued), parts }
 }
 
-/// The largest part; of parts that are about equal, the one that explains most.
-fn bound_by(parts: &Parts, longest: f64) -> Bound {
+/// The largest part; of parts that are about equal, the one that explains most. `queued`: tasks that share a
+/// process spend much of their time in its queue for the GIL.
+fn bound_by(parts: &Parts, longest: f64, queued: bool) -> Bound {
     let close = |part: f64| part >= 0.9 * longest;
     match () {
         () if parts.start > longest => Bound::Start,
         () if close(parts.transport) => Bound::Transport,
         () if close(parts.cores) => Bound::Cores,
-        () if close(parts.gil) => Bound::Gil,
+        () if queued => Bound::Gil,
         () if parts.straggler > 1.1 * parts.waves => Bound::Straggler,
         () => Bound::Workers,
     }

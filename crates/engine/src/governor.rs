@@ -265,7 +265,7 @@ impl Governor {
             false => plan.threads() <= most,
         });
         if learning && f64::from(ramp) <= remaining.tasks + f64::from(remaining.here) {
-            plans.extend(Plan::in_threads(ramp));
+            plans.extend(Plan::in_threads(ramp).ok().filter(|plan| !plans.contains(plan)));
         }
         if !plans.contains(&self.plan) {
             plans.push(self.plan);
@@ -276,7 +276,8 @@ impl Governor {
         let may_leave = if *seen.leave == Leave::Unknown { Leave::Yes } else { seen.leave.clone() };
         // In a run with an end, a change must be worth something of the whole.
         let spent = self.items.map_or(0.0, |_| seen.now);
-        let verdict = choose(&forecasts, &demand, &Constraints { may_leave, current: self.plan, spent })?;
+        let constraints = Constraints { may_leave, current: self.plan, spent, here: remaining.here };
+        let verdict = choose(&forecasts, &demand, &constraints)?;
         self.leaning = verdict.plan.leaves();
         self.pressed |= self.leaning;
         if self.leaning && *seen.leave == Leave::Unknown {
@@ -394,9 +395,12 @@ impl Governor {
         }
     }
 
-    /// The processes that can be of use now: what computes here occupies a core, what runs here a worker.
+    /// The processes that can be of use now: what computes here occupies a core, what runs here a worker. Tasks
+    /// that share a process wait most of the time: what computes here is over before they all do, and the first
+    /// process must not have taken them all by then.
     fn crew(&self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Plan> {
-        let cores = self.machine.width().saturating_sub(crowd.computing()).max(1);
+        let occupied = if self.plan.threads() > 1 { 0 } else { crowd.computing() };
+        let cores = self.machine.width().saturating_sub(occupied).max(1);
         let tasks = u32::try_from(seen.pending + seen.away).unwrap_or(u32::MAX);
         let useful = self.plan.processes().min(cores).min(tasks.max(1));
         let up = seen.processes_now.min(self.plan.processes());

@@ -153,7 +153,7 @@ proptest! {
     ) {
         let forecasts = every(&d, &m, &r);
         let may_leave = if free { Leave::Yes } else { Leave::No("it must stay".into()) };
-        let constraints = Constraints { may_leave, current: Plan::SERIAL, spent };
+        let constraints = Constraints { may_leave, current: Plan::SERIAL, spent, here: 0 };
         let verdict = choose(&forecasts, &d, &constraints).expect("serial is among them");
         let allowed = forecasts.iter().filter(|forecast| free || !forecast.plan.leaves());
         let best = allowed.map(|forecast| forecast.seconds).fold(f64::INFINITY, f64::min);
@@ -169,10 +169,10 @@ proptest! {
     #[test]
     fn a_choice_taken_is_kept_while_nothing_changes(d in demands(), m in machines(), r in remainders()) {
         let forecasts = every(&d, &m, &r);
-        let first = Constraints { may_leave: Leave::Yes, current: Plan::SERIAL, spent: 0.0 };
+        let first = Constraints { may_leave: Leave::Yes, current: Plan::SERIAL, spent: 0.0, here: 0 };
         let taken = choose(&forecasts, &d, &first).expect("serial is among them").plan;
         let again = choose(&forecasts, &d, &Constraints { current: taken, ..first }).expect("as before").plan;
-        let third = Constraints { may_leave: Leave::Yes, current: again, spent: 0.0 };
+        let third = Constraints { may_leave: Leave::Yes, current: again, spent: 0.0, here: 0 };
         prop_assert_eq!(choose(&forecasts, &d, &third).expect("as before").plan, again);
     }
 

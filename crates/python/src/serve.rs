@@ -135,12 +135,10 @@ impl Worker {
         loop {
             match self.take(index)? {
                 Some(Message::Grow(count)) => drop(grow.call1((count,))?),
-                Some(message) => {
-                    self.run(py, message, &mut stopwatch)?;
-                    self.release(py)?;
-                }
+                Some(message) => self.run(py, message, &mut stopwatch)?,
                 None if lock(&self.taking).stopped => return Ok(()),
                 None => {
+                    self.release(py)?;
                     self.sleep(py, index)?;
                     stopwatch = Stopwatch::start();
                 }
@@ -239,11 +237,12 @@ impl Worker {
                     Err(error) => (up::ERROR, codec::encode_exception(py, error, &self.store)?),
                 };
                 cost.failed = u32::from(failed);
+                drop(arguments);
                 self.finish(py, head.id, kind, encoded, cost, started, stopwatch)
             }
-            Message::Chunk { head, flags, items, function } => {
+            Message::Chunk { head, flags, items: arrived, function } => {
                 let started = clock::monotonic();
-                let items = codec::decode(py, &items).and_then(|items| Ok(items.cast_into::<PyList>()?));
+                let items = codec::decode(py, &arrived).and_then(|items| Ok(items.cast_into::<PyList>()?));
                 cost.decode = (clock::monotonic() - started).as_secs_f64();
                 let ran =
                     items.and_then(|items| self.run_chunk(py, flags, &items, function.as_deref(), &mut cost));
@@ -252,6 +251,7 @@ impl Worker {
                     Ok((kind, encoded)) => (kind, encoded),
                     Err(error) => (up::ERROR, codec::encode_exception(py, error, &self.store)?),
                 };
+                drop(arrived);
                 self.finish(py, head.id, kind, encoded, cost, started, stopwatch)
             }
         }
@@ -360,6 +360,8 @@ impl Worker {
             let mut lent = lock(&self.lent);
             lent.extend(encoded.leases.iter().map(|lease| (lease.block().offset, Arc::clone(lease))));
         }
+        // Before the answer: whoever takes that hears of both, and nobody may ask again for long.
+        self.release(py)?;
         let head = Head { kind, id, extra: 0 };
         self.answer(py, head, &[&cost.to_bytes(), &encoded.payload.head(), encoded.payload.tail()])
     }

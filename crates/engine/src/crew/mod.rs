@@ -550,9 +550,9 @@ impl Yard {
         if places == 0 || self.broken.is_some() || self.closing && self.outstanding == 0 {
             return 0;
         }
-        let threads = self.limits.threads.max(1) as usize;
-        let served: usize = self.seats.iter().filter(|seat| seat.stage != Stage::Stopping).count() * threads;
-        (self.outstanding.saturating_sub(served).div_ceil(threads) as u32).min(places)
+        // Processes before threads: two messages in one process take turns on its GIL.
+        let serving = self.seats.iter().filter(|seat| seat.stage != Stage::Stopping).count();
+        (self.outstanding.saturating_sub(serving) as u32).min(places)
     }
 
     /// Hands the backlog to the seats with room, the least loaded first.
