@@ -14,10 +14,10 @@
 //!
 //! - *Probe.* One item is in flight, inline in the caller, until its state is known: two that hold the GIL
 //!   would only take turns, and neither could be moved any more.
-//! - *Ramp.* While everything in flight waits, twice as many are let in with each tick. Beyond
-//!   `FREE_THREADS` the ramp pauses for as long as processes would take to start: whether items compute
-//!   once their answers are in shows by then for the fast half of all servers, and items that do are
-//!   better off in processes.
+//! - *Ramp.* While everything in flight waits, twice as many are let in with each tick. If there are more
+//!   than `FREE_THREADS`, the ramp pauses at `PREPARING_THREADS` for as long as processes would take to
+//!   start: whether items compute once their answers are in shows by then for the fast half of all
+//!   servers, and items that do are better off in processes.
 //! - *Press.* Something holds the GIL or queues for it. Before any item has finished its length is taken to
 //!   be twice what it has run so far, so that the forecast favours processes the longer it takes.
 //! - *Away.* New items are held back for worker processes, except those so short that they end here before
@@ -45,7 +45,7 @@ const SAMPLED: f64 = 8.0;
 const UNSAMPLED: f64 = 0.020;
 /// Threads that a ramp starts before any item has shown its second half.
 const FREE_THREADS: u32 = 20;
-/// Items in flight while it is found out whether work may leave.
+/// Items in flight while processes are prepared.
 const PREPARING_THREADS: u32 = 4;
 /// Waiting that is this small a share of a task is not worth a second thread beside it.
 const NOISE: f64 = 0.2;
@@ -363,9 +363,10 @@ impl Governor {
             // They may wait for each other.
             () if crowd.locked > crowd.waiting / 2 => FREE_THREADS,
             () if !self.could_leave(seen) => MOST_THREADS,
-            // What they wait for may be followed by computing, beside which nothing gets prepared.
-            () if self.warmed.is_some() && *seen.leave == Leave::Unknown => PREPARING_THREADS,
             () if crowd.waiting == crowd.all && crowd.longest >= self.start_of_processes() => MOST_THREADS,
+            // What they wait for may be followed by computing: the others then had better be elsewhere. Where they
+            // only wait, the last of them start no later for it.
+            () if self.warmed.is_some() => PREPARING_THREADS,
             () => FREE_THREADS,
         };
         limit.min(most)
