@@ -73,6 +73,23 @@ def test_a_script_that_is_killed_while_workers_are_busy_leaves_nothing(tmp_path:
         script.until_gone()
 
 
+def test_workers_of_a_killed_script_go_although_a_child_that_it_forked_lives_on(tmp_path: Path) -> None:
+    fork = """
+    child = os.fork()
+    if child == 0:
+        os.close(1); os.close(2)
+        time.sleep(10_000)
+    print(child, flush=True)
+    time.sleep(10_000)
+    """
+    with start(BUSY + fork, tmp_path) as script:
+        assert script.line() == "9 9"
+        child = int(script.line())
+        script.process.kill()
+        assert script.wait() == -signal.SIGKILL
+        until(lambda: script.family() == {child}, f"only the child is left; there are {script.family()}")
+
+
 @contextlib.contextmanager
 def busy(folder: Path) -> Iterator[Script]:
     """A script whose workers are all in calls that last for ever."""

@@ -10,7 +10,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # -P: the working directory must not shadow a module that the helper imports. The caller's paths come with each worker.
 _BOOTSTRAP = (
     "import sys; root = {root!r}; known = root in sys.path; known or sys.path.append(root); "
-    "from forkright import _zygote; known or sys.path.remove(root); _zygote.main()"
+    "from forkright import _zygote; known or sys.path.remove(root); _zygote.main({caller})"
 )
 
 
@@ -34,7 +34,7 @@ def make(initializer: bytes | None) -> tuple[bytes, tuple[list[str], str, str]]:
 
 def program() -> tuple[list[str], str, str]:
     """The command of the zygote, the word that makes it one worker instead, and what makes it unfit if it changes."""
-    command = [sys.executable, "-P", *_flags(), "-c", _BOOTSTRAP.format(root=_ROOT)]
+    command = [sys.executable, "-P", *_flags(), "-c", _BOOTSTRAP.format(root=_ROOT, caller=os.getpid())]
     return command, "single", _circumstances()
 
 

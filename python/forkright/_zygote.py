@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def main() -> NoReturn:
-    """Serve until the caller's process closes its end; with the word "single", become one worker instead."""
+def main(caller: int) -> NoReturn:
+    """Serve until the caller's process closes its end; with the word "single", become one worker instead.
+
+    `caller` is its pid: its end of the socket may live on in children that it forked.
+    """
     control = _socket.socket(fileno=_move_stdin())
     os.closerange(control.fileno() + 1, _limit())
     for number in range(3, control.fileno()):
@@ -38,6 +41,8 @@ def main() -> NoReturn:
     poll = select.poll()
     poll.register(control.fileno(), select.POLLIN)
     poll.register(wake, select.POLLIN)
+    life = _watch(caller)
+    poll.register(life, select.POLLIN)
     control.send(b"H ready")
     # What functions of scripts need is imported while nobody waits for a worker, so that those forked later have it.
     if not poll.poll(0):
@@ -47,11 +52,13 @@ def main() -> NoReturn:
     try:
         while True:
             ready = {number for number, _ in poll.poll()}
+            if life in ready:
+                os._exit(0)
             if wake in ready:
                 os.read(wake, 4096)
                 _reap(control)
             if control.fileno() in ready:
-                _serve(control, (wake, alarm))
+                _serve(control, (wake, alarm, life))
     except BrokenPipeError:
         # The caller ended in the middle of a conversation: our children die with us.
         os._exit(0)
@@ -62,7 +69,19 @@ def _preload() -> None:
         from . import _by_value  # noqa: F401
 
 
-def _serve(control: _socket.socket, ours: tuple[int, int]) -> None:
+def _watch(caller: int) -> int:
+    """A descriptor that can be read once the caller is dead."""
+    try:
+        life = os.pidfd_open(caller)
+    except ProcessLookupError:
+        os._exit(0)
+    if os.getppid() != caller:
+        # It died before, and the number means somebody else by now.
+        os._exit(0)
+    return life
+
+
+def _serve(control: _socket.socket, ours: tuple[int, ...]) -> None:
     message, fds = _receive(control)
     if not message:
         # The caller is gone, or done with us: our children die with us.
@@ -88,7 +107,7 @@ def _serve(control: _socket.socket, ours: tuple[int, int]) -> None:
     os.close(pidfd)
 
 
-def _become_worker(control: _socket.socket, fds: list[int], mask: int, ours: tuple[int, int]) -> NoReturn:
+def _become_worker(control: _socket.socket, fds: list[int], mask: int, ours: tuple[int, ...]) -> NoReturn:
     code = 1
     try:
         parent = os.getppid()
