@@ -190,7 +190,8 @@ def _drawback(plan: Plan, forecast: dict[str, Any], verdict: dict[str, Any]) -> 
         return "no faster"
     if plan.kind == "serial":
         return "one after another"
-    return BOUNDS.get(forecast["bound_by"], forecast["bound_by"])
+    bound: str = forecast["bound_by"]
+    return BOUNDS.get(bound, bound)
 
 
 def _worker_rows(workers: list[dict[str, Any]]) -> list[list[str]]:
