@@ -1,0 +1,48 @@
+"""Medians, spreads and how they are written.
+
+Medians and percentiles, never means: on a shared machine a few timings are far off, always in the same direction.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+UNITS = (1.0, 1.0, "s"), (1e-3, 1e3, "ms"), (0.0, 1e6, "µs")
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which this share of the others is, interpolated."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """The 10th and the 90th percentile. With fewer than ten values that is nearly the least and the most."""
+    return percentile(values, 0.1), percentile(values, 0.9)
+
+
+def duration(seconds: float) -> str:
+    """A time in three figures. A difference of two times may be less than nothing."""
+    size = abs(seconds)
+    _, factor, unit = next(entry for entry in UNITS if size >= entry[0])
+    return f"{three_figures(seconds * factor)} {unit}"
+
+
+def durations(low: float, high: float) -> str:
+    """A span of times, with its unit once if both have the same."""
+    first, last = duration(low), duration(high)
+    number, unit = first.split(" ")
+    return f"{number} to {last}" if last.endswith(f" {unit}") else f"{first} to {last}"
+
+
+def three_figures(value: float) -> str:
+    size = abs(value)
+    return f"{value:.{2 if size < 9.995 else 1 if size < 99.95 else 0}f}"
