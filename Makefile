@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python lint bench docs clean
+.PHONY: help build demo test test-rust test-python lint bench bench-quick docs clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -68,9 +68,19 @@ lint: build $(VENV)/.dev  ## rustfmt, clippy, ruff, mypy --strict, and the stubs
 	@$(py) -m mypy.stubtest forkright._core --mypy-config-file pyproject.toml
 	$(call say,lint passed)
 
-bench: build $(VENV)/.dev  ## the benchmarks
-	$(call say,benchmarks)
+bench: build $(VENV)/.dev  ## beside the alternatives, and auto beside every plan; some 15 minutes, run nothing beside
+	$(call say,benchmarks beside peers)
 	@$(py) benchmarks/run.py
+	$(call say,benchmarks of the choice)
+	@$(py) benchmarks/regret.py
+	$(call say,benchmarks done)
+
+bench-quick: build $(VENV)/.dev  ## the same with few rounds: a trial of the benchmarks, not figures to quote
+	$(call say,quick benchmarks beside peers)
+	@$(py) benchmarks/run.py --quick
+	$(call say,quick benchmarks of the choice)
+	@$(py) benchmarks/regret.py --quick
+	$(call say,quick benchmarks done)
 
 docs: $(VENV)/.docs  ## the site in site/ and the Rust documentation in target/doc; a dead link is an error
 	$(call say,mkdocs)

@@ -45,6 +45,10 @@ that plan's on the other half, so that the plan gets no credit for the luck it w
 fixed plan's odd rounds over its even ones, whichever is more: what this machine makes of no difference at all.
 Differences of less than {UNNOTICED * 1e3:.0f} ms count as none."""
 
+TIMES = """\
+Medians with the 10th to 90th percentile, from just before the map to its results, workers' start included. The fastest
+fixed plan is in bold."""
+
 
 class Score(NamedTuple):
     """Auto against the best fixed plan of one workload. Ratios: 1 is no difference."""
@@ -209,8 +213,7 @@ def report(data: dict[str, Any], trials: list[Trials]) -> str:
             LEGEND,
             "## Times",
             times_table(trials),
-            "Medians with the 10th to 90th percentile, from just before the map to its results, workers' start included. "
-            "The fastest fixed plan in bold.",
+            TIMES,
             *failed,
             "\n".join(what),
             "",

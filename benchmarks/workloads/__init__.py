@@ -1,6 +1,6 @@
 """What `regret.py` runs. Each module has a function of one item and `items()`, as the examples do.
 
-So `forkright compare benchmarks/workloads/calc.py:calc` works as well. Each takes about a second as a plain loop,
+So `forkright compare benchmarks/workloads/calc.py:calc` works as well, for those that import no other. Each takes about a second as a plain loop,
 some less: what is regretted must be large beside what a clock shows, and small enough for many rounds.
 """
 
