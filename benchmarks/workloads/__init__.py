@@ -1,7 +1,8 @@
 """What `regret.py` runs. Each module has a function of one item and `items()`, as the examples do.
 
-So `forkright compare benchmarks/workloads/calc.py:calc` works as well, for those that import no other. Each takes about a second as a plain loop,
-some less: what is regretted must be large beside what a clock shows, and small enough for many rounds.
+So `forkright compare benchmarks/workloads/calc.py:calc` works as well, for those that import no other. Each takes about
+a second as a plain loop, some less: what is regretted must be large beside what a clock shows, and small enough for
+many rounds.
 """
 
 from typing import NamedTuple
