@@ -32,6 +32,11 @@ def each(timings: Sequence[float]) -> Sequence[float]:
     return timings
 
 
+def least(timings: Sequence[float]) -> Sequence[float]:
+    """For small differences of two times: whatever disturbs an interpreter's start only adds to it."""
+    return [min(timings)]
+
+
 @dataclass(frozen=True)
 class Series:
     """The timings of one contestant under one name."""
@@ -139,6 +144,7 @@ def import_row(ours: str, theirs: tuple[str, ...], bare: str) -> Row:
         Series(ours, "whole"),
         against("whole", theirs),
         Target("time", "at most", 0.015),
+        reduce=least,
         without=Series(bare, "whole"),
     )
 
@@ -249,7 +255,7 @@ CONTESTS = (
         (BARE, IMPORT, *IMPORTS),
         (import_row(IMPORT, IMPORTS[:1], BARE), import_row(IMPORT, IMPORTS[1:], BARE)),
         rounds=(21, 5),
-        repeats=(5, 3),
+        repeats=(5, 5),
     ),
     Contest(
         "cold",
