@@ -85,8 +85,8 @@ class Row:
     target: Target | None = None
     reduce: Reduce = middle
     cost: bool = False
-    # Taken from every timing of the same round, as the time of a bare interpreter is.
-    without: Series | None = None
+    # The name of a timing of the same visit that is taken off, as that of a bare interpreter is.
+    without: str | None = None
 
     @property
     def series(self) -> tuple[Series, ...]:
@@ -97,7 +97,8 @@ class Row:
 class Contest:
     """Contestants timed under the same conditions, one after another in each round.
 
-    `measure` is the function in `visit.py`; "interpreter" times a whole interpreter that runs one statement.
+    `measure` is the function in `visit.py`; "interpreter" times a whole interpreter that runs one statement,
+    and a bare one in turn with it.
     `repeats` are timings within a visit. Of each pair of numbers, the second is for --quick.
     """
 
@@ -138,19 +139,18 @@ def submitters_row(contestant: str, whose: str, target: Target | None) -> Row:
     )
 
 
-def import_row(ours: str, theirs: tuple[str, ...], bare: str) -> Row:
+def import_row(ours: str, theirs: tuple[str, ...]) -> Row:
     return Row(
         f"`{ours}`, over a bare interpreter",
         Series(ours, "whole"),
         against("whole", theirs),
         Target("time", "at most", 0.015),
         reduce=least,
-        without=Series(bare, "whole"),
+        without="bare",
     )
 
 
 IMPORT = "import forkright"
-BARE = "pass"
 IMPORTS = ("from concurrent.futures import ProcessPoolExecutor", "from multiprocessing.pool import Pool")
 
 CONTESTS = (
@@ -252,8 +252,8 @@ CONTESTS = (
     Contest(
         "import",
         "interpreter",
-        (BARE, IMPORT, *IMPORTS),
-        (import_row(IMPORT, IMPORTS[:1], BARE), import_row(IMPORT, IMPORTS[1:], BARE)),
+        (IMPORT, *IMPORTS),
+        (import_row(IMPORT, IMPORTS[:1]), import_row(IMPORT, IMPORTS[1:])),
         rounds=(21, 5),
         repeats=(5, 5),
     ),

@@ -58,7 +58,8 @@ class Results:
     def _visit(self, name: str) -> None:
         try:
             if self.contest.measure == "interpreter":
-                timings = {"whole": [launch.clock(name) for _ in range(self.repeats)]}
+                pairs = [(launch.clock(name), launch.clock("pass")) for _ in range(self.repeats)]
+                timings = {"whole": [whole for whole, _ in pairs], "bare": [bare for _, bare in pairs]}
             else:
                 request = {"measure": self.contest.measure, "contestant": name}
                 answer = launch.ask("visit.py", request | {"size": self.size, "repeats": self.repeats})
@@ -75,9 +76,7 @@ class Results:
         rounds = self.timings[series.contestant]
         found = [figure for timings in rounds for figure in row.reduce(timings[series.timing])]
         if row.without is not None:
-            bare = [
-                figure for timings in self.timings[row.without.contestant] for figure in row.reduce(timings["whole"])
-            ]
+            bare = [figure for timings in rounds for figure in row.reduce(timings[row.without])]
             found = [figure - other for figure, other in zip(found, bare, strict=True)]
         return found
 
