@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import time
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
 
-def reason_to_stay(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> str | None:
-    """Why calls of `fn` with such arguments must stay in this process, in one sentence; None if nothing was found."""
+def consider(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str | None, float, int]:
+    """Why calls of `fn` with such arguments must stay in this process, in one sentence; None if nothing was found.
+
+    Then also what pickling the arguments took: seconds, and the bytes they came to.
+    """
     from . import _functions, _guard, _pickling
 
     opinion = _guard.check(fn, arguments)
     if opinion.findings:
-        return opinion.findings[0].sentence
+        return opinion.findings[0].sentence, 0.0, 0
     try:
         _functions.describe(fn)
-        _pickling.encode(arguments, [], f"the arguments of `{_functions.name_of(fn)}`")
+        buffers: list[Any] = []
+        began = time.perf_counter()
+        stream = _pickling.encode(arguments, buffers, f"the arguments of `{_functions.name_of(fn)}`")
+        took = time.perf_counter() - began
     except _pickling.UnpicklableError as error:
-        return str(error)
-    return None
+        return str(error), 0.0, 0
+    return None, took, len(stream) + sum(buffer.raw().nbytes for buffer in buffers)

@@ -206,9 +206,9 @@ impl Governor {
         self.plan
     }
 
-    /// The last judgement, whether or not it changed the plan; none while nothing was known.
-    pub fn verdict(&self) -> Option<&Verdict> {
-        self.verdict.as_ref()
+    /// The last judgement, whether or not it changed the plan, and when it was made; none while nothing was known.
+    pub fn judgement(&self) -> Option<(f64, &Verdict)> {
+        self.judged.zip(self.verdict.as_ref())
     }
 
     /// What to do until the next tick.

@@ -202,6 +202,13 @@ impl Profile {
         }
     }
 
+    /// Adds what pickling the arguments of one task cost that did not travel.
+    pub fn try_arguments(&mut self, tried: &Pickling) {
+        self.encode_arguments.add_known(tried.encode, 1.0);
+        self.decode_arguments.add_known(tried.decode, 1.0);
+        self.argument_bytes.add(tried.bytes, 1.0);
+    }
+
     /// Adds samples of running tasks, counted since the last call: once per tick of the meter.
     pub fn sample(&mut self, seen: &Shares) {
         self.samples.add(seen);
@@ -545,6 +552,15 @@ mod tests {
         }
         assert!(equal.spread().is_some_and(|spread| spread < 1e-6));
         assert!(unequal.spread().is_some_and(|spread| (0.4..0.6).contains(&spread)));
+    }
+
+    #[test]
+    fn arguments_that_were_only_tried_cost_what_the_try_did() {
+        let mut profile = Profile::default();
+        profile.try_arguments(&Pickling { encode: Some(0.005), decode: None, bytes: 8e6 });
+        let guess = profile.guess(0.001);
+        assert!(near(guess.pickling_here, 0.005) && near(guess.pickling_there, 0.005));
+        assert!(near(guess.bytes, 8e6));
     }
 
     #[test]

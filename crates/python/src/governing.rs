@@ -12,6 +12,7 @@ use forkright_engine::forecast::Zygote;
 use forkright_engine::governor::{self, Class, Governor, Observation};
 use forkright_engine::machine::Machine;
 use forkright_engine::plan::Plan;
+use forkright_engine::profile::Pickling;
 use forkright_engine::warden::Helper;
 use forkright_meter::{Counts, Pace, Watch, clock};
 use pyo3::prelude::*;
@@ -86,7 +87,12 @@ impl Governing {
     pub(crate) fn verdicts(&self) -> Vec<(f64, Verdict)> {
         let inner = lock(&self.inner);
         if inner.verdicts.is_empty() {
-            return inner.governor.verdict().map(|verdict| (0.0, verdict.clone())).into_iter().collect();
+            return inner
+                .governor
+                .judgement()
+                .map(|(at, verdict)| (at, verdict.clone()))
+                .into_iter()
+                .collect();
         }
         inner.verdicts.clone()
     }
@@ -138,11 +144,19 @@ impl Governing {
     }
 }
 
-/// The guard's opinion, and a try whether function and an item can be pickled.
+/// The guard's opinion, and a try whether function and an item can be pickled, which tells what that costs.
 fn may_leave(py: Python<'_>, run: &Run) -> PyResult<Leave> {
     let Some((function, sample)) = run.work.sample(py)? else { return Ok(Leave::Unknown) };
-    let reason = py.import("forkright._leave")?.getattr("reason_to_stay")?.call1((function, sample))?;
-    Ok(if reason.is_none() { Leave::Yes } else { Leave::No(reason.extract()?) })
+    let considered = py.import("forkright._leave")?.getattr("consider")?.call1((function, sample))?;
+    let (reason, seconds, bytes): (Option<String>, f64, f64) = considered.extract()?;
+    Ok(match reason {
+        Some(reason) => Leave::No(reason),
+        None => {
+            let tried = Pickling { encode: Some(seconds), decode: None, bytes };
+            lock(&run.work.progress().profile).try_arguments(&tried);
+            Leave::Yes
+        }
+    })
 }
 
 impl Watch for Governing {
