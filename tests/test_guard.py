@@ -59,6 +59,14 @@ email.message
 known_bytecode = pytest.mark.skipif(VERSION > NEWEST, reason="this bytecode is not known: nothing is proven")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def opened_files_are_closed() -> Iterator[None]:
+    yield
+    opened = sys.modules["guard_cases.outside"].opened
+    while opened:
+        opened.pop().close()
+
+
 def verdict(opinion: Opinion) -> str:
     if opinion.keeps:
         return "keep"
