@@ -59,7 +59,7 @@ def main(caller: int) -> NoReturn:
                 _reap(control)
             if control.fileno() in ready:
                 _serve(control, (wake, alarm, life))
-    except BrokenPipeError:
+    except ConnectionError:
         # The caller ended in the middle of a conversation: our children die with us.
         os._exit(0)
 
@@ -136,7 +136,10 @@ def _serve_single(control: _socket.socket) -> NoReturn:
 def _receive(control: _socket.socket) -> tuple[bytes, list[int]]:
     fds = array.array("i")
     space = _socket.CMSG_SPACE(16 * fds.itemsize)
-    message, ancillary, _, _ = control.recvmsg(1024, space, _socket.MSG_CMSG_CLOEXEC)
+    try:
+        message, ancillary, _, _ = control.recvmsg(1024, space, _socket.MSG_CMSG_CLOEXEC)
+    except ConnectionError:
+        return b"", []
     for level, kind, data in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
