@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -604,3 +605,18 @@ def test_a_future_tells_what_its_call_cost(executor: fr.Executor) -> None:
     future.result(LIMIT)
     reading = future.reading()
     assert reading is not None and reading["wall"] > 0 and reading["cpu"] > 0
+
+
+def compute(number: int) -> int:
+    until = time.thread_time() + 0.02
+    while time.thread_time() < until:
+        pass
+    return number
+
+
+def test_calls_submitted_at_once_move_to_workers_that_are_up() -> None:
+    fr.map(compute, range(4), plan="processes", workers=2)
+    with fr.Executor() as executor:
+        futures = [executor.submit(compute, number) for number in range(60)]
+        assert [future.result(LIMIT) for future in futures] == list(range(60))
+        assert any(worker["kind"] == "process" for worker in executor.report().data["functions"][0]["workers"])

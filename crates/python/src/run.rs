@@ -72,6 +72,8 @@ pub(crate) struct Run {
     coordinated: AtomicBool,
     /// The calling thread may run items; it counts against the width.
     inline: AtomicBool,
+    /// A caller waits for the end, and coordinates when there is something to.
+    attended: AtomicBool,
     /// No item starts in this process.
     hold: AtomicBool,
     pub(crate) starting: AtomicU32,
@@ -95,6 +97,7 @@ impl Run {
             away: Mutex::default(),
             coordinated: AtomicBool::new(false),
             inline: AtomicBool::new(false),
+            attended: AtomicBool::new(false),
             hold: AtomicBool::new(false),
             starting: AtomicU32::new(0),
             trouble: Mutex::default(),
@@ -184,8 +187,10 @@ impl Run {
             // The caller may be stuck in its item for long.
             self.fill(py, &staff)?;
             self.post(|py, run| run.coordinate_or_report(py));
-        } else {
+        } else if self.attended.load(Acquire) {
             self.work.progress().word.nudge();
+        } else {
+            self.post(|py, run| run.coordinate_or_report(py));
         }
         Ok(())
     }
@@ -368,6 +373,7 @@ pub(crate) fn run_map<'py>(
     let began = Instant::now();
     let work: Arc<dyn Work> = Arc::clone(&batch) as Arc<dyn Work>;
     let run = Run::new(work, common());
+    run.attended.store(true, Release);
     let fixed = match plan {
         Some((processes, threads)) => Some(
             Plan::new(processes, threads)
