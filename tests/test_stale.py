@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import os
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,8 +15,9 @@ from typing import Any
 
 import pytest
 
+import forkright as fr
 from far_process import Far
-from forkright import _stale
+from forkright import _core, _stale
 
 SETTINGS = """
     FACTOR = 3
@@ -201,3 +205,218 @@ def test_library_code_is_not_walked() -> None:
     import json
 
     assert _stale.digest(json.dumps) == {}
+
+
+# Through the workers
+
+SLOW = """
+    import os, time
+    import staled_settings as settings
+    PID = os.getpid()
+    def slowly(x):
+        until = time.thread_time() + 0.02
+        while time.thread_time() < until: pass
+        return x * settings.FACTOR
+    def scaled(x): return x * settings.FACTOR
+    def own(x): return PID
+    class Scale:
+        def by(self, x): return x * settings.FACTOR
+    def configure(factor): settings.FACTOR = factor
+    def connect(name):
+        global NAME
+        NAME = name
+        DATA.append(name)
+    def connect_all(**names): globals().update(names)
+    NAME = None
+    DATA = []
+    def connected(x): return NAME, list(DATA)
+"""
+
+
+@pytest.fixture
+def live(
+    modules: tuple[ModuleType, ModuleType, Far], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[ModuleType, Any]]:
+    (tmp_path / "staled_slow.py").write_text(textwrap.dedent(SLOW))
+    _core.close_shared(5)  # workers that are up would not find the modules
+    yield modules[0], importlib.import_module("staled_slow")
+    del sys.modules["staled_slow"]
+    _core.close_shared(5)
+
+
+def warned(record: pytest.WarningsRecorder) -> list[str]:
+    return [str(warning.message) for warning in record.list if warning.category is fr.ForkrightWarning]
+
+
+def test_what_a_fresh_import_would_lose_stays_here_and_the_report_says_why(live: tuple[ModuleType, Any]) -> None:
+    settings, slow = live
+    settings.FACTOR = 5
+    assert fr.map(slow.slowly, range(60)) == [5 * x for x in range(60)]
+    report = fr.report()
+    assert "`staled_settings.FACTOR` is 5 here; a fresh import has 3" in report.why
+    assert all(worker["kind"] == "thread" for worker in report.data["workers"])
+
+
+def test_an_unchanged_module_moves_without_a_word(
+    live: tuple[ModuleType, Any], recwarn: pytest.WarningsRecorder
+) -> None:
+    _, slow = live
+    assert fr.map(slow.slowly, range(60)) == [3 * x for x in range(60)]
+    assert any(worker["kind"] == "process" for worker in fr.report().data["workers"])
+    assert fr.map(slow.scaled, range(9), plan="processes") == [3 * x for x in range(9)]
+    assert warned(recwarn) == []
+
+
+def test_a_fixed_plan_runs_and_warns_once(live: tuple[ModuleType, Any]) -> None:
+    settings, slow = live
+    settings.FACTOR = 5
+    with pytest.warns(fr.ForkrightWarning) as record:
+        for _ in range(3):
+            assert fr.map(slow.scaled, range(9), plan="processes", chunksize=1) == [3 * x for x in range(9)]
+    assert [str(warning.message) for warning in record] == [
+        "`scaled` is not the same in a worker process: `staled_settings.FACTOR` is 5 here; a fresh import has 3; "
+        "pass what differs as an argument, or set it in an executor's `initializer`"
+    ]
+    assert record[0].filename == __file__
+
+
+def test_a_change_between_two_maps_is_noticed_at_the_second(live: tuple[ModuleType, Any]) -> None:
+    settings, slow = live
+    settings.LIMITS["low"] = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", fr.ForkrightWarning)
+        fr.map(slow.scaled, range(9), plan="processes")
+    settings.FACTOR = 7
+    with pytest.warns(fr.ForkrightWarning, match="`staled_settings.FACTOR` is 7 here; a fresh import has 3"):
+        fr.map(slow.scaled, range(9), plan="processes")
+    settings.FACTOR = 8
+    with pytest.warns(fr.ForkrightWarning, match="`staled_settings.FACTOR` is 8 here"):
+        fr.map(slow.scaled, range(9), plan="processes")
+
+
+def test_where_warnings_are_errors_the_map_fails(live: tuple[ModuleType, Any]) -> None:
+    settings, slow = live
+    settings.FACTOR = 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", fr.ForkrightWarning)
+        with pytest.raises(fr.ForkrightWarning, match="FACTOR"):
+            fr.map(slow.scaled, range(9), plan="processes")
+        with fr.ProcessPoolExecutor(1) as executor, pytest.raises(fr.ForkrightWarning, match="FACTOR"):
+            executor.submit(slow.scaled, 1).result()
+
+
+def test_what_travels_with_a_function_is_no_difference(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setitem(globals(), "LEVEL", 5)
+    assert fr.map(lambda x: x * LEVEL, range(3), plan="processes") == [0, 5, 10]
+    assert warned(recwarn) == []
+
+
+def test_what_differs_in_each_process_is_said(live: tuple[ModuleType, Any]) -> None:
+    _, slow = live
+    with pytest.warns(fr.ForkrightWarning, match=f"`staled_slow.PID` is {os.getpid()} here"):
+        fr.map(slow.own, range(2), plan="processes")
+
+
+LEVEL = 1
+
+
+def calls(executor: fr.Executor, slow: Any, kind: str) -> list[int]:
+    match kind:
+        case "submit":
+            return [future.result() for future in [executor.submit(slow.scaled, x) for x in range(20)]]
+        case "method":
+            scale = slow.Scale()
+            return [future.result() for future in [executor.submit(scale.by, x) for x in range(20)]]
+        case "partial":
+            return [executor.submit(functools.partial(slow.scaled, x)).result() for x in range(20)]
+        case "lambda":
+            factor = LEVEL
+            futures = [executor.submit(lambda x: slow.scaled(x) * factor * LEVEL, x) for x in range(20)]
+            return [future.result() for future in futures]
+        case "map":
+            return list(executor.map(slow.scaled, range(20)))
+    return list(executor.map(slow.scaled, range(20), chunksize=7))
+
+
+KINDS = ["submit", "method", "partial", "lambda", "map", "chunks"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_executor_warns_once(live: tuple[ModuleType, Any], kind: str) -> None:
+    settings, slow = live
+    settings.FACTOR = 5
+    with pytest.warns(fr.ForkrightWarning) as record, fr.ProcessPoolExecutor(2) as executor:
+        assert calls(executor, slow, kind) == [3 * x for x in range(20)]
+    assert len(record) == 1
+    assert "`staled_settings.FACTOR` is 5 here; a fresh import has 3" in str(record[0].message)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_initializer_may_set_it(live: tuple[ModuleType, Any], recwarn: pytest.WarningsRecorder, kind: str) -> None:
+    settings, slow = live
+    settings.FACTOR = 5
+    with fr.ProcessPoolExecutor(2, initializer=slow.configure, initargs=(5,)) as executor:
+        assert calls(executor, slow, kind) == [5 * x for x in range(20)]
+    assert warned(recwarn) == []
+
+
+def test_what_an_initializer_sets_in_workers_alone_is_meant_so(
+    live: tuple[ModuleType, Any], recwarn: pytest.WarningsRecorder
+) -> None:
+    _, slow = live
+    with fr.ProcessPoolExecutor(1, initializer=slow.connect, initargs=("a",)) as executor:
+        assert executor.submit(slow.connected, 0).result() == ("a", ["a"])
+    update = functools.partial(slow.connect_all, NAME="b")
+    with fr.ProcessPoolExecutor(1, initializer=update) as executor:
+        assert executor.submit(slow.connected, 0).result() == ("b", [])
+    assert warned(recwarn) == []
+
+
+def test_an_initializer_that_leaves_it_alone_excuses_nothing(live: tuple[ModuleType, Any]) -> None:
+    settings, slow = live
+    settings.FACTOR = 5
+    with fr.ProcessPoolExecutor(1, initializer=slow.connect, initargs=("a",)) as executor:
+        with pytest.warns(fr.ForkrightWarning, match="FACTOR"):
+            executor.submit(slow.scaled, 0).result()
+
+
+def test_a_setting_changed_between_submits_is_noticed(live: tuple[ModuleType, Any]) -> None:
+    settings, slow = live
+    with fr.ProcessPoolExecutor(1) as executor:
+        assert executor.submit(slow.scaled, 1).result() == 3
+        settings.FACTOR = 5
+        with pytest.warns(fr.ForkrightWarning, match="is 5 here"):
+            executor.submit(slow.scaled, 1).result()
+
+
+def test_nobody_need_ask_for_the_result_to_be_warned(live: tuple[ModuleType, Any]) -> None:
+    settings, slow = live
+    settings.FACTOR = 5
+    with pytest.warns(fr.ForkrightWarning, match="is 5 here"), fr.ProcessPoolExecutor(1) as executor:
+        executor.submit(slow.scaled, 1)
+
+
+@pytest.mark.parametrize("how", ["submit", "method", "imap"])
+def test_an_executor_that_chooses_keeps_it_here(live: tuple[ModuleType, Any], how: str) -> None:
+    settings, slow = live
+    settings.FACTOR = 5
+    if how == "imap":
+        assert list(fr.imap(slow.slowly, range(60))) == [5 * x for x in range(60)]
+        return
+    with fr.Executor() as executor:
+        function = slow.slowly if how == "submit" else functools.partial(slow.slowly)
+        futures = [executor.submit(function, x) for x in range(60)]
+        assert [future.result() for future in futures] == [5 * x for x in range(60)]
+        assert "`staled_settings.FACTOR` is 5 here" in " ".join(str(executor.report()).split())
+
+
+def test_an_initializer_may_set_it_where_the_place_is_chosen(live: tuple[ModuleType, Any]) -> None:
+    settings, slow = live
+    settings.FACTOR = 5
+    with fr.Executor(initializer=slow.configure, initargs=(5,)) as executor:
+        futures = [executor.submit(slow.slowly, x) for x in range(60)]
+        assert [future.result() for future in futures] == [5 * x for x in range(60)]
+        workers = executor.report().data["functions"][0]["workers"]
+        assert any(worker["kind"] == "process" for worker in workers)

@@ -98,8 +98,17 @@ class Pool:
         ``serial`` tells one thread of its own from the thread that submits.
         """
 
-    def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any] | None) -> Any:
-        """Runs ``function(*arguments, **options)`` on a worker; its `forkright.Future`."""
+    def submit(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        options: dict[str, Any] | None,
+        calls: Callable[..., Any] | None = None,
+    ) -> Any:
+        """Runs ``function(*arguments, **options)`` on a worker; its `forkright.Future`.
+
+        ``calls`` is the function that ``function`` gets among its arguments and calls, if it is not the user's own.
+        """
 
     def close(self, cancel: bool = False) -> None:
         """No more calls are taken. ``cancel`` cancels those that have not started."""

@@ -88,6 +88,10 @@ class Executor(concurrent.futures.Executor):
             value = fn(*args, **kwargs)
             value = executor.submit(fn, *args, **kwargs).result()
 
+        What a worker's fresh import would lose is noticed as by `forkright.map`, unless the initializer sets it. It is
+        looked for at the first call of ``fn``; after that only a few names that it reads are looked at, for being
+        bound anew: a list or dict that changes in place between calls goes unnoticed.
+
         Returns:
             A `forkright.Future`, which is a `concurrent.futures.Future`. Whatever ``fn`` raises is raised by its
             ``result()``, with the worker's traceback as the cause if it ran in another process. What can't travel to

@@ -2,11 +2,18 @@
 
 Called by the caller's side for each function it is about to send to processes, and by a worker to get it
 back. Without it each task would carry its function, and a changed global or default would go unnoticed.
+
+What a worker would read otherwise than the caller, since it imports modules afresh, is found by the worker:
+with the function it gets the digest that `_stale` makes of it, unless the function is a library's. The caller
+makes that digest anew at each map; between the calls submitted to an executor it only looks at what `watch`
+names, so a list changed in place, or a helper's helper, goes unnoticed there.
 """
 
 from __future__ import annotations
 
 import functools
+import os
+import pickle
 import sys
 import types
 from collections.abc import Callable
@@ -18,6 +25,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 Watch = tuple[object, object, object]
+Survey = tuple[dict[str, str], tuple[Watch, ...]]
+
+_HERE = os.path.dirname(__file__)
+_LIBRARY = os.path.dirname(os.__file__)
 
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
 
@@ -51,6 +62,49 @@ def describe(function: Callable[..., Any]) -> Function:
     reach.visit(function)
     payload = _pickling.encode_by_value(function, None, role)
     return Function(payload, reach.by_value, name, tuple(reach.watch), reach.volatile)
+
+
+class Parcel:
+    """A function with what it reads at the caller's, to be compared by the worker."""
+
+    __slots__ = ("digest", "payload", "strict")
+
+    def __init__(self, payload: bytes, digest: dict[str, str], strict: bool) -> None:
+        self.payload = payload
+        self.digest = digest
+        self.strict = strict
+
+
+def survey(function: Callable[..., Any]) -> Survey:
+    """What `function` reads in modules that a worker imports afresh, and what of it is worth watching."""
+    if importable(function) and not is_users(function.__module__):
+        return {}, ()
+    from . import _stale
+
+    try:
+        return _stale.survey(function)
+    except Exception:  # objects of the user's may do anything; what can't be read is not compared
+        return {}, ()
+
+
+def parcel(described: Function, surveyed: Survey, strict: bool) -> tuple[bytes, tuple[Watch, ...], bool]:
+    """The payload, what it rests on, and whether a worker compares; if `strict`, it runs nothing that differs."""
+    digest, watch = surveyed
+    if not digest:
+        return described.payload, described.watch, False
+    payload = pickle.dumps(Parcel(described.payload, digest, strict), 5)
+    return payload, described.watch + watch, True
+
+
+def unpack(payload: bytes | memoryview) -> tuple[Callable[..., Any], str | None, bool]:
+    """In a worker: the function, what makes it differ here, and whether it must not run then."""
+    found = _pickling.decode(payload)
+    if not isinstance(found, Parcel):
+        return found, None, False
+    function = load(found.payload)
+    from . import _stale
+
+    return function, _stale.compare(function, found.digest), found.strict
 
 
 def load(payload: bytes | memoryview) -> Callable[..., Any]:
@@ -101,6 +155,21 @@ def importable(obj: Any) -> bool:
         return not isinstance(obj, types.FunctionType)
     return _findable(module_name, spec)
 
+
+def is_users(name: str | None) -> bool:
+    """Whether a module is the user's: read from a file that is neither the standard library nor installed."""
+    if name is None or name == "__main__":
+        return False
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if not isinstance(file, str) or file.startswith(_HERE + os.sep):
+        return False
+    if "site-packages" in file or "dist-packages" in file:
+        return False
+    return not file.startswith(_LIBRARY + os.sep)
+
+
+initializer: Callable[..., Any] | None = None
+"""In a worker: what it called first."""
 
 _found: dict[str, tuple[object, bool]] = {}
 
@@ -183,7 +252,7 @@ class Reach:
             self.visit(obj.__wrapped__)
         elif isinstance(obj, (types.WrapperDescriptorType, types.MethodDescriptorType, types.MemberDescriptorType)):
             pass
-        elif not (_is_enum_member(obj) and (importable(type(obj)) or not self._classes)):
+        elif not (is_enum_member(obj) and (importable(type(obj)) or not self._classes)):
             self._mutable()
 
     def visit_class(self, cls: type) -> None:
@@ -229,6 +298,6 @@ class Reach:
             self.visit(value)
 
 
-def _is_enum_member(obj: object) -> bool:
+def is_enum_member(obj: object) -> bool:
     enum = sys.modules.get("enum")
     return enum is not None and isinstance(obj, enum.Enum)

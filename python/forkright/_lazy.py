@@ -131,7 +131,8 @@ class Work:
     def submit(self, executor: Executor, calls: list[Call]) -> Future[Any]:
         if self._size == 1:
             return executor.submit(self._fn, *calls[0])
-        return executor.submit(run_chunk, self._fn, calls)
+        future: Future[Any] = executor._pool.submit(run_chunk, (self._fn, calls), None, self._fn)
+        return future
 
     def values(self, outcome: list[Any]) -> Iterator[Any]:
         """The values of what `submit` promised. It comes in a list, which is emptied: once the caller has dropped a

@@ -38,6 +38,10 @@ def map(
     Several iterables are walked together and stop with the shortest, as with the built-in ``map``. Every item is run
     exactly once. `forkright.report` tells afterwards where, why and what it cost.
 
+    Worker processes import your modules afresh. Where that would lose what ``fn`` reads here (a setting changed at run
+    time, a patched helper, a file edited since), ``"auto"`` stays in this process, and the other plans run as asked
+    and give a `ForkrightWarning`.
+
     Args:
         fn: Called once for each item. Lambdas, closures and functions of ``__main__`` may go to processes too.
         *iterables: At least one; each is read to its end before the first call, in the calling thread.

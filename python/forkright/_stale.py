@@ -1,7 +1,7 @@
 """Tells what a worker's fresh import would lose: what changed since the caller imported it.
 
-Called on both sides for a function sent by reference: the caller's digest of what it reads must be the
-worker's. Without it `settings.FACTOR = 5` or a patched helper would hold in this process and silently not in
+Called on both sides for a function that reads modules of the user's: the caller's digest of what it reads must
+be the worker's. Without it `settings.FACTOR = 5` or a patched helper would hold in this process and silently not in
 a worker.
 
 Both sides walk the same way, bounded by a count and not by time, so that unchanged code gives equal digests:
@@ -13,19 +13,24 @@ compiled the module anew (pytest's assertions, type checkers) is it not comparab
 
 from __future__ import annotations
 
-import enum
 import functools
 import importlib
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
-from hashlib import blake2b
+from _blake2 import blake2b  # by way of `hashlib` it would cost a worker ten times as much
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from opcode import opmap
-from typing import Any
 
-from . import _pickling
+from . import _functions, _pickling
+from ._functions import importable, is_enum_member, is_users, name_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from ._functions import Survey, Watch
 
 _DEPTH = 8
 _NAMES = 400
@@ -54,20 +59,71 @@ _MUTATORS = {
     *("add", "append", "appendleft", "clear", "discard", "extend", "insert", "move_to_end", "pop", "popitem"),
     *("popleft", "remove", "reverse", "setdefault", "sort", "update"),
 }
+# What sets names that can't be told from the code.
+_DYNAMIC = {"__dict__", "exec", "globals", "setattr", "vars"}
 _STORES = frozenset(opmap[name] for name in ("STORE_SUBSCR", "DELETE_SUBSCR"))
 _STORE_NAMES = frozenset(opmap[name] for name in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR"))
 _IMPORT = opmap["IMPORT_NAME"]
 _EXTENDED = opmap["EXTENDED_ARG"]
 
-_HERE = os.path.dirname(__file__)
-_LIBRARY = os.path.dirname(os.__file__)
+# Looked at before each call: few, so that calls stay cheap.
+_WATCHED = 8
+_MOST_SENTENCES = 3
+_MOST_WORDS = 2000
 
 
 def digest(function: Callable[..., Any]) -> dict[str, str]:
     """What `function` reads in the user's modules: per name its value as people read it, or a hash."""
+    return survey(function)[0]
+
+
+def survey(function: Callable[..., Any]) -> Survey:
+    """The digest of `function`, and those of the names it read that are worth watching between calls."""
     walk = _Walk()
     walk.callable(function, None, 0)
-    return walk.found
+    return walk.found, tuple(walk.watch[:_WATCHED])
+
+
+def compare(function: Callable[..., Any], theirs: dict[str, str]) -> str | None:
+    """In a worker: why `function` is not what it is at the caller's, whose digest is `theirs`."""
+    try:
+        found = disagree(*_unless_initialized(theirs, digest(function)))
+    except Exception:  # as in `_functions.survey`
+        return None
+    if not found:
+        return None
+    rest = len(found) - _MOST_SENTENCES
+    sentences = "; ".join(found[:_MOST_SENTENCES]) + (f"; and {rest} more" if rest > 0 else "")
+    return f"`{name_of(function)}` is not the same in a worker process: {sentences}"[:_MOST_WORDS]
+
+
+def _unless_initialized(*digests: dict[str, str]) -> list[dict[str, str]]:
+    """The digests without what this worker's initializer set: that it differs is why there is an initializer."""
+    if _functions.initializer is None:
+        return list(digests)
+    walk = _Walk()
+    walk.callable(_functions.initializer, None, 0)
+    if not _DYNAMIC.isdisjoint(walk.stored):
+        return [{} for _ in digests]
+    return [{name: text for name, text in found.items() if walk.stored.isdisjoint(_parts(name))} for found in digests]
+
+
+def _parts(name: str) -> list[str]:
+    return name.replace("[", ".").split(".")
+
+
+def warn(reason: str) -> None:
+    """Tell the user, at the line that called us, what `compare` found."""
+    import warnings
+
+    from ._errors import ForkrightWarning
+
+    here = os.path.dirname(__file__)
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
+        frame, level = frame.f_back, level + 1
+    advice = "pass what differs as an argument, or set it in an executor's `initializer`"
+    warnings.warn(f"{reason}; {advice}", ForkrightWarning, level)
 
 
 def disagree(mine: dict[str, str], theirs: dict[str, str]) -> list[str]:
@@ -111,6 +167,8 @@ class _Walk:
 
     def __init__(self) -> None:
         self.found: dict[str, str] = {}
+        self.watch: list[Watch] = []
+        self.stored: set[str] = set()
         self._seen: set[object] = set()
         self._kept: list[object] = []  # so that an id in `_seen` stays taken
 
@@ -125,6 +183,8 @@ class _Walk:
             else:
                 self.cls(type(obj.__self__), depth)
         elif isinstance(obj, functools._lru_cache_wrapper):
+            if name is None and importable(obj):
+                name = f"{obj.__module__}.{obj.__qualname__}"
             self.callable(obj.__wrapped__, name, depth)
         elif isinstance(obj, (staticmethod, classmethod)):
             self.callable(obj.__func__, name, depth)
@@ -138,8 +198,10 @@ class _Walk:
     def function(self, function: types.FunctionType, name: str | None, depth: int) -> None:
         home = function.__module__
         full = f"{home}.{function.__qualname__}"
-        users = _is_users(home)
-        if name is None and users and "<" not in full:
+        users = is_users(home)
+        # What came with a function that travels by value does so too, unless it can be imported.
+        sent = not users or (name is None and not importable(function))
+        if name is None and not sent and "<" not in full:
             name = full
         if name is not None:
             self._note(name, f"{_CODE}{full} {_code_digest(function)}" if users else f"{_CODE}{full} -")
@@ -153,21 +215,26 @@ class _Walk:
             except ValueError:
                 continue
             # What a by-value function captured is sent with it; what a decorator captured at import is not.
-            label = f"{full}({free})" if users and "<locals>" not in full else None
+            label = f"{full}({free})" if not sent and "<locals>" not in full else None
             if isinstance(contents, types.FunctionType):
                 self.function(contents, label, depth + 1)
+            elif isinstance(contents, types.ModuleType):
+                self._module(contents, _use(function.__code__), depth + 1)
             elif label is not None and _is_atom(contents):
                 self._note(label, _text(contents))
         if users or home == "__main__":
-            self._globals(function, depth)
+            self._globals(function, sent, depth)
 
-    def _globals(self, function: types.FunctionType, depth: int) -> None:
+    def _globals(self, function: types.FunctionType, sent: bool, depth: int) -> None:
+        """The globals that a function names; `sent`: their values come with it."""
         variables = function.__globals__
         module = str(variables.get("__name__"))
-        sent = not _is_users(module)  # its values travel with it, or it is no module of the user's
         use = _use(function.__code__)
+        self.stored |= use.names if use.mutates else use.stored | (use.names & _DYNAMIC)
         for name in sorted(use.names):
             if name in variables and name not in use.stored:
+                if not sent:
+                    self._watch(variables, name)
                 self.value(variables[name], None if sent else f"{module}.{name}", use, depth + 1)
         for name in sorted(use.imports):
             loaded = sys.modules.get(name)
@@ -201,16 +268,17 @@ class _Walk:
         elif type(value).__module__ == "numpy" and hasattr(value, "tobytes"):
             if not use.mutates and not value.dtype.hasobject:
                 self._note(name, f"an array of {value.dtype} {value.shape} #{_hash(value[:4096].tobytes())}")
-        elif _is_users(type(value).__module__) or isinstance(value, types.SimpleNamespace):
+        elif is_users(type(value).__module__) or isinstance(value, types.SimpleNamespace):
             self._instance(value, name, use, depth)
 
     def _module(self, module: types.ModuleType, use: _Use, depth: int) -> None:
-        if not _is_users(module.__name__):
+        if not is_users(module.__name__):
             return
         for name in sorted(use.names):
             if name not in vars(module) or name in use.stored or name.startswith("__"):
                 continue
             if self._enter((module.__name__, name), depth):
+                self._watch(vars(module), name)
                 self.value(vars(module)[name], f"{module.__name__}.{name}", use, depth + 1)
 
     def _container(self, value: list[Any] | dict[Any, Any] | set[Any], name: str, use: _Use, depth: int) -> None:
@@ -231,7 +299,7 @@ class _Walk:
     def cls(self, cls: type, depth: int) -> None:
         """A class of the user's: its methods' code and its constants."""
         for base in cls.__mro__:
-            if _is_users(base.__module__) and "<locals>" not in base.__qualname__ and self._enter(base, depth):
+            if is_users(base.__module__) and "<locals>" not in base.__qualname__ and self._enter(base, depth):
                 self._class(base, f"{base.__module__}.{base.__qualname__}", depth)
 
     def _class(self, cls: type, name: str, depth: int) -> None:
@@ -249,6 +317,12 @@ class _Walk:
                 continue  # the class's own counters and members are no settings
             elif _is_atom(value):
                 self._note(full, _text(value))
+
+    def _watch(self, variables: dict[str, Any], name: str) -> None:
+        value = variables[name]
+        # A watch keeps what it holds alive.
+        if isinstance(value, types.FunctionType) or _is_atom(value):
+            self.watch.append((variables, name, value))
 
     def _note(self, name: str, text: str) -> None:
         if len(self.found) < _NAMES:
@@ -337,21 +411,9 @@ def _is_rewritten(function: types.FunctionType) -> bool:
     return loader not in (SourceFileLoader, SourcelessFileLoader) and loader.__name__ != "AssertionRewritingHook"
 
 
-def _is_users(name: str | None) -> bool:
-    """Whether a module is the user's: read from a file that is neither the standard library nor installed."""
-    if name is None or name == "__main__":
-        return False
-    file = getattr(sys.modules.get(name), "__file__", None)
-    if not isinstance(file, str) or file.startswith(_HERE + os.sep):
-        return False
-    if "site-packages" in file or "dist-packages" in file:
-        return False
-    return not file.startswith(_LIBRARY + os.sep)
-
-
 def _is_atom(value: object) -> bool:
     kind = type(value)
-    if kind in _ATOMS or isinstance(value, enum.Enum):
+    if kind in _ATOMS or is_enum_member(value):
         return True
     if kind in (tuple, frozenset):
         return all(map(_is_atom, value))  # type: ignore[call-overload]
@@ -371,7 +433,7 @@ def _canonical(value: Any, left: list[int]) -> str:
     if left[0] < 0:
         return "…"
     kind = type(value)
-    if isinstance(value, enum.Enum):
+    if is_enum_member(value):
         return f"{kind.__qualname__}.{value.name}"
     if kind is tuple:
         return f"({', '.join(_canonical(item, left) for item in value)}{',' if len(value) == 1 else ''})"

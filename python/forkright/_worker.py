@@ -6,7 +6,7 @@ import os
 import pickle
 import sys
 
-from . import _pickling
+from . import _functions, _pickling
 from ._core import Worker, die_with_parent
 
 TYPE_CHECKING = False
@@ -60,6 +60,7 @@ def _initialize(worker: Worker, initializer: bytes | None) -> bool:
         return True
     try:
         function, arguments = _pickling.decode(initializer)
+        _functions.initializer = function
         function(*arguments)
     except BaseException as error:
         worker.unfit(error)

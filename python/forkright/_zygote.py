@@ -65,6 +65,8 @@ def main(caller: int) -> NoReturn:
 
 
 def _preload() -> None:
+    from . import _stale  # noqa: F401
+
     with contextlib.suppress(ImportError):
         from . import _by_value  # noqa: F401
 

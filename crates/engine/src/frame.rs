@@ -44,4 +44,9 @@ pub mod up {
     pub const MIXED: u32 = 21;
     /// Blocks of the caller's arena are no longer in use here. Body: their offsets, 8 bytes each.
     pub const RELEASE: u32 = 22;
+    /// It was not run: its function would do otherwise here, and the caller does not want that. Body: cost, payload
+    /// of the reason in words.
+    pub const REFUSED: u32 = 23;
+    /// A function does otherwise here; comes before its first answer. Body: the reason in words.
+    pub const NOTE: u32 = 24;
 }

@@ -14,7 +14,7 @@ use forkright_meter::{Slot, clock};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::functions::{self, Described};
+use crate::functions::{self, Described, Differing, Look};
 use crate::hands::Job;
 use crate::progress::{Progress, Sent};
 use crate::recruit::Staff;
@@ -40,11 +40,14 @@ pub(crate) struct Batch {
     /// Fixed by the user, or chosen as the work goes.
     chunksize: Option<usize>,
     next: AtomicUsize,
-    /// Chunks given out and not back.
+    /// Chunks given out and not done.
     out: AtomicUsize,
+    /// Those of them that a worker refused: they run here, when all others have been given out.
+    refused: Mutex<Vec<Range<usize>>>,
     stopped: AtomicBool,
     results: Py<PyList>,
     error: Mutex<Option<(usize, Py<PyAny>)>>,
+    differing: Differing,
     described: Mutex<Option<Described>>,
     arrivals: Mutex<Vec<(Range<usize>, Sent, Delivery)>>,
 }
@@ -61,6 +64,7 @@ impl Batch {
         star: bool,
         on_error: OnError,
         chunksize: Option<usize>,
+        differing: Differing,
     ) -> PyResult<Arc<Batch>> {
         let py = function.py();
         let total = items.len()?;
@@ -75,9 +79,11 @@ impl Batch {
             chunksize,
             next: AtomicUsize::new(0),
             out: AtomicUsize::new(0),
+            refused: Mutex::default(),
             stopped: AtomicBool::new(false),
             results: results.unbind(),
             error: Mutex::default(),
+            differing,
             described: Mutex::default(),
             arrivals: Mutex::default(),
         }))
@@ -93,7 +99,7 @@ impl Batch {
             let left = self.total - start;
             if left == 0 || self.stopped.load(Acquire) {
                 self.give_back();
-                return None;
+                return lock(&self.refused).pop();
             }
             let size = match self.chunksize {
                 Some(size) => size.min(left),
@@ -167,20 +173,41 @@ impl Batch {
     /// No item starts from now on.
     pub(crate) fn end(&self) {
         self.stopped.store(true, Release);
+        for _ in std::mem::take(&mut *lock(&self.refused)) {
+            self.give_back();
+        }
         self.progress.word.nudge();
+    }
+
+    /// A worker would not run these.
+    fn take_back(&self, range: Range<usize>, reason: String) {
+        self.progress.refuse(range.len(), reason);
+        let mut refused = lock(&self.refused);
+        // Whoever stops the batch empties the list under this lock, and then no more is added.
+        if self.stopped.load(Acquire) {
+            drop(refused);
+            self.give_back();
+        } else {
+            refused.push(range);
+        }
     }
 
     fn describe(&self, py: Python<'_>, staff: &Staff) -> PyResult<Described> {
         let function = self.function.bind(py);
-        if let Some(described) = staff.functions.describe(function, staff.crew())? {
+        let known = lock(&self.described).clone();
+        // Each map looks once at all that its function reads; while it runs, what is watched must do.
+        let look = if known.is_some() { Look::Watched } else { Look::Whole };
+        if let Some(described) = staff.functions.describe(function, staff.crew(), self.differing, look)? {
+            if look == Look::Whole {
+                *lock(&self.described) = Some(described.clone());
+            }
             return Ok(described);
         }
         // A bound method or such: once for the map, with its object as it was then.
-        let known = lock(&self.described).clone();
         if let Some(described) = known {
             return Ok(described);
         }
-        let described = functions::describe(function, staff.crew(), None)?;
+        let described = functions::describe(function, staff.crew(), self.differing)?;
         Ok(lock(&self.described).insert(described).clone())
     }
 
@@ -253,7 +280,11 @@ impl Work for Batch {
     }
 
     fn pending(&self) -> usize {
-        if self.stopped.load(Acquire) { 0 } else { self.total - self.next.load(Acquire) }
+        if self.stopped.load(Acquire) {
+            return 0;
+        }
+        let refused: usize = lock(&self.refused).iter().map(Range::len).sum();
+        self.total - self.next.load(Acquire) + refused
     }
 
     fn is_over(&self) -> bool {
@@ -271,6 +302,9 @@ impl Work for Batch {
 
     fn send_one(self: Arc<Self>, py: Python<'_>, staff: &Arc<Staff>, plan: Plan) -> PyResult<bool> {
         let function = self.describe(py, staff)?;
+        if self.progress.refusal().is_some() {
+            return Ok(false);
+        }
         let Some(range) = self.take(plan.workers()) else { return Ok(false) };
         let began = clock::monotonic();
         let items = self.items(py, &range)?;
@@ -309,6 +343,10 @@ impl Work for Batch {
         let arrivals = std::mem::take(&mut *lock(&self.arrivals));
         let some = !arrivals.is_empty();
         for (range, sent, delivery) in arrivals {
+            if let Delivery::Outcome { kind: Outcome::Refused, parcel, .. } = &delivery {
+                self.take_back(range, parcel.words());
+                continue;
+            }
             let began = clock::monotonic();
             let bytes = self.place(py, &range, &delivery);
             let decode = clock::monotonic().saturating_sub(began).as_secs_f64();

@@ -398,7 +398,11 @@ impl Call {
             });
         };
         let name = self.carrier().map_or("the task", |carrier| &carrier.name);
-        let outcome = open(py, &delivery, name);
+        let warned = self.carrier().map_or(Ok(()), |carrier| carrier.collector.warn(py));
+        let outcome = match warned {
+            Ok(()) => open(py, &delivery, name),
+            Err(error) => Err(error.into_value(py).into_any()),
+        };
         let mut holding = lock(&self.result);
         match &*holding {
             // The interrupted decoding below us, or the handler above, was first: its object is the one.

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyFunction, PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::call::Call;
+use crate::functions::kind_of;
 use crate::future::face;
 use crate::governing::Governing;
 use crate::hands::Hands;
@@ -160,17 +161,4 @@ impl Stream {
         }
         self.run.rouse(py)
     }
-}
-
-/// What calls must have in common to be expected to behave alike: the function of a method, whatever its object;
-/// the function of a partial; the class of another callable object.
-fn kind_of<'py>(function: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
-    let lasting = function.is_exact_instance_of::<PyFunction>()
-        || function.is_exact_instance_of::<PyCFunction>()
-        || function.is_instance_of::<PyType>();
-    if lasting {
-        return function.clone();
-    }
-    let inner = function.getattr("__func__").or_else(|_| function.getattr("func"));
-    inner.unwrap_or_else(|_| function.get_type().into_any())
 }

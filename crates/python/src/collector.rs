@@ -1,6 +1,7 @@
 //! The thread that looks after a crew when nobody waits: it pumps a backlog, and runs the callbacks and fills
 //! the conditions of calls whose answers came by a ring. Started when first needed; a real Python thread.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub(crate) struct Collector {
     watched: Mutex<Vec<Arc<Call>>>,
     /// Taken back from the workers: to be cancelled.
     abandoned: Mutex<Vec<Arc<Call>>>,
+    /// What the user has been warned of.
+    told: Mutex<HashSet<String>>,
     started: AtomicBool,
     alive: AtomicBool,
 }
@@ -29,6 +32,7 @@ impl Collector {
             crew,
             watched: Mutex::default(),
             abandoned: Mutex::default(),
+            told: Mutex::default(),
             started: AtomicBool::new(false),
             alive: AtomicBool::new(false),
         })
@@ -75,6 +79,17 @@ impl Collector {
             call.serve_watchers(py);
         }
         served
+    }
+
+    /// Warns of what workers noted about functions, of each thing once. Fails where warnings are errors.
+    pub(crate) fn warn(&self, py: Python<'_>) -> PyResult<()> {
+        for note in self.crew.notes().take() {
+            let is_new = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(note.clone());
+            if is_new {
+                py.import("forkright._stale")?.getattr("warn")?.call1((note,))?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the end of its thread, which was dismissed or whose crew is finished.

@@ -16,7 +16,7 @@ use crate::codec;
 const MANY: usize = 256;
 
 #[derive(Default)]
-pub(crate) struct Functions(Mutex<HashMap<usize, Known>>);
+pub(crate) struct Functions(Mutex<HashMap<(usize, Differing), Known>>);
 
 struct Known {
     /// Says that the address still means the same object.
@@ -24,46 +24,94 @@ struct Known {
     described: Described,
 }
 
+/// What a worker does with a function that reads other values, or runs other code, there than here.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Differing {
+    /// It runs, and the caller is told.
+    Warn,
+    /// It does not run.
+    Refuse,
+}
+
+/// How closely to look whether a description still holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// At what it watches: cheap enough for each call.
+    Watched,
+    /// At all that the function reads.
+    Whole,
+}
+
 /// A function that can be sent.
 #[derive(Clone)]
 pub(crate) struct Described {
     pub(crate) blob: Arc<Blob>,
     pub(crate) name: Arc<str>,
-    watch: Arc<Py<PyTuple>>,
+    /// The worker compares what it reads there.
+    pub(crate) checked: bool,
     volatile: bool,
+    basis: Arc<Basis>,
+}
+
+/// What a description rests on.
+struct Basis {
+    watch: Py<PyTuple>,
+    /// `forkright._functions.survey` of it.
+    survey: Py<PyAny>,
 }
 
 impl Functions {
     /// What workers need to call `function`. `None` for callables that belong to one call, bound methods and
     /// such: they travel with its arguments.
-    pub(crate) fn describe(&self, function: &Bound<'_, PyAny>, crew: &Crew) -> PyResult<Option<Described>> {
-        let lasting = function.is_exact_instance_of::<PyFunction>()
-            || function.is_exact_instance_of::<PyCFunction>()
-            || function.is_instance_of::<PyType>();
-        if !lasting {
+    pub(crate) fn describe(
+        &self,
+        function: &Bound<'_, PyAny>,
+        crew: &Crew,
+        differing: Differing,
+        look: Look,
+    ) -> PyResult<Option<Described>> {
+        if !is_lasting(function) {
             return Ok(None);
         }
-        let address = function.as_ptr() as usize;
-        if let Some(described) = self.find(function, address)
-            && !described.volatile
-            && holds(described.watch.bind(function.py()))?
-        {
-            return Ok(Some(described));
-        }
-        let old = self.find(function, address);
-        let described = describe(function, crew, old.as_ref())?;
+        let described = match self.find(function, differing) {
+            Some(old) if look == Look::Watched && holds(old.basis.watch.bind(function.py()))? => {
+                if !old.volatile {
+                    return Ok(Some(old));
+                }
+                let survey = old.basis.survey.bind(function.py()).clone();
+                describe_as(function, crew, differing, Some(&old), Some(survey))?
+            }
+            old => describe_as(function, crew, differing, old.as_ref(), None)?,
+        };
         let reference = PyWeakrefReference::new(function)?.unbind();
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MANY {
-            known.retain(|_, entry| entry.reference.bind(function.py()).upgrade().is_some());
+        let known = Known { reference, described: described.clone() };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MANY {
+            all.retain(|_, entry| entry.reference.bind(function.py()).upgrade().is_some());
         }
-        known.insert(address, Known { reference, described: described.clone() });
+        all.insert((function.as_ptr() as usize, differing), known);
         Ok(Some(described))
     }
 
-    fn find(&self, function: &Bound<'_, PyAny>, address: usize) -> Option<Described> {
+    /// What has a worker compare what a callable reads that travels otherwise. Left out where it would have to be
+    /// pickled for each call.
+    pub(crate) fn check(
+        &self,
+        function: &Bound<'_, PyAny>,
+        crew: &Crew,
+        differing: Differing,
+    ) -> Option<Arc<Blob>> {
+        let function = kind_of(function);
+        if self.find(&function, differing).is_some_and(|known| known.volatile) {
+            return None;
+        }
+        let described = self.describe(&function, crew, differing, Look::Watched).ok()??;
+        (described.checked && !described.volatile).then_some(described.blob)
+    }
+
+    fn find(&self, function: &Bound<'_, PyAny>, differing: Differing) -> Option<Described> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = known.get(&address)?;
+        let entry = known.get(&(function.as_ptr() as usize, differing))?;
         let same = entry.reference.bind(function.py()).upgrade().is_some_and(|object| object.is(function));
         same.then(|| entry.described.clone())
     }
@@ -73,22 +121,56 @@ impl Functions {
 pub(crate) fn describe(
     function: &Bound<'_, PyAny>,
     crew: &Crew,
+    differing: Differing,
+) -> PyResult<Described> {
+    describe_as(function, crew, differing, None, None)
+}
+
+fn describe_as(
+    function: &Bound<'_, PyAny>,
+    crew: &Crew,
+    differing: Differing,
     old: Option<&Described>,
+    survey: Option<Bound<'_, PyAny>>,
 ) -> PyResult<Described> {
     let py = function.py();
-    let made = py.import("forkright._functions")?.getattr("describe")?.call1((function,))?;
-    let payload = made.getattr("payload")?.cast_into::<PyBytes>()?;
-    let watch = Arc::new(made.getattr("watch")?.cast_into::<PyTuple>()?.unbind());
+    let functions = py.import("forkright._functions")?;
+    let made = functions.getattr("describe")?.call1((function,))?;
+    let survey = match survey {
+        Some(survey) => survey,
+        None => functions.getattr("survey")?.call1((function,))?,
+    };
+    let strict = differing == Differing::Refuse;
+    let (payload, watch, checked): (Bound<'_, PyBytes>, Bound<'_, PyTuple>, bool) =
+        functions.getattr("parcel")?.call1((&made, &survey, strict))?.extract()?;
+    let basis = Arc::new(Basis { watch: watch.unbind(), survey: survey.unbind() });
     let volatile = made.getattr("volatile")?.extract()?;
     if let Some(old) = old
         && old.blob.payload.tail() == payload.as_bytes()
     {
-        return Ok(Described { blob: Arc::clone(&old.blob), name: Arc::clone(&old.name), watch, volatile });
+        return Ok(Described { volatile, basis, ..old.clone() });
     }
     let name: String = made.getattr("name")?.extract()?;
     let encoded = codec::pack_bytes(&payload, crew.store())?;
     let blob = Arc::new(Blob { id: crew.next_id(), payload: encoded.payload, leases: encoded.leases });
-    Ok(Described { blob, name: name.into(), watch, volatile })
+    Ok(Described { blob, name: name.into(), checked, volatile, basis })
+}
+
+/// Whether a callable is no object made for one call.
+fn is_lasting(function: &Bound<'_, PyAny>) -> bool {
+    function.is_exact_instance_of::<PyFunction>()
+        || function.is_exact_instance_of::<PyCFunction>()
+        || function.is_instance_of::<PyType>()
+}
+
+/// What calls must have in common to be expected to behave alike: the function of a method, whatever its object;
+/// the function of a partial; the class of another callable object.
+pub(crate) fn kind_of<'py>(function: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+    if is_lasting(function) {
+        return function.clone();
+    }
+    let inner = function.getattr("__func__").or_else(|_| function.getattr("func"));
+    inner.unwrap_or_else(|_| function.get_type().into_any())
 }
 
 /// `forkright._functions.holds`, without the interpreter's overhead: this runs for each task.

@@ -176,6 +176,9 @@ impl Watch for Governing {
             lock(&self.inner).counts = progress.tally.counts();
             return Pace::Learning;
         }
+        if let Some(reason) = progress.refusal() {
+            *lock(&self.leave) = Leave::No(reason.to_owned());
+        }
         let direction = {
             let mut inner = lock(&self.inner);
             let counts = progress.tally.counts();

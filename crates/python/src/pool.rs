@@ -18,6 +18,7 @@ use rustix::process::Signal;
 use crate::call::{Call, Carrier, SIGNALS};
 use crate::choosing::Choosing;
 use crate::codec;
+use crate::functions::{Described, Differing, Look};
 use crate::future::face;
 use crate::hands::{Hands, Job};
 use crate::recruit::Staff;
@@ -87,11 +88,15 @@ impl Pool {
     }
 
     /// Runs `function(*arguments, **options)` on a worker; returns its future.
+    ///
+    /// `calls` is the function that `function` gets among its arguments and calls, if it is not the user's own.
+    #[pyo3(signature = (function, arguments, options, calls=None))]
     fn submit<'py>(
         &self,
         function: &Bound<'py, PyAny>,
         arguments: &Bound<'py, PyTuple>,
         options: Option<&Bound<'py, PyDict>>,
+        calls: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = function.py();
         self.check()?;
@@ -120,7 +125,7 @@ impl Pool {
                 }
                 Ok(future)
             }
-            Route::Processes(staff) => submit_to(staff, function, arguments, options),
+            Route::Processes(staff) => submit_to(staff, function, arguments, options, calls),
             Route::Auto(choosing) => choosing.submit(function, arguments, options),
         }
     }
@@ -183,6 +188,8 @@ impl Pool {
                     if gone {
                         staff.crew().dismiss();
                         staff.collector.join(py);
+                        // Nobody may have asked for the result that a note is about.
+                        staff.collector.warn(py)?;
                     }
                     gone
                 }
@@ -305,6 +312,7 @@ fn submit_to<'py>(
     function: &Bound<'py, PyAny>,
     arguments: &Bound<'py, PyTuple>,
     options: Option<&Bound<'py, PyDict>>,
+    calls: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = function.py();
     let crew = staff.crew();
@@ -312,14 +320,14 @@ fn submit_to<'py>(
         return Err(crate::call::broken(py, &reason));
     }
     let id = crew.next_id();
-    let (name, prepared) = prepare(staff, function, arguments, options);
+    let (name, prepared) = prepare(staff, function, arguments, options, calls, Differing::Warn);
     let call = Call::carried_by(Carrier { collector: Arc::clone(&staff.collector), id, name });
     let future = face(py, &call)?;
     match prepared {
         Err(error) => {
             call.finish(py, Err(error.into_value(py).into_any()));
         }
-        Ok((kind, function, encoded)) => {
+        Ok(Prepared { kind, function, encoded, .. }) => {
             let recipient = Arc::clone(&call);
             let codec::Encoded { payload, leases } = encoded;
             let parcel = Parcel { id, kind, function, flags: None, payload, leases, tasks: 1, recipient };
@@ -336,22 +344,36 @@ fn submit_to<'py>(
 }
 
 /// The kind of a message, the function it needs, and its pickle.
-pub(crate) type Prepared = (u32, Option<Arc<Blob>>, codec::Encoded);
+pub(crate) struct Prepared {
+    pub(crate) kind: u32,
+    pub(crate) function: Option<Arc<Blob>>,
+    pub(crate) encoded: codec::Encoded,
+    /// The worker compares what the function reads.
+    pub(crate) checked: bool,
+}
 
 /// What of a call travels: the name people know it by, and the kind of message with the function and the pickle.
+/// `calls` is as in `Pool.submit`.
 pub(crate) fn prepare(
     staff: &Staff,
     function: &Bound<'_, PyAny>,
     arguments: &Bound<'_, PyTuple>,
     options: Option<&Bound<'_, PyDict>>,
+    calls: Option<&Bound<'_, PyAny>>,
+    differing: Differing,
 ) -> (Arc<str>, PyResult<Prepared>) {
     let (py, crew) = (function.py(), staff.crew());
-    match staff.functions.describe(function, crew) {
-        Ok(Some(described)) => {
-            let name = Arc::clone(&described.name);
+    let described = match calls {
+        None => staff.functions.describe(function, crew, differing, Look::Watched),
+        Some(_) => Ok(None),
+    };
+    match described {
+        Ok(Some(Described { blob, name, checked, .. })) => {
             let role = || format!("the arguments of `{name}`");
             let (kind, encoded) = encode_arguments(arguments, options, crew.store(), role);
-            (Arc::clone(&described.name), encoded.map(|encoded| (kind, Some(described.blob), encoded)))
+            let function = Some(blob);
+            let prepared = encoded.map(|encoded| Prepared { kind, function, encoded, checked });
+            (name, prepared)
         }
         Ok(None) => {
             let name: Arc<str> = crate::errors::name_of(function).into();
@@ -359,7 +381,12 @@ pub(crate) fn prepare(
             let role = || format!("the call of `{name}`");
             let encoded = PyTuple::new(py, [function, arguments.as_any(), options.as_any()])
                 .and_then(|whole| codec::encode(whole.as_any(), crew.store(), role));
-            (Arc::clone(&name), encoded.map(|encoded| (down::WHOLE, None, encoded)))
+            // It travels with its arguments; what it reads besides is compared by way of the function in it.
+            let blob = staff.functions.check(calls.unwrap_or(function), crew, differing);
+            let checked = blob.is_some();
+            let prepared =
+                encoded.map(|encoded| Prepared { kind: down::WHOLE, function: blob, encoded, checked });
+            (name, prepared)
         }
         Err(error) => (crate::errors::name_of(function).into(), Err(error)),
     }

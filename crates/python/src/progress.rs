@@ -2,7 +2,7 @@
 //! threads that run them, the one that sends them away and the governor that watches.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use forkright_engine::governor::Running;
@@ -27,6 +27,8 @@ pub(crate) struct Progress {
     away: AtomicUsize,
     /// Threads of this process that run tasks now.
     here: AtomicU32,
+    /// Why a worker would not run them, once one has said so.
+    refusal: OnceLock<String>,
     stations: Mutex<Vec<Arc<Station>>>,
     totals: Mutex<Totals>,
 }
@@ -93,6 +95,7 @@ impl Progress {
             done: AtomicUsize::new(0),
             away: AtomicUsize::new(0),
             here: AtomicU32::new(0),
+            refusal: OnceLock::new(),
             stations: Mutex::default(),
             totals: Mutex::default(),
         }
@@ -193,6 +196,17 @@ impl Progress {
     /// They came back unstarted.
     pub(crate) fn recall(&self, tasks: usize) {
         self.away.fetch_sub(tasks, AcqRel);
+    }
+
+    /// A worker would not run them, for this reason: no more may be sent.
+    pub(crate) fn refuse(&self, tasks: usize, reason: String) {
+        let _ = self.refusal.set(reason);
+        self.recall(tasks);
+    }
+
+    /// Why no more tasks may be sent to workers, if so.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        self.refusal.get().map(String::as_str)
     }
 
     /// They are done, or failed, wherever they were.

@@ -18,6 +18,7 @@ use pyo3::types::{PyAny, PyList};
 
 use crate::batch::{Batch, OnError};
 use crate::call::SIGNALS;
+use crate::functions::Differing;
 use crate::governing::Governing;
 use crate::hands::{Hands, Hurry, Job};
 use crate::meter;
@@ -196,7 +197,8 @@ impl Run {
     }
 
     fn away(&self) -> Option<Plan> {
-        *lock(&self.away)
+        // What workers refuse is not offered again, even before the governor has heard of it.
+        if self.work.progress().refusal().is_some() { None } else { *lock(&self.away) }
     }
 
     pub(crate) fn is_away(&self) -> bool {
@@ -246,6 +248,7 @@ impl Run {
         loop {
             self.fill(py, staff)?;
             let settled = work.settle(py);
+            staff.collector.warn(py)?;
             if work.is_over() || until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(());
             }
@@ -369,7 +372,8 @@ pub(crate) fn run_map<'py>(
 ) -> PyResult<(Bound<'py, PyList>, String)> {
     let until = crate::future::deadline(timeout)?;
     let on_error = if return_errors { OnError::Return } else { OnError::Raise };
-    let batch = Batch::new(function, name, items, star, on_error, chunksize)?;
+    let differing = if plan.is_some() { Differing::Warn } else { Differing::Refuse };
+    let batch = Batch::new(function, name, items, star, on_error, chunksize, differing)?;
     let began = Instant::now();
     let work: Arc<dyn Work> = Arc::clone(&batch) as Arc<dyn Work>;
     let run = Run::new(work, common());

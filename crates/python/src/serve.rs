@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,7 +57,18 @@ struct Taking {
 /// A function as it came; rebuilt when first called.
 struct Function {
     arrived: Arrived,
-    ready: PyOnceLock<Result<Py<PyAny>, Py<PyAny>>>,
+    ready: PyOnceLock<Result<Loaded, Py<PyAny>>>,
+}
+
+/// A function that can be called.
+struct Loaded {
+    callable: Py<PyAny>,
+    /// What it does otherwise here than at the caller's, in words.
+    differs: Option<String>,
+    /// The caller does not want it run then.
+    strict: bool,
+    /// The caller has been told.
+    told: AtomicBool,
 }
 
 enum Message {
@@ -225,6 +237,14 @@ impl Worker {
 
     fn run(&self, py: Python<'_>, message: Message, stopwatch: &mut Stopwatch) -> PyResult<()> {
         let mut cost = Cost { tasks: 1, ..Cost::default() };
+        if let Message::Task { head, function: Some(function), .. }
+        | Message::Chunk { head, function: Some(function), .. } = &message
+            && let Some(reason) = self.objection(py, function)?
+        {
+            let body = Payload::inline(reason.as_bytes().to_vec());
+            let head = Head { kind: up::REFUSED, id: head.id, extra: 0 };
+            return self.answer(py, head, &[&Cost::default().to_bytes(), &body.head(), body.tail()]);
+        }
         match message {
             Message::Grow(_) => Ok(()),
             Message::Task { head, arguments, function } => {
@@ -255,6 +275,18 @@ impl Worker {
                 self.finish(py, head.id, kind, encoded, cost, started, stopwatch)
             }
         }
+    }
+
+    /// Why a function must not be run here. What differs without being in the way is told the caller, once.
+    fn objection<'f>(&self, py: Python<'_>, function: &'f Function) -> PyResult<Option<&'f str>> {
+        // If it could not be rebuilt, that is what its task ends with.
+        let Ok(Loaded { differs: Some(differs), strict, told, .. }) = function.load(py) else {
+            return Ok(None);
+        };
+        if !strict && !told.swap(true, Relaxed) {
+            self.answer(py, Head { kind: up::NOTE, id: 0, extra: 0 }, &[differs.as_bytes()])?;
+        }
+        Ok(strict.then_some(differs))
     }
 
     fn run_task<'py>(
@@ -410,16 +442,21 @@ fn exception_bytes(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyBytes>>
 impl Function {
     /// The callable, rebuilt at the first use; an error of that is every task's.
     fn get(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let again = |error: &Py<PyAny>| PyErr::from_value(error.clone_ref(py).into_bound(py));
+        self.load(py).as_ref().map(|loaded| loaded.callable.clone_ref(py)).map_err(again)
+    }
+
+    fn load(&self, py: Python<'_>) -> &Result<Loaded, Py<PyAny>> {
         // Two threads may come here at once: both rebuild it, the first one's is kept.
-        let ready = self.ready.get_or_init(py, || {
+        self.ready.get_or_init(py, || {
             let load = || -> PyResult<_> {
                 let payload = codec::stream_of(py, &self.arrived)?;
-                py.import("forkright._functions")?.getattr("load")?.call1((payload,))
+                let found = py.import("forkright._functions")?.getattr("unpack")?.call1((payload,))?;
+                let (callable, differs, strict) = found.extract()?;
+                Ok(Loaded { callable, differs, strict, told: AtomicBool::new(false) })
             };
-            load().map(Bound::unbind).map_err(|error| error.into_value(py).into_any())
-        });
-        let again = |error: &Py<PyAny>| PyErr::from_value(error.clone_ref(py).into_bound(py));
-        ready.as_ref().map(|function| function.clone_ref(py)).map_err(again)
+            load().map_err(|error| error.into_value(py).into_any())
+        })
     }
 }
 

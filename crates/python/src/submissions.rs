@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use forkright_engine::crew::{Delivery, Parcel, Recipient};
+use forkright_engine::crew::{Delivery, Outcome, Parcel, Recipient};
 use forkright_engine::plan::Plan;
 use forkright_engine::state::Start;
 use forkright_meter::{Slot, clock};
@@ -14,8 +14,9 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::call::{Call, Carrier};
 use crate::codec;
+use crate::functions::Differing;
 use crate::hands::Job;
-use crate::pool;
+use crate::pool::{self, Prepared};
 use crate::progress::{Progress, Sent};
 use crate::recruit::Staff;
 use crate::work::Work;
@@ -68,6 +69,7 @@ impl Submissions {
     fn take(&self) -> Option<Submitted> {
         let mut waiting = lock(&self.waiting);
         let taken = waiting.calls.pop_front()?;
+        // Under the lock, so that a call is always seen here or there.
         self.out.fetch_add(1, AcqRel);
         Some(taken)
     }
@@ -80,6 +82,16 @@ impl Submissions {
             if idle { waiting.sample.take() } else { None }
         };
         drop(sample);
+        self.progress.word.nudge();
+    }
+
+    /// A worker would not run this one: it is the next to run here.
+    fn take_back(&self, submitted: Submitted, reason: String) {
+        self.progress.refuse(1, reason);
+        let mut waiting = lock(&self.waiting);
+        waiting.calls.push_front(submitted);
+        self.out.fetch_sub(1, AcqRel);
+        drop(waiting);
         self.progress.word.nudge();
     }
 
@@ -111,6 +123,10 @@ impl Submissions {
         drop((function, arguments, options));
         self.give_back();
         call.finish(py, outcome.map(Bound::unbind).map_err(|error| error.into_value(py).into_any()));
+        if let Some(carrier) = call.carrier() {
+            // A worker refused it, and whoever waits for it may listen to the workers.
+            carrier.collector.crew.call();
+        }
     }
 }
 
@@ -131,7 +147,8 @@ impl Work for Submissions {
     }
 
     fn is_over(&self) -> bool {
-        self.pending() == 0 && self.out.load(Acquire) == 0
+        let waiting = lock(&self.waiting);
+        waiting.calls.is_empty() && self.out.load(Acquire) == 0
     }
 
     fn has_arrivals(&self) -> bool {
@@ -144,12 +161,16 @@ impl Work for Submissions {
     }
 
     fn send_one(self: Arc<Self>, py: Python<'_>, staff: &Arc<Staff>, plan: Plan) -> PyResult<bool> {
+        if self.progress.refusal().is_some() {
+            return Ok(false);
+        }
         let Some(submitted) = self.take() else { return Ok(false) };
         let began = clock::monotonic();
         let Submitted { call, function, arguments, options } = &submitted;
         let options = options.as_ref().map(|options| options.bind(py));
-        let (name, prepared) = pool::prepare(staff, function.bind(py), arguments.bind(py), options);
-        let Ok((kind, function, encoded)) = prepared else {
+        let (name, prepared) =
+            pool::prepare(staff, function.bind(py), arguments.bind(py), options, None, Differing::Refuse);
+        let Ok(Prepared { kind, function, encoded, checked }) = prepared else {
             // As on a thread it would have run, it must not fail for want of a pickle: it runs here.
             pool::run_in_place(py, &submitted);
             self.progress.drop_out(1);
@@ -163,8 +184,9 @@ impl Work for Submissions {
         self.progress.send(1, sent);
         let id = staff.crew().next_id();
         call.entrust(py, Carrier { collector: Arc::clone(&staff.collector), id, name });
-        let recipient = Arc::new(CallOut { work: Arc::clone(&self), call: Arc::clone(call), sent });
-        drop(submitted);
+        let call = Arc::clone(call);
+        let kept = Mutex::new(checked.then_some(submitted));
+        let recipient = Arc::new(CallOut { work: Arc::clone(&self), call, sent, kept });
         let parcel = Parcel { id, kind, function, flags: None, payload, leases, tasks: 1, recipient };
         let (wanted, backlog) = staff.crew().submit(parcel);
         staff.hire(py, wanted)?;
@@ -186,6 +208,8 @@ struct CallOut {
     work: Arc<Submissions>,
     call: Arc<Call>,
     sent: Sent,
+    /// To be run here if the worker refuses.
+    kept: Mutex<Option<Submitted>>,
 }
 
 impl Recipient for CallOut {
@@ -209,6 +233,12 @@ impl Recipient for CallOut {
     }
 
     fn deliver(self: Arc<Self>, delivery: Delivery) {
+        let kept = lock(&self.kept).take();
+        if let (Delivery::Outcome { kind: Outcome::Refused, parcel, .. }, Some(submitted)) = (&delivery, kept)
+        {
+            self.call.recall();
+            return self.work.take_back(submitted, parcel.words());
+        }
         if let Delivery::Outcome { cost, pid, parcel, .. } = &delivery {
             self.work.progress.learn(cost, *pid, self.sent, None, parcel.bytes() as f64);
         }

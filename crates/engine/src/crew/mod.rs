@@ -12,7 +12,7 @@ mod seat;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -110,6 +110,8 @@ pub enum Outcome {
     Error,
     /// A list of (flag, bytes) for a chunk, as some of its items failed.
     Mixed,
+    /// Nothing was run; the payload says why, in words.
+    Refused,
 }
 
 /// Why a crew can have no workers.
@@ -120,7 +122,7 @@ pub enum Break {
     Unfit(Vec<u8>),
 }
 
-/// A pickled value as it arrived.
+/// A payload as it arrived: a pickled value, or words.
 pub struct Arrived {
     /// The stream, where it came inline.
     pub inline: Vec<u8>,
@@ -131,6 +133,11 @@ pub struct Arrived {
 }
 
 impl Arrived {
+    /// The words of a payload that holds words.
+    pub fn words(&self) -> String {
+        String::from_utf8_lossy(&self.inline).into_owned()
+    }
+
     /// Bytes that travelled.
     pub fn bytes(&self) -> u64 {
         let held = self.stored.iter().chain(&self.buffers).map(|held| held.len());
@@ -193,7 +200,15 @@ pub struct Crew {
     store: Arc<Store>,
     warden: Arc<Warden>,
     ids: AtomicU64,
+    notes: Arc<Notes>,
     myself: Weak<Crew>,
+}
+
+/// What workers noted about functions, until somebody tells the user. Each is here before the answer it is about.
+#[derive(Default)]
+pub struct Notes {
+    waiting: AtomicBool,
+    texts: Mutex<Vec<String>>,
 }
 
 struct Yard {
@@ -207,6 +222,7 @@ struct Yard {
     failed_starts: u32,
     closing: bool,
     broken: Option<Arc<Break>>,
+    notes: Arc<Notes>,
     /// Nudged when the last seat is empty.
     vacated: Arc<State>,
 }
@@ -222,6 +238,7 @@ impl Crew {
     pub fn create(limits: Limits, warden: Arc<Warden>) -> io::Result<Arc<Crew>> {
         let (bell_memory, bell) = line::create_bell()?;
         let store = Store::create("forkright-arguments")?;
+        let notes = Arc::<Notes>::default();
         let yard = Yard {
             limits,
             backlog: VecDeque::new(),
@@ -232,6 +249,7 @@ impl Crew {
             failed_starts: 0,
             closing: false,
             broken: None,
+            notes: Arc::clone(&notes),
             vacated: Arc::default(),
         };
         Ok(Arc::new_cyclic(|myself| Crew {
@@ -242,6 +260,7 @@ impl Crew {
             store,
             warden,
             ids: AtomicU64::new(1),
+            notes,
             myself: Weak::clone(myself),
         }))
     }
@@ -249,6 +268,11 @@ impl Crew {
     /// Where large arguments are put before their parcel is submitted.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// What workers noted about functions.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     /// An id for the next parcel or blob.
@@ -544,6 +568,23 @@ impl Crew {
     }
 }
 
+impl Notes {
+    fn add(&self, text: String) {
+        self.texts.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        self.waiting.store(true, Release);
+    }
+
+    /// Takes those there are; costs one load if there are none.
+    pub fn take(&self) -> Vec<String> {
+        if !self.waiting.load(Acquire) {
+            return Vec::new();
+        }
+        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.store(false, Release);
+        std::mem::take(&mut *texts)
+    }
+}
+
 impl Yard {
     fn wanted(&self) -> u32 {
         let places = self.limits.processes.saturating_sub(self.seats.len() as u32);
@@ -610,11 +651,13 @@ impl Yard {
                         unfit = Some(Break::Unfit(payload.tail().to_vec()));
                         seat.stage = Stage::Stopping;
                     }
+                    Ok(Some(Said::Note(text))) => self.notes.add(text),
                     Ok(Some(Said::Answer { parcel, kind, cost, payload })) => {
                         self.outstanding -= 1;
                         let kind = match kind {
                             up::VALUE => Outcome::Value,
                             up::ERROR => Outcome::Error,
+                            up::REFUSED => Outcome::Refused,
                             _ => Outcome::Mixed,
                         };
                         let arrived = Arrived::receive(payload, seat.inbox());

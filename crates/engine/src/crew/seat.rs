@@ -60,6 +60,7 @@ pub(super) struct Seat {
 pub(super) enum Said {
     Ready,
     Unfit(Payload),
+    Note(String),
     Answer { parcel: Parcel, kind: u32, cost: Cost, payload: Payload },
 }
 
@@ -246,13 +247,17 @@ impl Seat {
                     }
                     self.body = body;
                 }
-                kind @ (up::VALUE | up::ERROR | up::MIXED) => {
+                up::NOTE => return Ok(Some(Said::Note(String::from_utf8_lossy(&self.body).into_owned()))),
+                kind @ (up::VALUE | up::ERROR | up::MIXED | up::REFUSED) => {
                     let (cost, rest) = Cost::parse(&self.body)?;
                     let payload = Payload::parse(rest)?;
                     let index = self.inflight.iter().position(|sent| sent.parcel.id == head.id);
                     let Inflight { parcel, .. } =
                         index.and_then(|index| self.inflight.remove(index)).ok_or(Malformed)?;
-                    self.learn(&cost);
+                    // What was refused says nothing of the pace.
+                    if kind != up::REFUSED {
+                        self.learn(&cost);
+                    }
                     return Ok(Some(Said::Answer { parcel, kind, cost, payload }));
                 }
                 _ => return Err(Malformed),
