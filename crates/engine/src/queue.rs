@@ -172,6 +172,11 @@ impl<J> Queue<J> {
         woken || !timed.timed_out()
     }
 
+    /// Has every sleeper look again.
+    pub fn stir(&self) {
+        self.more.notify_all();
+    }
+
     /// Jobs that wait, those still in sources not counted.
     pub fn waiting(&self) -> usize {
         self.lock().lanes.iter().map(|lane| lane.jobs.len()).sum()

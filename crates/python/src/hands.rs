@@ -3,7 +3,7 @@
 //! hand-overs of the GIL.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +33,12 @@ pub(crate) enum Job {
     Errand(Box<dyn FnOnce(Python<'_>) + Send>),
 }
 
+/// Threads without a limit to their patience look up this often.
+const LOOK_UP: Duration = Duration::from_secs(3600);
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+/// What is left of a pool's patience once it takes no more calls: work under way may still need a thread.
+const SOON: Duration = Duration::from_millis(20);
+
 /// The threads of one pool.
 pub(crate) struct Hands {
     pub(crate) queue: Queue<Job>,
@@ -40,8 +46,8 @@ pub(crate) struct Hands {
     alive: AtomicU32,
     named: AtomicU32,
     prefix: String,
-    /// Threads end after this long without work; never if `None`.
-    patience: Option<Duration>,
+    /// Threads end after this many nanoseconds without work.
+    patience: AtomicU64,
     initializer: Option<(Py<PyAny>, Py<PyTuple>)>,
     /// Why no thread can work: the initializer raised.
     broken: AtomicBool,
@@ -61,7 +67,7 @@ impl Hands {
             alive: AtomicU32::new(0),
             named: AtomicU32::new(0),
             prefix,
-            patience,
+            patience: AtomicU64::new(patience.unwrap_or(FOREVER).as_nanos() as u64),
             initializer,
             broken: AtomicBool::new(false),
             uses: Mutex::default(),
@@ -101,6 +107,12 @@ impl Hands {
         self.alive.load(Acquire)
     }
 
+    /// Nothing new will come from outside: threads without work end soon.
+    pub(crate) fn hasten(&self) {
+        self.patience.store(SOON.as_nanos() as u64, Release);
+        self.queue.stir();
+    }
+
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Acquire)
     }
@@ -127,9 +139,9 @@ impl Hands {
                     done = Some(lane);
                 }
                 Next::Nothing => {
-                    let limit = self.patience.unwrap_or(Duration::from_secs(3600));
-                    let woken = py.detach(|| self.queue.sleep(limit));
-                    if !woken && self.patience.is_some() {
+                    let patience = Duration::from_nanos(self.patience.load(Acquire));
+                    let woken = py.detach(|| self.queue.sleep(patience.min(LOOK_UP)));
+                    if !woken && patience < LOOK_UP {
                         break;
                     }
                     stopwatch = Stopwatch::start();

@@ -165,6 +165,7 @@ impl Pool {
                 if choosing.is_over() {
                     choosing.end();
                 }
+                choosing.hands().hasten();
             }
         }
     }
@@ -281,7 +282,7 @@ impl Drop for Pool {
                     staff.crew().close();
                 }),
                 // Its threads finish what was submitted, and end when nothing more comes.
-                Route::Auto(_) => {}
+                Route::Auto(choosing) => choosing.hands().hasten(),
             }
         }
     }
