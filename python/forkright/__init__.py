@@ -3,14 +3,22 @@
 General layout: `_map` and `_executor` take calls; `_future` is what they return; `_pool`, `_thread` and `_process`
 have the standard library's other shapes; `_report` words what was measured. `_core` is the engine, in Rust.
 `_pickling`, `_functions`, `_by_value` and `_stale` carry values to worker processes, which `_zygote` forks and
-`_worker` runs; `_guard` tells what must not leave this process.
+`_worker` runs; `_guard` tells what must not leave this process. Where `_core` can't be imported, `_fallback` stands in.
 
 Names are loaded when first used: `import forkright` costs a few milliseconds.
 """
 
 from __future__ import annotations
 
-from ._core import __version__, cpu_count
+try:
+    from ._core import __version__, cpu_count
+except ImportError as error:
+    from ._fallback import stand_in
+
+    _REPLACED = stand_in(error)
+    from ._core import __version__, cpu_count
+else:
+    _REPLACED = {}
 from ._map import imap, imap_unordered, map, report, starmap
 from ._plan import Plan
 
@@ -41,7 +49,9 @@ _HOMES = {
     "ThreadPoolExecutor": "_executor",
     "UnpicklableError": "_pickling",
     "WorkerDied": "_errors",
-}
+} | _REPLACED
+if _REPLACED:
+    from ._fallback.shapes import report
 
 __all__ = [
     "BrokenWorkers",
