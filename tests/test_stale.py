@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
 import sys
 import textwrap
@@ -311,6 +312,29 @@ def test_what_travels_with_a_function_is_no_difference(
     monkeypatch.setitem(globals(), "LEVEL", 5)
     assert fr.map(lambda x: x * LEVEL, range(3), plan="processes") == [0, 5, 10]
     assert warned(recwarn) == []
+
+
+def test_classes_of_a_file_that_no_import_finds_travel_too_and_are_no_difference(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "loaded.py"
+    path.write_text(
+        "class Adder:\n"
+        "    def __init__(self): self.step = 1\n"
+        "    def add(self, number): return number + self.step\n"
+        "def work(number): return Adder().add(number)\n"
+    )
+    spec = importlib.util.spec_from_file_location("loaded from a path", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+        assert _stale.digest(module.work) == {}
+        assert fr.map(module.work, range(3), plan="processes") == [1, 2, 3]
+        assert warned(recwarn) == []
+    finally:
+        del sys.modules[spec.name]
 
 
 def test_what_differs_in_each_process_is_said(live: tuple[ModuleType, Any]) -> None:

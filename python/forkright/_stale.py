@@ -297,9 +297,9 @@ class _Walk:
         self.cls(type(value), depth)
 
     def cls(self, cls: type, depth: int) -> None:
-        """A class of the user's: its methods' code and its constants."""
+        """A class of the user's: its methods' code and its constants. One that can't be imported comes by value."""
         for base in cls.__mro__:
-            if is_users(base.__module__) and "<locals>" not in base.__qualname__ and self._enter(base, depth):
+            if is_users(base.__module__) and importable(base) and self._enter(base, depth):
                 self._class(base, f"{base.__module__}.{base.__qualname__}", depth)
 
     def _class(self, cls: type, name: str, depth: int) -> None:

@@ -1,9 +1,11 @@
 //! The extension module `forkright._core`: translates between Python and the engine, and decides nothing.
 //!
-//! Map of the files: `call` and `future` are what people wait for; `pool` takes submitted calls, `run` and `batch`
-//! maps, `governing` chooses while a map runs; `hands` are the threads of this process, `recruit` the worker
-//! processes, `collector` looks after them; `serve` is a worker process from the inside; `codec`, `functions` and
-//! `window` carry values; `meter` registers threads with the sampler; `report` and `errors` tell people.
+//! Map of the files: `call` and `future` are what people wait for. `pool` takes submitted calls; `run` keeps any
+//! `work` going, which is a `batch` (a map) or `submissions` (the calls of one function, for an executor that is
+//! `choosing`), with its `progress`; `governing` chooses meanwhile. `hands` are the threads of this process, `recruit`
+//! the worker processes, `collector` looks after them; `serve` is a worker process from the inside. `codec`,
+//! `functions` and `window` carry values; `meter` registers threads with the sampler; `report`, `errors` and `cli`
+//! speak to people.
 #![deny(unsafe_code)]
 
 mod batch;
