@@ -15,6 +15,7 @@ import pickle
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -42,6 +43,8 @@ _MOST_PROCESSES = 61 if sys.platform == "win32" else _plan.MOST_WORKERS
 # The same everywhere, and no fork of a process that has threads.
 spawning = multiprocessing.get_context("spawn")
 
+_closers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
 
 def cpu_count() -> int:
     """Cores this process may use, as far as the standard library can tell."""
@@ -66,7 +69,9 @@ def parse_command(arguments: list[str]) -> NoReturn:
 
 
 def close_shared(timeout: float) -> None:
-    """Nothing to do: no worker outlives its map or executor."""
+    """Waits for what is still closing, however long: the standard library's own end may stumble over it."""
+    for closer in list(_closers):
+        closer.join()
 
 
 def taken(plan: tuple[int, int] | None, workers: int | None) -> _plan.Plan:
@@ -131,9 +136,7 @@ class Pool:
             self._calls.cancel()
         with self._lock:
             if self._closer is None:
-                # Only a shutdown that waits ends when processes are gone, and `close` must not wait.
-                self._closer = threading.Thread(target=self._crew.shutdown, name="forkright-closer")
-                self._closer.start()
+                self._closer = _begin_shutdown(self._crew)
 
     def join(self, timeout: float | None = None) -> bool:
         assert self._closer is not None, "closed first"
@@ -156,6 +159,14 @@ class Pool:
             refused.set_exception(error)
             return refused
         return self._crew.submit(_call, payload)
+
+
+def _begin_shutdown(crew: concurrent.futures.Executor, cancel: bool = False) -> threading.Thread:
+    """Shut `crew` down in a thread, which is over when its processes are gone: no other shutdown tells."""
+    closer = threading.Thread(target=crew.shutdown, kwargs={"cancel_futures": cancel}, name="forkright-closer")
+    closer.start()
+    _closers.add(closer)
+    return closer
 
 
 class _Calls:
@@ -376,7 +387,9 @@ def _on_processes(batch: _Batch, processes: int, chunksize: int | None) -> None:
             'if none of them began: does the script have its `if __name__ == "__main__":`?'
         ) from error
     finally:
-        pool.shutdown(wait=is_over, cancel_futures=True)
+        closer = _begin_shutdown(pool, cancel=True)
+        if is_over:
+            closer.join()
 
 
 def _settled(batch: _Batch, chunk: list[int], outcomes: list[Outcome]) -> bool:
