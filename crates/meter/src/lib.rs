@@ -25,7 +25,7 @@ pub use memory::{Memory, Own};
 pub use sampler::{Cost, Sampler};
 pub use slot::{Slot, Standing, View};
 pub use tally::{Counts, Share, Tally};
-pub use watch::{Pace, Watch};
+pub use watch::{Glance, Look, Pace, Watch};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -16,7 +16,7 @@ use std::{io, process};
 use crate::gil::{Gil, Unknown};
 use crate::schedule::Schedule;
 use crate::slot::{Seat, Seats, Slot};
-use crate::watch::{Pace, Watch};
+use crate::watch::{Glance, Look, Pace, Watch};
 use crate::{clock, lock};
 
 /// Threads looked at per tick: each costs about 2 µs, so of more than these a random choice is looked at.
@@ -152,7 +152,7 @@ fn run(room: &Room) {
     let eager = Pace::Learning.period().unwrap_or_default();
     let mut schedule = Schedule::new(clock::monotonic().as_nanos() as u64 ^ tid as u64);
     let mut watches: Vec<Weak<dyn Watch>> = Vec::new();
-    let mut crowd = Vec::new();
+    let (mut crowd, mut looks) = (Vec::new(), Vec::new());
     let mut before = Duration::ZERO;
     while !room.closed.load(Ordering::Acquire) {
         let mut arrivals = mem::take(&mut *lock(&room.arrivals));
@@ -172,11 +172,13 @@ fn run(room: &Room) {
             // Ended early by arrivals and by closing, for which it looks again.
             thread::park_timeout(schedule.next() - now);
         } else {
-            sample(room, now, &mut crowd, &mut schedule);
+            // Whom others wait for is asked before each of them is looked at: later it may be somebody else.
+            let holder = room.gil.as_ref().ok().and_then(Gil::holder);
+            sample(room, now, &mut crowd, &mut looks, &mut schedule);
             room.ticks.fetch_add(1, Ordering::Relaxed);
             room.watched.fetch_add((now - before).as_nanos() as u64, Ordering::Relaxed);
             before = now;
-            if let Some(period) = tick(&mut watches, now).period() {
+            if let Some(period) = tick(&mut watches, &Glance { now, holder, looks: &looks }).period() {
                 schedule.advance(now, period);
             }
         }
@@ -184,7 +186,14 @@ fn run(room: &Room) {
 }
 
 /// Looks at the busy workers, or at some of them.
-fn sample(room: &Room, now: Duration, crowd: &mut Vec<Arc<Seat>>, schedule: &mut Schedule) {
+fn sample(
+    room: &Room,
+    now: Duration,
+    crowd: &mut Vec<Arc<Seat>>,
+    looks: &mut Vec<Look>,
+    schedule: &mut Schedule,
+) {
+    looks.clear();
     room.seats.collect_busy(crowd);
     let size = crowd.len();
     if size > CROWD {
@@ -192,18 +201,16 @@ fn sample(room: &Room, now: Duration, crowd: &mut Vec<Arc<Seat>>, schedule: &mut
             crowd.swap(index, index + schedule.below(size - index));
         }
     }
-    for seat in crowd.iter().take(CROWD) {
-        seat.sample(room.gil.as_ref().ok(), now);
-    }
+    looks.extend(crowd.iter().take(CROWD).filter_map(|seat| seat.sample(room.gil.as_ref().ok(), now)));
     crowd.clear();
 }
 
 /// Calls the watches, forgets those that are done or gone, and returns the most eager pace.
-fn tick(watches: &mut Vec<Weak<dyn Watch>>, now: Duration) -> Pace {
+fn tick(watches: &mut Vec<Weak<dyn Watch>>, glance: &Glance<'_>) -> Pace {
     let mut pace = Pace::Done;
     watches.retain(|watch| {
         let wanted = watch.upgrade().map_or(Pace::Done, |watch| {
-            catch_unwind(AssertUnwindSafe(|| watch.tick(now))).unwrap_or(Pace::Done)
+            catch_unwind(AssertUnwindSafe(|| watch.tick(glance))).unwrap_or(Pace::Done)
         });
         pace = pace.min(wanted);
         wanted != Pace::Done

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::class::{self, Class, State};
 use crate::gil::Gil;
 use crate::tally::Tally;
+use crate::watch::Look;
 use crate::{clock, lock};
 
 /// What a worker was doing at the last tick.
@@ -62,6 +63,11 @@ impl Slot {
         self.seat.task.store(task + (task & 1), Ordering::Release);
     }
 
+    /// What names it in a [`Glance`](crate::Glance): no other slot of its sampler ever has the same.
+    pub fn id(&self) -> u64 {
+        self.seat.id
+    }
+
     /// What the thread was doing at the last tick.
     pub fn standing(&self) -> Standing {
         self.seat.standing()
@@ -99,6 +105,7 @@ impl View {
 /// A registered thread.
 #[derive(Debug)]
 pub(crate) struct Seat {
+    id: u64,
     tid: i32,
     /// Its thread state: compared with the GIL's holder, never followed.
     thread_state: usize,
@@ -141,19 +148,20 @@ impl Seat {
     }
 
     /// Looks what the thread is doing and counts it, if it runs a task.
-    pub(crate) fn sample(&self, gil: Option<&Gil>, now: Duration) {
+    pub(crate) fn sample(&self, gil: Option<&Gil>, now: Duration) -> Option<Look> {
         // The tally is fixed before the look: a task that ends meanwhile was still the one running.
         let (task, tally) = {
             let desk = lock(&self.desk);
             (self.task.load(Ordering::Acquire), desk.tally.clone())
         };
-        let Some(tally) = tally.filter(|_| task & 1 == 1) else { return };
+        let tally = tally.filter(|_| task & 1 == 1)?;
         let class = self.look(gil);
         tally.count(class);
         let mut desk = lock(&self.desk);
         let seen = desk.sight;
         let first = if seen.task == task && seen.class == class { seen.first } else { now };
         desk.sight = Sight { task, class, first, last: now };
+        Some(Look { slot: self.id, class })
     }
 
     fn look(&self, gil: Option<&Gil>) -> Class {
@@ -180,19 +188,22 @@ impl Seat {
 #[derive(Debug)]
 pub(crate) struct Seats {
     list: Mutex<Vec<Arc<Seat>>>,
+    /// How many there have ever been.
+    count: AtomicU64,
     /// In a fork the lock may be held for ever by a thread that isn't there.
     process: u32,
 }
 
 impl Seats {
     pub(crate) fn new() -> Seats {
-        Seats { list: Mutex::default(), process: process::id() }
+        Seats { list: Mutex::default(), count: AtomicU64::new(0), process: process::id() }
     }
 
     /// Registers the calling thread.
     pub(crate) fn enter(self: &Arc<Self>, thread_state: usize) -> Slot {
         let sight = Sight { task: 0, class: Class::Unknown, first: Duration::ZERO, last: Duration::ZERO };
         let seat = Arc::new(Seat {
+            id: self.count.fetch_add(1, Ordering::Relaxed),
             tid: clock::current_tid(),
             thread_state,
             syscall: File::open("/proc/thread-self/syscall").ok(),

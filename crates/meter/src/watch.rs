@@ -1,8 +1,31 @@
 //! Somebody who wants to know while tasks run.
 //!
-//! The engine's supervisor is one. As long as there is one the sampler samples; without any it is parked.
+//! The engine's supervisor is one, a recorder another. As long as there is one the sampler samples; without any it is
+//! parked.
 
 use std::time::Duration;
+
+use crate::class::Class;
+
+/// What the sampler saw at one tick.
+#[derive(Debug, Clone, Copy)]
+pub struct Glance<'a> {
+    /// When it began to look, by [`clock::monotonic`](crate::clock::monotonic).
+    pub now: Duration,
+    /// The thread state that held the GIL then; `None` if nobody did or nobody can tell.
+    pub holder: Option<usize>,
+    /// The slots that ran a task, or a random choice of them where they are many.
+    pub looks: &'a [Look],
+}
+
+/// What one thread was doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// The [id](crate::Slot::id) of its slot.
+    pub slot: u64,
+    /// What it was doing.
+    pub class: Class,
+}
 
 /// How often a [`Watch`] wants to be called. The most eager one decides for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +56,6 @@ impl Pace {
 ///
 /// The sampler keeps a weak reference, and a strong one during the call: so the last one may be dropped there.
 pub trait Watch: Send + Sync {
-    /// `now` is [`clock::monotonic`](crate::clock::monotonic) as of the sampling.
-    fn tick(&self, now: Duration) -> Pace;
+    /// Tells what was just seen.
+    fn tick(&self, glance: &Glance<'_>) -> Pace;
 }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
 
-use forkright_meter::{Class, Gil, Pace, Sampler, Slot, Standing, Tally, Unknown, View, Watch, clock};
+use forkright_meter::{
+    Class, Gil, Glance, Look, Pace, Sampler, Slot, Standing, Tally, Unknown, View, Watch, clock,
+};
 
 /// How long a test waits for what must happen.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -51,7 +53,7 @@ struct Bell {
 }
 
 impl Watch for Bell {
-    fn tick(&self, _: Duration) -> Pace {
+    fn tick(&self, _: &Glance<'_>) -> Pace {
         // Full: nobody is listening at the moment.
         let _ = self.ring.try_send(());
         *self.pace.lock().expect("no panic")
@@ -373,7 +375,7 @@ struct Witness {
 }
 
 impl Watch for Witness {
-    fn tick(&self, _: Duration) -> Pace {
+    fn tick(&self, _: &Glance<'_>) -> Pace {
         if self.ticks.fetch_add(1, Ordering::Relaxed) + 1 < self.last {
             return Pace::Learning;
         }
@@ -448,7 +450,7 @@ fn no_signal_is_delivered_to_the_samplers_thread() {
 fn a_watch_that_panics_harms_nobody_else() {
     struct Broken;
     impl Watch for Broken {
-        fn tick(&self, _: Duration) -> Pace {
+        fn tick(&self, _: &Glance<'_>) -> Pace {
             panic!("on purpose")
         }
     }
@@ -462,7 +464,7 @@ fn a_watch_that_panics_harms_nobody_else() {
 fn a_watch_may_have_others_watch_from_its_tick() {
     struct Herald(Arc<Sampler>, Arc<dyn Watch>);
     impl Watch for Herald {
-        fn tick(&self, _: Duration) -> Pace {
+        fn tick(&self, _: &Glance<'_>) -> Pace {
             self.0.watch(Arc::downgrade(&self.1)).expect("there is a thread");
             Pace::Done
         }
@@ -479,7 +481,7 @@ fn a_watch_may_have_others_watch_from_its_tick() {
 fn a_watch_may_own_the_last_of_the_sampler() {
     struct Owner(Mutex<Option<Arc<Sampler>>>, SyncSender<i32>);
     impl Watch for Owner {
-        fn tick(&self, _: Duration) -> Pace {
+        fn tick(&self, _: &Glance<'_>) -> Pace {
             drop(self.0.lock().expect("no panic").take());
             self.1.send(clock::current_tid()).expect("the test listens");
             Pace::Learning
@@ -535,4 +537,30 @@ fn a_forked_child_drops_what_it_inherits_without_waiting() {
     assert_eq!(status, 0, "the child left as it wanted to");
     let ticks = sampler.cost().ticks;
     until(&rung, "the parent's thread ticks on", || sampler.cost().ticks > ticks);
+}
+
+#[test]
+fn a_watch_is_told_who_was_seen_doing_what_and_who_held_the_gil() {
+    struct Reader(SyncSender<(Option<usize>, Vec<Look>)>);
+    impl Watch for Reader {
+        fn tick(&self, glance: &Glance<'_>) -> Pace {
+            let _ = self.0.try_send((glance.holder, glance.looks.to_vec()));
+            Pace::Learning
+        }
+    }
+    let gil = FakeGil::new();
+    gil.hold(0x1000);
+    let sampler = Sampler::new(Ok(gil.seen()));
+    let idle = sampler.enter(0x2000);
+    let busy = sampler.enter(0x1000);
+    assert_ne!(idle.id(), busy.id());
+    busy.begin(&Arc::default());
+    let (tell, told) = sync_channel(1);
+    let reader: Arc<dyn Watch> = Arc::new(Reader(tell));
+    sampler.watch(Arc::downgrade(&reader)).expect("a thread");
+    let (holder, looks) = told.recv_timeout(WATCHDOG).expect("a tick");
+    assert_eq!(holder, Some(0x1000));
+    let [Look { slot, class }] = looks[..] else { panic!("one runs a task: {looks:?}") };
+    assert_eq!(slot, busy.id());
+    assert!(matches!(class, Class::Held | Class::HeldBlocked), "{class:?}");
 }

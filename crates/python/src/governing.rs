@@ -14,7 +14,7 @@ use forkright_engine::machine::Machine;
 use forkright_engine::plan::Plan;
 use forkright_engine::profile::Pickling;
 use forkright_engine::warden::Helper;
-use forkright_meter::{Counts, Pace, Watch, clock};
+use forkright_meter::{Counts, Glance, Pace, Watch, clock};
 use pyo3::prelude::*;
 
 use crate::hands::Hurry;
@@ -160,7 +160,8 @@ fn may_leave(py: Python<'_>, run: &Run) -> PyResult<Leave> {
 }
 
 impl Watch for Governing {
-    fn tick(&self, now: Duration) -> Pace {
+    fn tick(&self, glance: &Glance<'_>) -> Pace {
+        let now = glance.now;
         let Some(run) = self.run.upgrade() else { return Pace::Done };
         let (work, progress) = (&run.work, run.work.progress());
         if work.is_over() {
