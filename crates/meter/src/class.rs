@@ -3,8 +3,11 @@
 //! The sampler asks at every tick, from two sources: who holds the GIL, and what the kernel says of a thread in
 //! `/proc/self/task/<tid>/syscall`.
 
+use serde::{Deserialize, Serialize};
+
 /// What a worker that runs a task is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Class {
     /// It holds the GIL and computes.
     Held,

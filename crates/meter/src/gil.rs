@@ -18,6 +18,7 @@ use crate::memory::{Memory, Own};
 const SIZE: usize = 208;
 const HOLDER: usize = 8;
 const LOCKED: usize = 16;
+const SWITCHES: usize = 24;
 
 /// What a thread that holds the GIL knows of it.
 #[derive(Debug, Clone, Copy)]
@@ -146,6 +147,11 @@ impl<M: Memory> Gil<M> {
             1 => self.memory.read_usize(self.address + HOLDER),
             _ => None,
         }
+    }
+
+    /// How often it has changed hands since the interpreter began.
+    pub fn switches(&self) -> Option<u64> {
+        self.memory.read_usize(self.address + SWITCHES).map(|word| word as u64)
     }
 
     /// Whether a thread that waits on the futex at `address` waits for this GIL.

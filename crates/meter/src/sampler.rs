@@ -32,7 +32,7 @@ const SLACK: NonZeroU64 = NonZeroU64::new(1_000).expect("not zero");
 #[derive(Debug)]
 pub struct Sampler {
     room: Arc<Room>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<JoinHandle<i32>>>,
     process: u32,
 }
 
@@ -58,6 +58,7 @@ impl Sampler {
             tid: AtomicI32::new(0),
             ticks: AtomicU64::new(0),
             watched: AtomicU64::new(0),
+            spent: AtomicU64::new(0),
         });
         Arc::new(Sampler { room, thread: Mutex::default(), process: process::id() })
     }
@@ -85,11 +86,33 @@ impl Sampler {
         Ok(())
     }
 
+    /// Ends the thread until [`Sampler::resume`]. For a fork, which should find as few threads as possible: when this
+    /// returns the kernel counts the thread no more. Not to be called by a watch.
+    pub fn pause(&self) {
+        let Some(thread) = lock(&self.thread).take() else { return };
+        self.room.closed.store(true, Ordering::Release);
+        thread.thread().unpark();
+        if let Ok(tid) = thread.join() {
+            wait_gone(tid);
+        }
+        self.room.closed.store(false, Ordering::Release);
+    }
+
+    /// Goes on after a [`Sampler::pause`], with the same watches.
+    pub fn resume(&self) -> io::Result<()> {
+        let mut thread = lock(&self.thread);
+        if thread.is_none() && !lock(&self.room.arrivals).is_empty() {
+            *thread = Some(start(Arc::clone(&self.room))?);
+        }
+        Ok(())
+    }
+
     /// What measuring has cost so far.
     pub fn cost(&self) -> Cost {
+        let running = clock::thread_cpu_of(self.room.tid.load(Ordering::Relaxed)).unwrap_or_default();
         Cost {
             ticks: self.room.ticks.load(Ordering::Relaxed),
-            cpu: clock::thread_cpu_of(self.room.tid.load(Ordering::Relaxed)).unwrap_or_default(),
+            cpu: running + Duration::from_nanos(self.room.spent.load(Ordering::Relaxed)),
             wall: Duration::from_nanos(self.room.watched.load(Ordering::Relaxed)),
         }
     }
@@ -125,10 +148,12 @@ struct Room {
     ticks: AtomicU64,
     /// Nanoseconds during which somebody watched.
     watched: AtomicU64,
+    /// Nanoseconds of CPU time that threads took which have been [paused](Sampler::pause).
+    spent: AtomicU64,
 }
 
 /// Starts the thread with all signals blocked: Python's handlers must never run there.
-fn start(room: Arc<Room>) -> io::Result<JoinHandle<()>> {
+fn start(room: Arc<Room>) -> io::Result<JoinHandle<i32>> {
     let mut all = mem::MaybeUninit::<libc::sigset_t>::zeroed();
     let mut before = mem::MaybeUninit::<libc::sigset_t>::zeroed();
     // A thread inherits the mask of the one that starts it: so there is no moment at which it has another.
@@ -143,8 +168,16 @@ fn start(room: Arc<Room>) -> io::Result<JoinHandle<()>> {
     thread
 }
 
-/// The thread: parked while nobody watches, sampling while somebody does.
-fn run(room: &Room) {
+/// Waits until the kernel has forgotten a thread that was joined, which takes it a moment more.
+pub fn wait_gone(tid: i32) {
+    let path = format!("/proc/self/task/{tid}");
+    while std::fs::exists(&path).unwrap_or(false) {
+        thread::yield_now();
+    }
+}
+
+/// The thread: parked while nobody watches, sampling while somebody does. Returns its id.
+fn run(room: &Room) -> i32 {
     // Refused only by kernels that don't know it; then ticks come some 50 µs late.
     let _ = rustix::thread::set_current_timer_slack(Some(SLACK));
     let tid = clock::current_tid();
@@ -183,6 +216,11 @@ fn run(room: &Room) {
             }
         }
     }
+    // For the thread that goes on, if one does.
+    lock(&room.arrivals).append(&mut watches);
+    room.spent.fetch_add(clock::thread_cpu().as_nanos() as u64, Ordering::Relaxed);
+    room.tid.store(0, Ordering::Relaxed);
+    tid
 }
 
 /// Looks at the busy workers, or at some of them.

@@ -34,6 +34,8 @@ pub enum Pace {
     Learning,
     /// About every five milliseconds.
     Steady,
+    /// About every twenty milliseconds: nothing runs.
+    Idle,
     /// Never again.
     Done,
 }
@@ -44,6 +46,7 @@ impl Pace {
         match self {
             Pace::Learning => Some(Duration::from_millis(1)),
             Pace::Steady => Some(Duration::from_millis(5)),
+            Pace::Idle => Some(Duration::from_millis(20)),
             Pace::Done => None,
         }
     }

@@ -1,0 +1,378 @@
+//! Writes down what the threads of this process do, as it happens.
+//!
+//! A [`Watch`] at the sampler that keeps, for each thread, the stretch of time in which it was last seen doing one
+//! thing, and writes it when it ends. Nothing is kept back for long: whatever ends the process, even a signal that
+//! nothing can catch, the recording lacks its last hundredth of a second or two. The binding registers threads and
+//! tells where in the program they are.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::process;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use crate::class::Class;
+use crate::clock::{self, RunDelay};
+use crate::record::{FORM, Record, microseconds};
+use crate::sampler::Sampler;
+use crate::slot::Slot;
+use crate::watch::{Glance, Pace, Watch};
+use crate::{lock, tally::Tally};
+
+/// Stretches that go on are written this often.
+const FLUSH: Duration = Duration::from_millis(20);
+/// Clocks are read this often.
+const CLOCKS: Duration = Duration::from_millis(100);
+/// So long the sampler learns.
+const LEARNING: Duration = Duration::from_secs(1);
+/// After so long without anything that runs it looks less often.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whose recording it is: see [`Record::Process`].
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// `sys.version_info` as text.
+    pub python: String,
+    /// What the process was started with.
+    pub argv: Vec<String>,
+}
+
+/// A recording under way.
+///
+/// In a process forked from the one that made it, it writes nothing.
+#[derive(Debug)]
+pub struct Recorder {
+    sampler: Arc<Sampler>,
+    out: Mutex<Out>,
+    book: Mutex<Book>,
+    /// The thread that tells where the others are: it is measuring, too.
+    teller: AtomicI32,
+    closed: AtomicBool,
+    began: Duration,
+    cpu_before: Duration,
+    process: u32,
+}
+
+/// The file, and what has yet to be written to it.
+#[derive(Debug)]
+struct Out {
+    lines: Vec<u8>,
+    file: File,
+}
+
+/// All threads under way.
+#[derive(Debug, Default)]
+struct Book {
+    threads: HashMap<u64, Page>,
+    count: u32,
+    flushed: Duration,
+    clocked: Duration,
+    /// When anything was last seen to run.
+    active: Duration,
+    ticks: u64,
+    meter: Duration,
+    switches: Option<u64>,
+}
+
+/// One thread.
+#[derive(Debug)]
+struct Page {
+    thread: u32,
+    tid: i32,
+    thread_state: usize,
+    looked: Duration,
+    stretch: Option<Stretch>,
+    cpu_before: Duration,
+    delay: Option<RunDelay>,
+    delay_before: Option<Duration>,
+    /// Whether it has done anything since somebody asked where it is.
+    moved: bool,
+}
+
+/// What a thread was last seen doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stretch {
+    class: Class,
+    holder: Option<u32>,
+    from: Duration,
+    to: Duration,
+    samples: u32,
+}
+
+impl Recorder {
+    /// Begins a recording in `file`, with the looks of `sampler`.
+    pub fn begin(sampler: Arc<Sampler>, file: File, subject: &Subject) -> io::Result<Arc<Recorder>> {
+        let began = clock::monotonic();
+        let mut lines = Vec::new();
+        let gil = sampler.gil().err().map_or_else(String::new, |unknown| unknown.to_string());
+        let header = Record::Process {
+            form: FORM,
+            pid: process::id(),
+            parent: rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get() as u32),
+            at: microseconds(began),
+            python: subject.python.clone(),
+            argv: subject.argv.clone(),
+            gil,
+        };
+        header.write(&mut lines);
+        let mut out = Out { lines, file };
+        out.flush()?;
+        let switches = sampler.gil().ok().and_then(crate::Gil::switches);
+        let recorder = Arc::new(Recorder {
+            out: Mutex::new(out),
+            book: Mutex::new(Book { active: began, switches, ..Book::default() }),
+            teller: AtomicI32::new(0),
+            closed: AtomicBool::new(false),
+            began,
+            cpu_before: clock::process_cpu(),
+            process: process::id(),
+            sampler,
+        });
+        let watch: Weak<dyn Watch> = Arc::downgrade(&(Arc::clone(&recorder) as Arc<dyn Watch>));
+        recorder.sampler.watch(watch)?;
+        Ok(recorder)
+    }
+
+    /// Registers the calling thread, which runs Python with this thread state, until the entry is dropped.
+    pub fn enter(self: &Arc<Self>, thread_state: usize) -> Entry {
+        let slot = self.sampler.enter(thread_state);
+        let now = clock::monotonic();
+        let delay = RunDelay::of_this_thread();
+        let mut book = lock(&self.book);
+        let thread = book.count;
+        book.count += 1;
+        let page = Page {
+            thread,
+            tid: clock::current_tid(),
+            thread_state,
+            looked: now,
+            stretch: None,
+            cpu_before: clock::thread_cpu(),
+            delay_before: delay.as_ref().and_then(RunDelay::read),
+            delay,
+            moved: true,
+        };
+        let record = Record::Thread { thread, tid: page.tid, at: microseconds(now) };
+        book.threads.insert(slot.id(), page);
+        drop(book);
+        self.say(&record);
+        slot.begin(&Arc::new(Tally::default()));
+        Entry { recorder: Arc::clone(self), thread, slot }
+    }
+
+    /// Adds a line.
+    pub fn say(&self, record: &Record) {
+        if self.is_ours() {
+            record.write(&mut lock(&self.out).lines);
+        }
+    }
+
+    /// The threads that have done anything since this was last asked.
+    pub fn take_moved(&self) -> Vec<u32> {
+        let mut book = lock(&self.book);
+        let pages = book.threads.values_mut();
+        pages.filter_map(|page| std::mem::take(&mut page.moved).then_some(page.thread)).collect()
+    }
+
+    /// The calling thread tells where the others are: what it costs is the meter's cost.
+    pub fn be_teller(&self) {
+        self.teller.store(clock::current_tid(), Ordering::Relaxed);
+    }
+
+    /// Writes what is known so far. Fails where the disk is full, say.
+    pub fn flush(&self) -> io::Result<()> {
+        if !self.is_ours() {
+            return Ok(());
+        }
+        let now = clock::monotonic();
+        let mut out = lock(&self.out);
+        let mut book = lock(&self.book);
+        book.write_stretches(&mut out.lines);
+        book.write_clocks(self, now, &mut out.lines);
+        drop(book);
+        out.flush()
+    }
+
+    /// Ends the recording.
+    pub fn end(&self) -> io::Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) || self.process != process::id() {
+            return Ok(());
+        }
+        let now = clock::monotonic();
+        let mut out = lock(&self.out);
+        let mut book = lock(&self.book);
+        book.write_stretches(&mut out.lines);
+        book.write_clocks(self, now, &mut out.lines);
+        drop(book);
+        Record::End { at: microseconds(now) }.write(&mut out.lines);
+        out.flush()
+    }
+
+    fn is_ours(&self) -> bool {
+        !self.closed.load(Ordering::Acquire) && self.process == process::id()
+    }
+
+    fn leave(&self, entry: &Entry) {
+        if !self.is_ours() {
+            return;
+        }
+        let now = clock::monotonic();
+        let mut out = lock(&self.out);
+        let mut book = lock(&self.book);
+        let Some(mut page) = book.threads.remove(&entry.slot.id()) else { return };
+        page.write_stretch(&mut out.lines);
+        page.write_clock(now, &mut out.lines);
+        Record::Gone { thread: page.thread, at: microseconds(now) }.write(&mut out.lines);
+    }
+}
+
+impl Watch for Recorder {
+    fn tick(&self, glance: &Glance<'_>) -> Pace {
+        if !self.is_ours() {
+            return Pace::Done;
+        }
+        let now = glance.now;
+        // In this order everywhere: the file, then the book.
+        let mut out = lock(&self.out);
+        let mut book = lock(&self.book);
+        book.ticks += 1;
+        let holder = glance.holder.and_then(|state| {
+            book.threads.values().find(|page| page.thread_state == state).map(|page| page.thread)
+        });
+        for look in glance.looks {
+            let Some(page) = book.threads.get_mut(&look.slot) else { continue };
+            let holder = holder.filter(|thread| look.class == Class::GilWait && *thread != page.thread);
+            page.see(look.class, holder, now, &mut out.lines);
+            if !matches!(look.class, Class::Io | Class::LockWait) {
+                book.active = now;
+            }
+        }
+        if now >= book.clocked + CLOCKS {
+            book.clocked = now;
+            book.write_clocks(self, now, &mut out.lines);
+        }
+        let full = now >= book.flushed + FLUSH;
+        if full {
+            book.flushed = now;
+            book.write_stretches(&mut out.lines);
+        }
+        let pace = match () {
+            () if now < self.began + LEARNING => Pace::Learning,
+            () if now >= book.active + PATIENCE => Pace::Idle,
+            () => Pace::Steady,
+        };
+        drop(book);
+        // A full disk costs the rest of the recording, never the program.
+        if full && out.flush().is_err() {
+            self.closed.store(true, Ordering::Release);
+            return Pace::Done;
+        }
+        pace
+    }
+}
+
+impl Book {
+    fn write_stretches(&mut self, lines: &mut Vec<u8>) {
+        for page in self.threads.values_mut() {
+            page.write_stretch(lines);
+        }
+    }
+
+    fn write_clocks(&mut self, recorder: &Recorder, now: Duration, lines: &mut Vec<u8>) {
+        for page in self.threads.values() {
+            page.write_clock(now, lines);
+        }
+        let teller = clock::thread_cpu_of(recorder.teller.load(Ordering::Relaxed)).unwrap_or_default();
+        // Either thread may have ended: what it cost before is still the most that was seen.
+        self.meter = self.meter.max(recorder.sampler.cost().cpu + teller);
+        let switches = recorder.sampler.gil().ok().and_then(crate::Gil::switches);
+        Record::Cost {
+            at: microseconds(now),
+            cpu: microseconds(clock::process_cpu().saturating_sub(recorder.cpu_before)),
+            meter: microseconds(self.meter),
+            ticks: self.ticks,
+            switches: switches.zip(self.switches).map(|(now, before)| now.wrapping_sub(before)),
+        }
+        .write(lines);
+    }
+}
+
+impl Page {
+    /// It was seen doing this, and is taken to have done it since it was last looked at.
+    fn see(&mut self, class: Class, holder: Option<u32>, now: Duration, lines: &mut Vec<u8>) {
+        let from = std::mem::replace(&mut self.looked, now);
+        match &mut self.stretch {
+            Some(stretch) if (stretch.class, stretch.holder) == (class, holder) => {
+                stretch.to = now;
+                stretch.samples += 1;
+                // A wait stays where it is.
+                self.moved |= !matches!(class, Class::Io | Class::LockWait);
+            }
+            _ => {
+                self.write_stretch(lines);
+                self.stretch = Some(Stretch { class, holder, from, to: now, samples: 1 });
+                self.moved = true;
+            }
+        }
+    }
+
+    /// Writes what has come of the stretch so far; what follows of it goes on from there.
+    fn write_stretch(&mut self, lines: &mut Vec<u8>) {
+        let Some(stretch) = self.stretch.as_mut().filter(|stretch| stretch.samples > 0) else { return };
+        Record::Run {
+            thread: self.thread,
+            class: stretch.class,
+            from: microseconds(stretch.from),
+            to: microseconds(stretch.to),
+            samples: stretch.samples,
+            holder: stretch.holder,
+        }
+        .write(lines);
+        *stretch = Stretch { from: stretch.to, samples: 0, ..*stretch };
+    }
+
+    fn write_clock(&self, now: Duration, lines: &mut Vec<u8>) {
+        // It may be about to end: then it writes the last word itself.
+        let Some(cpu) = clock::thread_cpu_of(self.tid) else { return };
+        let delay = self.delay.as_ref().and_then(RunDelay::read).zip(self.delay_before);
+        Record::Clock {
+            thread: self.thread,
+            at: microseconds(now),
+            cpu: microseconds(cpu.saturating_sub(self.cpu_before)),
+            delay: delay.map(|(now, before)| microseconds(now.saturating_sub(before))),
+        }
+        .write(lines);
+    }
+}
+
+impl Out {
+    fn flush(&mut self) -> io::Result<()> {
+        let written = self.file.write_all(&self.lines);
+        self.lines.clear();
+        written
+    }
+}
+
+/// A thread's part in a recording.
+#[derive(Debug)]
+pub struct Entry {
+    recorder: Arc<Recorder>,
+    thread: u32,
+    slot: Slot,
+}
+
+impl Entry {
+    /// Its number in the recording.
+    pub fn thread(&self) -> u32 {
+        self.thread
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.slot.end();
+        self.recorder.leave(self);
+    }
+}
