@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::class::Class;
 
 /// Samples below which nothing is claimed.
-const ENOUGH: u64 = 20;
+pub(crate) const ENOUGH: u64 = 20;
 
 /// The samples of one function's tasks, growing.
 #[derive(Debug, Default)]
@@ -109,17 +109,22 @@ impl Counts {
     }
 
     /// The samples that say something, if those that don't are few enough to be left out.
-    fn told(&self) -> Option<u64> {
+    pub(crate) fn told(&self) -> Option<u64> {
         let unknown = self.of(Class::Unknown);
         (unknown <= self.samples() / 10).then(|| self.samples() - unknown)
     }
 }
 
 fn share(hits: u64, samples: u64) -> Option<Share> {
+    let error = error_of(hits, samples);
+    (samples > 0).then(|| Share { value: hits as f64 / samples as f64, error, samples })
+}
+
+/// The standard error of `hits / samples`.
+pub(crate) fn error_of(hits: u64, samples: u64) -> f64 {
     // Two hits and two misses more (Agresti and Coull) keep the error of an unmixed sample from being zero.
     let (counted, middle) = (samples as f64 + 4.0, hits as f64 + 2.0);
-    let error = (middle * (counted - middle) / counted.powi(3)).sqrt();
-    (samples > 0).then(|| Share { value: hits as f64 / samples as f64, error, samples })
+    (middle * (counted - middle) / counted.powi(3)).sqrt()
 }
 
 #[cfg(test)]
