@@ -9,6 +9,7 @@
 //! ([`Class`]) and counts it in the [`Tally`] of the task's function. Nothing here takes the GIL, waits for it or
 //! follows a pointer of the interpreter.
 
+pub mod account;
 mod class;
 pub mod clock;
 mod gil;
