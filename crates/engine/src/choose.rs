@@ -107,10 +107,7 @@ pub fn choose(forecasts: &[Forecast], demand: &Demand, constraints: &Constraints
         Leave::No(reason) => Some(reason.as_str()),
     };
     let allowed = |forecast: &&Forecast| refusal.is_none() || !forecast.plan.leaves();
-    let best = forecasts.iter().filter(allowed).min_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
-    let ties = |forecast: &&Forecast| forecast.seconds <= best.seconds * (1.0 + TIE_SHARE);
-    let simplest = forecasts.iter().filter(allowed).filter(ties).min_by_key(|f| simplicity(f.plan));
-    let mut taken = simplest.unwrap_or(best);
+    let mut taken = simplest_of_best(forecasts.iter().filter(allowed))?;
     let current = forecasts.iter().filter(allowed).find(|forecast| forecast.plan == constraints.current);
     if let Some(current) = current
         && !is_worth(current, taken, constraints.spent)
@@ -129,6 +126,15 @@ pub fn choose(forecasts: &[Forecast], demand: &Demand, constraints: &Constraints
     let sentence = sentence(taken, &beaten, demand, &ruled_out, constraints.here);
     let (plan, seconds) = (taken.plan, taken.seconds);
     Some(Verdict { plan, seconds, beaten, ruled_out, demand: *demand, sentence })
+}
+
+/// The best forecast, or the simplest of those that are as good.
+pub(crate) fn simplest_of_best<'a>(
+    forecasts: impl Iterator<Item = &'a Forecast> + Clone,
+) -> Option<&'a Forecast> {
+    let best = forecasts.clone().min_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
+    let ties = forecasts.filter(|forecast| forecast.seconds <= best.seconds * (1.0 + TIE_SHARE));
+    ties.min_by_key(|forecast| simplicity(forecast.plan))
 }
 
 /// Whether `taken` saves enough to leave `current` for it.

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod advice;
 pub mod choose;
 pub mod chunk;
 pub mod cores;

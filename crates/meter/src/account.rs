@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::class::Class;
-use crate::reading::{Clocks, Reading};
+use crate::reading::{Clocks, Part, Reading};
 use crate::record::{FORM, Record};
 use crate::tally::Counts;
 
@@ -54,7 +54,7 @@ impl Doing {
             Class::HeldBlocked => Doing::HeldBlocked,
             Class::OffGil => Doing::OffGil,
             Class::GilWait => Doing::GilWait,
-            Class::LockWait if rests => Doing::Idle,
+            Class::LockWait | Class::Io if rests => Doing::Idle,
             Class::LockWait => Doing::LockWait,
             Class::Io => Doing::Io,
             Class::Unknown => Doing::Unknown,
@@ -233,6 +233,8 @@ pub struct Work {
     pub parallel: f64,
     /// Threads that were active at a time for most of the rest.
     pub workers: u32,
+    /// Processes that did more than a little of it.
+    pub processes: u32,
     /// Thread-seconds in the rest by what was done in them.
     pub seconds: BTreeMap<Doing, f64>,
 }
@@ -274,6 +276,7 @@ pub fn account(recordings: &[Vec<u8>]) -> Account {
         }
         processes.push(tape.process(threads, origin));
     }
+    let work = Work { processes: active_processes(&processes), ..work(active, seconds(ended - origin)) };
     let mut blame: Vec<Blame> = blame
         .into_iter()
         .map(|((waiting, holding), (seconds, samples))| Blame {
@@ -297,8 +300,19 @@ pub fn account(recordings: &[Vec<u8>]) -> Account {
             share: if measured > 0.0 { meter / measured } else { 0.0 },
             ticks: tapes.iter().map(|tape| tape.ticks).sum(),
         },
-        work: work(active, seconds(ended - origin)),
+        work,
     }
+}
+
+/// Processes whose threads did at least a twentieth of all that was done.
+fn active_processes(processes: &[Process]) -> u32 {
+    let of_thread = |thread: &Thread| {
+        let idle = thread.seen.get(&Doing::Idle).copied().unwrap_or(0.0);
+        (thread.ended - thread.began) * (1.0 - idle)
+    };
+    let active = |process: &Process| process.threads.iter().map(of_thread).sum::<f64>();
+    let all: f64 = processes.iter().map(active).sum();
+    processes.iter().filter(|process| active(process) >= all / 20.0).count() as u32
 }
 
 fn seconds(microseconds: u64) -> f64 {
@@ -358,6 +372,7 @@ struct Seen {
 struct Piece {
     from: u64,
     to: u64,
+    class: Class,
     doing: Doing,
     function: Option<usize>,
     holder: Option<u32>,
@@ -478,6 +493,7 @@ impl Track {
                 let piece = Piece {
                     from,
                     to,
+                    class: run.class,
                     doing: Doing::of(run.class, seen.is_some_and(|seen| seen.rests)),
                     function: seen.and_then(|seen| numbers.get(&seen.function).copied()),
                     holder: run.holder,
@@ -520,13 +536,15 @@ impl Track {
     }
 
     fn thread(&self, id: u32, pieces: &[Piece], origin: u64, gil_is_known: bool) -> Thread {
-        let mut seen: BTreeMap<Doing, (f64, f64)> = BTreeMap::new();
+        let mut seen: BTreeMap<Doing, f64> = BTreeMap::new();
+        let mut classes: BTreeMap<usize, f64> = BTreeMap::new();
+        let mut samples = 0.0;
         let mut places: BTreeMap<usize, f64> = BTreeMap::new();
         let mut timeline = Timeline::default();
         for piece in pieces {
-            let entry = seen.entry(piece.doing).or_default();
-            entry.0 += piece.seconds();
-            entry.1 += piece.samples;
+            *seen.entry(piece.doing).or_default() += piece.seconds();
+            *classes.entry(piece.class as usize).or_default() += piece.seconds();
+            samples += piece.samples;
             if let (Some(function), true) = (piece.function, piece.doing != Doing::Idle) {
                 *places.entry(function).or_default() += piece.seconds();
             }
@@ -534,8 +552,7 @@ impl Track {
             timeline.state.push(piece.doing as u8);
             timeline.function.push(piece.function.map_or(-1, |function| function as i64));
         }
-        let looked: f64 = seen.values().map(|(time, _)| time).sum();
-        let samples: f64 = seen.values().map(|(_, samples)| samples).sum();
+        let looked: f64 = seen.values().sum();
         let ended = self.ended.unwrap_or(self.began).max(self.began);
         let clocks = Clocks {
             wall: Duration::from_micros(ended - self.began),
@@ -564,10 +581,10 @@ impl Track {
             began: seconds(self.began.saturating_sub(origin)),
             ended: seconds(ended.saturating_sub(origin)),
             cpu: seconds(self.cpu),
-            parts: portions(&seen, looked, samples, &clocks, gil_is_known),
+            parts: portions(&seen, &counts(&classes, looked, samples), &clocks, gil_is_known),
             seen: seen
-                .iter()
-                .map(|(doing, (time, _))| (*doing, if looked > 0.0 { time / looked } else { 0.0 }))
+                .into_iter()
+                .map(|(doing, time)| (doing, if looked > 0.0 { time / looked } else { 0.0 }))
                 .collect(),
             samples: samples.round() as u64,
             functions,
@@ -576,48 +593,57 @@ impl Track {
     }
 }
 
-/// Joins samples and clocks. Each sample counts for as much as the time it stands for, since they are taken at
-/// different rates.
-fn portions(
-    seen: &BTreeMap<Doing, (f64, f64)>,
-    looked: f64,
-    samples: f64,
-    clocks: &Clocks,
-    gil_is_known: bool,
-) -> Portions {
-    let time = |doing: Doing| seen.get(&doing).map_or(0.0, |(time, _)| *time);
-    let weight = |time: f64| if looked > 0.0 { (time / looked * samples).round() as u64 } else { 0 };
+/// Samples, each for as much as the time it stands for: they are taken at different rates.
+fn counts(classes: &BTreeMap<usize, f64>, looked: f64, samples: f64) -> Counts {
     let mut counts = Counts::default();
-    for class in Class::ALL {
-        let idle = if class == Class::LockWait { time(Doing::Idle) } else { 0.0 };
-        counts.0[class as usize] = weight(time(Doing::of(class, false)) + idle);
+    for (class, time) in classes {
+        counts.0[*class] = if looked > 0.0 { (time / looked * samples).round() as u64 } else { 0 };
     }
-    let reading = Reading::new(&counts, clocks);
-    let mut portions: Portions = reading
-        .parts()
-        .into_iter()
-        .map(|(name, part)| {
-            let portion = part.map(|part| Portion {
-                seconds: part.seconds,
-                share: part.share,
-                error: part.error,
-                samples: part.samples,
-            });
-            (name, portion)
-        })
-        .collect();
-    // Whether a lock is waited for or rested at is told by where the thread is, not by the kernel.
-    let waiting = time(Doing::LockWait) + time(Doing::Idle);
-    let rest = if waiting > 0.0 { time(Doing::Idle) / waiting } else { 0.0 };
-    let lock_wait = portions.get("lock_wait").copied().flatten();
+    counts
+}
+
+/// Joins samples and clocks.
+fn portions(seen: &BTreeMap<Doing, f64>, counts: &Counts, clocks: &Clocks, gil_is_known: bool) -> Portions {
+    let time = |doing: Doing| seen.get(&doing).copied().unwrap_or(0.0);
+    let reading = Reading::new(counts, clocks);
+    let portion = |part: Part| Portion {
+        seconds: part.seconds,
+        share: part.share,
+        error: part.error,
+        samples: part.samples,
+    };
+    let mut portions: Portions =
+        reading.parts().into_iter().map(|(name, part)| (name, part.map(portion))).collect();
+    // Whether a wait is a rest is told by where the thread is, not by the kernel: the waits of either kind are a part
+    // of what the kernel says, and the rest of it is idle.
+    let away = counts.of(Class::LockWait) + counts.of(Class::Io);
+    let looked: f64 = seen.values().sum();
     let scaled = |part: Portion, by: f64| Portion {
         seconds: part.seconds * by,
         share: part.share * by,
         error: part.error * by,
         ..part
     };
-    portions.insert("idle", lock_wait.map(|part| scaled(part, rest)));
-    portions.insert("lock_wait", lock_wait.map(|part| scaled(part, 1.0 - rest)));
+    let mut idle = (away > 0).then_some(Portion { seconds: 0.0, share: 0.0, error: 0.0, samples: away });
+    for (name, class, doing) in
+        [("lock_wait", Class::LockWait, Doing::LockWait), ("io", Class::Io, Doing::Io)]
+    {
+        let all = counts.of(class) as f64 / counts.samples().max(1) as f64 * looked;
+        let own = if all > 0.0 { (time(doing) / all).min(1.0) } else { 1.0 };
+        let whole = portions.get(name).copied().flatten();
+        portions.insert(name, whole.map(|part| scaled(part, own)));
+        idle = idle.zip(whole).map(|(idle, part)| {
+            let rest = scaled(part, 1.0 - own);
+            Portion {
+                seconds: idle.seconds + rest.seconds,
+                share: idle.share + rest.share,
+                error: idle.error.hypot(rest.error),
+                ..idle
+            }
+        });
+    }
+    let never = Portion { seconds: 0.0, share: 0.0, error: 0.0, samples: counts.samples() };
+    portions.insert("idle", if away == 0 && counts.samples() > 0 { Some(never) } else { idle });
     if !gil_is_known {
         for name in ["held", "off_gil", "gil_wait", "held_blocked"] {
             portions.insert(name, None);
@@ -779,6 +805,7 @@ fn work(active: Vec<Activity>, wall: f64) -> Work {
         parallel,
         workers: workers.max(0) as u32,
         seconds: seconds_of,
+        ..Work::default()
     }
 }
 
@@ -882,7 +909,8 @@ mod tests {
         let main = &account.processes[0].threads[0];
         assert!(main.seen.contains_key(&Doing::Idle) && !main.seen.contains_key(&Doing::LockWait));
         assert!(near(main.parts["idle"].expect("known").share, 1.0));
-        let Work { serial, parallel, workers, seconds } = &account.work;
+        let Work { serial, parallel, workers, processes, seconds } = &account.work;
+        assert_eq!(*processes, 1);
         assert!(near(*serial, 0.0) && near(*parallel, 0.4));
         assert_eq!(*workers, 2);
         assert!(near(seconds[&Doing::Held], 0.4) && near(seconds[&Doing::GilWait], 0.4));
@@ -906,7 +934,7 @@ mod tests {
     #[test]
     fn all_that_a_program_of_one_thread_does_could_be_divided() {
         let records = [header(BEGAN), run(0, Class::Held, 0, 300), run(0, Class::Io, 300, 400)];
-        let Work { serial, parallel, workers, seconds } = account(&[lines(&records)]).work;
+        let Work { serial, parallel, workers, seconds, .. } = account(&[lines(&records)]).work;
         assert!(near(serial, 0.0) && near(parallel, 0.4));
         assert_eq!(workers, 1);
         assert!(near(seconds[&Doing::Io], 0.1));
