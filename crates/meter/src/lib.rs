@@ -21,6 +21,7 @@ mod sampler;
 mod schedule;
 mod slot;
 mod tally;
+mod thread;
 mod watch;
 
 pub use class::Class;
@@ -28,9 +29,10 @@ pub use gil::{Evidence, Gil, Unknown};
 pub use memory::{Memory, Own};
 pub use reading::{Clocks, Part, Reading};
 pub use recorder::{Entry, Recorder, Subject};
-pub use sampler::{Cost, Sampler, wait_gone};
+pub use sampler::{Cost, Sampler};
 pub use slot::{Slot, Standing, View};
 pub use tally::{Counts, Share, Tally};
+pub use thread::{spawn_quiet, wait_gone};
 pub use watch::{Glance, Look, Pace, Watch};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -16,6 +16,7 @@ use std::{io, process};
 use crate::gil::{Gil, Unknown};
 use crate::schedule::Schedule;
 use crate::slot::{Seat, Seats, Slot};
+use crate::thread::{spawn_quiet, wait_gone};
 use crate::watch::{Glance, Look, Pace, Watch};
 use crate::{clock, lock};
 
@@ -79,7 +80,7 @@ impl Sampler {
         let mut thread = lock(&self.thread);
         let thread = match &mut *thread {
             Some(thread) => thread,
-            none => none.insert(start(Arc::clone(&self.room))?),
+            none => none.insert(self.start()?),
         };
         lock(&self.room.arrivals).push(watch);
         thread.thread().unpark();
@@ -102,9 +103,14 @@ impl Sampler {
     pub fn resume(&self) -> io::Result<()> {
         let mut thread = lock(&self.thread);
         if thread.is_none() && !lock(&self.room.arrivals).is_empty() {
-            *thread = Some(start(Arc::clone(&self.room))?);
+            *thread = Some(self.start()?);
         }
         Ok(())
+    }
+
+    fn start(&self) -> io::Result<JoinHandle<i32>> {
+        let room = Arc::clone(&self.room);
+        spawn_quiet("forkright-meter", move || run(&room))
     }
 
     /// What measuring has cost so far.
@@ -150,30 +156,6 @@ struct Room {
     watched: AtomicU64,
     /// Nanoseconds of CPU time that threads took which have been [paused](Sampler::pause).
     spent: AtomicU64,
-}
-
-/// Starts the thread with all signals blocked: Python's handlers must never run there.
-fn start(room: Arc<Room>) -> io::Result<JoinHandle<i32>> {
-    let mut all = mem::MaybeUninit::<libc::sigset_t>::zeroed();
-    let mut before = mem::MaybeUninit::<libc::sigset_t>::zeroed();
-    // A thread inherits the mask of the one that starts it: so there is no moment at which it has another.
-    // SAFETY: the first call makes a valid set of `all`, which the second reads; `before` is only written to.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-    }
-    let thread = thread::Builder::new().name("forkright-meter".into()).spawn(move || run(&room));
-    // SAFETY: `before` is the mask this thread had.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
-    thread
-}
-
-/// Waits until the kernel has forgotten a thread that was joined, which takes it a moment more.
-pub fn wait_gone(tid: i32) {
-    let path = format!("/proc/self/task/{tid}");
-    while std::fs::exists(&path).unwrap_or(false) {
-        thread::yield_now();
-    }
 }
 
 /// The thread: parked while nobody watches, sampling while somebody does. Returns its id.

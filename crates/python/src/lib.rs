@@ -5,7 +5,7 @@
 //! `choosing`), with its `progress`; `governing` chooses meanwhile. `hands` are the threads of this process, `recruit`
 //! the worker processes, `collector` looks after them; `serve` is a worker process from the inside. `codec`,
 //! `functions` and `window` carry values; `meter` registers threads with the sampler; `report`, `errors` and `cli`
-//! speak to people.
+//! speak to people; `why` measures programs that were not written for forkright.
 #![deny(unsafe_code)]
 
 mod batch;
@@ -27,6 +27,7 @@ mod report;
 mod run;
 mod serve;
 mod submissions;
+mod why;
 mod window;
 mod work;
 
@@ -44,6 +45,10 @@ mod _core {
     use super::run::run_map;
     #[pymodule_export]
     use super::serve::Worker;
+    #[pymodule_export]
+    use super::why::{
+        account_recordings, begin_recording, end_recording, enlist, pause_recording, resume_recording,
+    };
     #[pymodule_export]
     use super::{close_shared, cpu_count, die_with_parent, limits, meter_state};
     use pyo3::exceptions::PyImportError;

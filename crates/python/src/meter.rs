@@ -53,7 +53,7 @@ fn discover(py: Python<'_>) -> Result<Gil, Unknown> {
 
 /// The address of this thread's state; compared with, never followed.
 #[expect(unsafe_code, reason = "PyO3 has no safe name for it")]
-fn thread_state(_attached: Python<'_>) -> usize {
+pub(crate) fn thread_state(_attached: Python<'_>) -> usize {
     // SAFETY: the token proves that this thread is attached, so it has a thread state.
     unsafe { pyo3::ffi::PyThreadState_Get() as usize }
 }

@@ -1,0 +1,32 @@
+//! Threads that measure: the program must not notice them.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::thread::{self, JoinHandle};
+
+/// Starts a thread with all signals blocked: Python's handlers must never run there.
+pub fn spawn_quiet<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    let mut all = MaybeUninit::<libc::sigset_t>::zeroed();
+    let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
+    // A thread inherits the mask of the one that starts it: so there is no moment at which it has another.
+    // SAFETY: the first call makes a valid set of `all`, which the second reads; `before` is only written to.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+    }
+    let thread = thread::Builder::new().name(name.into()).spawn(body);
+    // SAFETY: `before` is the mask this thread had.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    thread
+}
+
+/// Waits until the kernel has forgotten a thread that was joined, which takes it a moment more.
+pub fn wait_gone(tid: i32) {
+    let path = format!("/proc/self/task/{tid}");
+    while std::fs::exists(&path).unwrap_or(false) {
+        thread::yield_now();
+    }
+}

@@ -1,0 +1,387 @@
+//! Measures a program that was not written for forkright: registers its threads with the recorder, tells where in the
+//! program they are, and reads what was recorded. `forkright._why` puts it into programs and words what comes out.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use forkright_engine::advice::{self, Program};
+use forkright_engine::cores;
+use forkright_engine::machine::Machine;
+use forkright_meter::account::{self, Account, Doing};
+use forkright_meter::record::Record;
+use forkright_meter::{Entry, Recorder, Subject, clock, wait_gone};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use serde_json::json;
+
+use crate::meter;
+
+/// How often threads are asked where they are: each time somebody must give up the GIL for it.
+const ASK: Duration = Duration::from_millis(20);
+/// Frames that are looked through for one of the program's own functions.
+const DEPTH: usize = 64;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The recording of this process, and the process it belongs to: a forked child begins its own.
+static CURRENT: Mutex<Option<(u32, Arc<Recording>)>> = Mutex::new(None);
+
+thread_local! {
+    /// The thread's entry: it ends with the thread. No frame of ours may wait for that below the program's, as the
+    /// interpreter ends daemon threads by unwinding their stacks.
+    static OWN: RefCell<Option<Entry>> = const { RefCell::new(None) };
+}
+
+fn current() -> Option<Arc<Recording>> {
+    let current = lock(&CURRENT);
+    let (process, recording) = current.as_ref()?;
+    (*process == std::process::id()).then(|| Arc::clone(recording))
+}
+
+/// One recording under way.
+struct Recording {
+    recorder: Arc<Recorder>,
+    map: Map,
+    /// The recorder's number of each Python thread, by `threading.get_ident()`.
+    threads: Mutex<HashMap<u64, u32>>,
+    teller: Mutex<Option<Teller>>,
+}
+
+/// Which files are the program's own.
+struct Map {
+    /// Where libraries are: what runs there is told as what called it.
+    library: Vec<String>,
+    /// Where the standard library is.
+    standard: String,
+    /// Files of the standard library in which a thread that waits is idle.
+    rests: Vec<String>,
+}
+
+/// The thread that asks where the others are.
+struct Teller {
+    thread: JoinHandle<i32>,
+    stop: Arc<(Mutex<bool>, Condvar)>,
+}
+
+/// Begins to record this process into `file`, with the calling thread as its first; ends what was recorded before.
+#[pyfunction]
+pub(crate) fn begin_recording(
+    py: Python<'_>,
+    file: &str,
+    python: String,
+    argv: Vec<String>,
+    library: Vec<String>,
+    standard: String,
+    rests: Vec<String>,
+) -> PyResult<()> {
+    end_recording(py)?;
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
+    let recorder = Recorder::begin(meter::sampler(py), file, &Subject { python, argv })?;
+    let recording = Arc::new(Recording {
+        recorder,
+        map: Map { library, standard, rests },
+        threads: Mutex::default(),
+        teller: Mutex::default(),
+    });
+    let entry = recording.enter(py)?;
+    recording.name(entry.thread(), "MainThread");
+    OWN.set(Some(entry));
+    recording.start_telling()?;
+    *lock(&CURRENT) = Some((std::process::id(), recording));
+    Ok(())
+}
+
+/// Ends the recording of this process, if there is one. The thread that began it calls this.
+#[pyfunction]
+pub(crate) fn end_recording(py: Python<'_>) -> PyResult<()> {
+    let recording = current();
+    *lock(&CURRENT) = None;
+    let Some(recording) = recording else { return Ok(()) };
+    recording.stop_telling(py);
+    drop(OWN.take());
+    py.detach(|| recording.recorder.end())?;
+    Ok(())
+}
+
+/// Stops every thread of the meter: the process is about to fork.
+#[pyfunction]
+pub(crate) fn pause_recording(py: Python<'_>) {
+    if let Some(recording) = current() {
+        recording.stop_telling(py);
+        let sampler = meter::sampler(py);
+        py.detach(|| {
+            sampler.pause();
+            // What the child might find in its copy is not its own.
+            let _ = recording.recorder.flush();
+        });
+    }
+}
+
+/// Goes on in the process that forked.
+#[pyfunction]
+pub(crate) fn resume_recording(py: Python<'_>) -> PyResult<()> {
+    if let Some(recording) = current() {
+        meter::sampler(py).resume()?;
+        recording.start_telling()?;
+    }
+    Ok(())
+}
+
+/// Registers the calling thread, until it ends, under this name; does nothing where nothing is recorded.
+#[pyfunction]
+pub(crate) fn enlist(py: Python<'_>, name: &str) -> PyResult<()> {
+    if let Some(recording) = current() {
+        let entry = recording.enter(py)?;
+        recording.name(entry.thread(), name);
+        OWN.set(Some(entry));
+    }
+    Ok(())
+}
+
+impl Recording {
+    fn enter(self: &Arc<Self>, py: Python<'_>) -> PyResult<Entry> {
+        let ident: u64 = ident(py)?;
+        let entry = self.recorder.enter(meter::thread_state(py));
+        lock(&self.threads).insert(ident, entry.thread());
+        Ok(entry)
+    }
+
+    fn name(&self, thread: u32, name: &str) {
+        self.recorder.say(&Record::Name { thread, name: name.to_owned() });
+    }
+
+    fn start_telling(self: &Arc<Self>) -> PyResult<()> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let (told, recording) = (Arc::clone(&stop), Arc::clone(self));
+        let thread = forkright_meter::spawn_quiet("forkright-teller", move || tell(&recording, &told))?;
+        *lock(&self.teller) = Some(Teller { thread, stop });
+        Ok(())
+    }
+
+    fn stop_telling(&self, py: Python<'_>) {
+        let Some(Teller { thread, stop }) = lock(&self.teller).take() else { return };
+        // It may be waiting for the GIL that this thread holds.
+        py.detach(|| {
+            *lock(&stop.0) = true;
+            stop.1.notify_all();
+            if let Ok(tid) = thread.join() {
+                wait_gone(tid);
+            }
+        });
+    }
+}
+
+fn ident(py: Python<'_>) -> PyResult<u64> {
+    py.import("_thread")?.call_method0("get_ident")?.extract()
+}
+
+/// What the teller does: asks, waits, asks again. Returns its thread's id.
+fn tell(recording: &Recording, stop: &(Mutex<bool>, Condvar)) -> i32 {
+    recording.recorder.be_teller();
+    let mut guide = Guide::default();
+    let mut stopped = lock(&stop.0);
+    while !*stopped {
+        stopped = stop.1.wait_timeout(stopped, ASK).unwrap_or_else(PoisonError::into_inner).0;
+        if *stopped {
+            break;
+        }
+        drop(stopped);
+        let moved = recording.recorder.take_moved();
+        if moved.is_empty() {
+            guide.nobody_moved();
+        } else {
+            // At the interpreter's end there is nobody to ask any more.
+            let asked = Python::try_attach(|py| guide.ask(py, recording, &moved));
+            if let Some(Err(error)) = asked {
+                Python::try_attach(|py| error.write_unraisable(py, None));
+            }
+        }
+        stopped = lock(&stop.0);
+    }
+    drop(stopped);
+    Python::try_attach(|_| drop(guide));
+    clock::current_tid()
+}
+
+/// What is known of functions and of where threads were.
+#[derive(Default)]
+struct Guide {
+    /// By the address of the code object, which is kept so that no other gets it.
+    codes: HashMap<usize, Code>,
+    count: u32,
+    last: HashMap<u32, Last>,
+}
+
+struct Code {
+    _kept: Py<PyAny>,
+    function: u32,
+    home: Home,
+    rests: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Home {
+    Program,
+    Library,
+    Standard,
+}
+
+/// Where a thread was when it was last asked.
+struct Last {
+    function: u32,
+    rests: bool,
+    said: u64,
+    /// When it was last known to be there still.
+    known: u64,
+    name: String,
+}
+
+impl Guide {
+    fn nobody_moved(&mut self) {
+        let now = now();
+        self.last.values_mut().for_each(|last| last.known = now);
+    }
+
+    fn ask(&mut self, py: Python<'_>, recording: &Recording, moved: &[u32]) -> PyResult<()> {
+        let frames = py.import("sys")?.call_method0("_current_frames")?.cast_into::<PyDict>()?;
+        let at = now();
+        for last in self.last.iter_mut().filter(|(thread, _)| !moved.contains(thread)) {
+            last.1.known = at;
+        }
+        let threads = lock(&recording.threads).clone();
+        let known = py.import("threading")?.getattr("_active")?.cast_into::<PyDict>()?;
+        for (ident, frame) in frames {
+            let Some(&thread) = threads.get(&ident.extract()?) else { continue };
+            if !moved.contains(&thread) {
+                continue;
+            }
+            let (function, rests) = self.place(recording, frame)?;
+            let name = match known.get_item(&ident)? {
+                Some(known) => known.getattr("name")?.extract()?,
+                None => String::new(),
+            };
+            self.say(recording, thread, function, rests, at, name);
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, recording: &Recording, thread: u32, function: u32, rests: bool, at: u64, name: String) {
+        let recorder = &recording.recorder;
+        let before = self.last.get(&thread);
+        if let Some(&Last { function, rests, known, said, .. }) = before
+            && known > said
+        {
+            // It was not asked for a while, as it did nothing: it was there all the time.
+            recorder.say(&Record::Place { thread, function, at: known, rests });
+        }
+        if !name.is_empty() && before.is_none_or(|before| before.name != name) {
+            recording.name(thread, &name);
+        }
+        recorder.say(&Record::Place { thread, function, at, rests });
+        self.last.insert(thread, Last { function, rests, said: at, known: at, name });
+    }
+
+    /// The innermost function of the program's own, or of a library if there is none, and whether the thread is where
+    /// threads that wait are idle.
+    fn place(&mut self, recording: &Recording, innermost: Bound<'_, PyAny>) -> PyResult<(u32, bool)> {
+        let (mut first, mut library) = (None, None);
+        let mut frame = innermost;
+        for _ in 0..DEPTH {
+            let (function, home, rests) = self.code(recording, &frame.getattr("f_code")?)?;
+            let (_, rests) = *first.get_or_insert((function, rests));
+            match home {
+                Home::Program => return Ok((function, rests)),
+                Home::Library => drop(library.get_or_insert(function)),
+                Home::Standard => {}
+            }
+            frame = frame.getattr("f_back")?;
+            if frame.is_none() {
+                break;
+            }
+        }
+        let (first, rests) = first.unwrap_or((0, false));
+        Ok((library.unwrap_or(first), rests))
+    }
+
+    fn code(&mut self, recording: &Recording, code: &Bound<'_, PyAny>) -> PyResult<(u32, Home, bool)> {
+        let address = code.as_ptr() as usize;
+        if let Some(Code { function, home, rests, .. }) = self.codes.get(&address) {
+            return Ok((*function, *home, *rests));
+        }
+        let file: String = code.getattr("co_filename")?.extract()?;
+        let name: String = code.getattr("co_qualname")?.extract()?;
+        let line: u32 = code.getattr("co_firstlineno")?.extract().unwrap_or(0);
+        let home = recording.map.home(&file);
+        let rests = home != Home::Program && recording.map.rests.contains(&file);
+        let function = self.count;
+        self.count += 1;
+        recording.recorder.say(&Record::Function { function, name, file, line });
+        self.codes.insert(address, Code { _kept: code.clone().unbind(), function, home, rests });
+        Ok((function, home, rests))
+    }
+}
+
+impl Map {
+    fn home(&self, file: &str) -> Home {
+        let inside = |folder: &str| {
+            file.strip_prefix(folder).is_some_and(|rest| rest.starts_with(std::path::MAIN_SEPARATOR))
+        };
+        if self.library.iter().any(|folder| inside(folder)) {
+            Home::Library
+        } else if inside(&self.standard) || file.starts_with("<frozen ") {
+            Home::Standard
+        } else {
+            Home::Program
+        }
+    }
+}
+
+fn now() -> u64 {
+    clock::monotonic().as_micros() as u64
+}
+
+/// What came of the recordings and what would suit the program, as JSON; `others` are numbers of cores to predict for.
+#[pyfunction]
+pub(crate) fn account_recordings(
+    py: Python<'_>,
+    recordings: Vec<Vec<u8>>,
+    others: Vec<u32>,
+) -> PyResult<String> {
+    py.detach(|| {
+        let account = account::account(&recordings);
+        let advice = advice::advise(&program(&account), &Machine::with_cores(&cores::usable()), &others);
+        let states: Vec<Doing> = Doing::ALL.to_vec();
+        serde_json::to_string(&json!({ "account": account, "advice": advice, "states": states }))
+    })
+    .map_err(|error| PyRuntimeError::new_err(error.to_string()))
+}
+
+/// The account in the engine's words.
+fn program(account: &Account) -> Program {
+    let work = &account.work;
+    let seconds = |doing: Doing| work.seconds.get(&doing).copied().unwrap_or(0.0);
+    let gil_is_known = account.processes.iter().all(|process| process.gil.is_empty());
+    // What can't be told computes, as far as anybody knows.
+    let held = seconds(Doing::Held) + seconds(Doing::Unknown);
+    let waiting = seconds(Doing::Io) + seconds(Doing::LockWait);
+    Program {
+        serial: work.serial,
+        parallel: work.parallel,
+        processes: work.processes,
+        threads: work.workers,
+        demand: Program::demand(
+            held,
+            seconds(Doing::HeldBlocked),
+            seconds(Doing::OffGil),
+            waiting,
+            gil_is_known,
+        ),
+        gil_wait: seconds(Doing::GilWait),
+    }
+}
