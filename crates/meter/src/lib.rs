@@ -12,8 +12,10 @@
 pub mod account;
 mod class;
 pub mod clock;
+mod convoy;
 mod gil;
 mod memory;
+pub mod native;
 mod reading;
 pub mod record;
 mod recorder;
@@ -22,16 +24,18 @@ mod schedule;
 mod slot;
 mod tally;
 mod thread;
+mod thrift;
 mod watch;
 
 pub use class::Class;
+pub use convoy::Convoy;
 pub use gil::{Evidence, Gil, Unknown};
 pub use memory::{Memory, Own};
 pub use reading::{Clocks, Part, Reading};
 pub use recorder::{Entry, Recorder, Subject};
 pub use sampler::{Cost, Sampler};
 pub use slot::{Slot, Standing, View};
-pub use tally::{Counts, Share, Tally};
+pub use tally::{Blame, Counts, Share, Tally};
 pub use thread::{spawn_quiet, wait_gone};
 pub use watch::{Glance, Look, Pace, Watch};
 

@@ -104,6 +104,34 @@ impl Reading {
         reading
     }
 
+    /// This and another one together: of other tasks, or another thread. What one of them does not know is not known
+    /// of both.
+    pub fn and(&self, other: &Reading) -> Reading {
+        if self.wall <= 0.0 || other.wall <= 0.0 {
+            let known = if self.wall > 0.0 { self } else { other };
+            return Reading { samples: self.samples + other.samples, ..*known };
+        }
+        let wall = self.wall + other.wall;
+        let sum = |part: fn(&Reading) -> Option<Part>| {
+            let (one, two) = (part(self)?, part(other)?);
+            let seconds = one.seconds + two.seconds;
+            let error = (one.error * self.wall).hypot(two.error * other.wall) / wall;
+            Some(Part { seconds, share: seconds / wall, error, samples: one.samples + two.samples })
+        };
+        Reading {
+            wall,
+            cpu: self.cpu.zip(other.cpu).map(|(one, two)| one + two),
+            held: sum(|reading| reading.held),
+            off_gil: sum(|reading| reading.off_gil),
+            gil_wait: sum(|reading| reading.gil_wait),
+            lock_wait: sum(|reading| reading.lock_wait),
+            io: sum(|reading| reading.io),
+            held_blocked: sum(|reading| reading.held_blocked),
+            run_delay: sum(|reading| reading.run_delay),
+            samples: self.samples + other.samples,
+        }
+    }
+
     /// All parts with their names, in the order people read them.
     pub fn parts(&self) -> [(&'static str, Option<Part>); 7] {
         [
@@ -273,6 +301,20 @@ mod tests {
         let seen = counts(&[(Class::Held, 500), (Class::OffGil, 500)]);
         let reading = Reading::new(&seen, &clocks(10_000, 7_000, 3_000));
         assert!((share(reading.held) - 0.35).abs() < 1e-9);
+    }
+
+    #[test]
+    fn two_readings_together_are_as_long_and_as_sure_as_both() {
+        let one = Reading::new(&counts(&[(Class::Held, 100)]), &clocks(1_000, 1_000, 0));
+        let two = Reading::new(&counts(&[(Class::Io, 400)]), &clocks(3_000, 0, 0));
+        let both = one.and(&two);
+        assert_eq!((both.wall, both.samples), (4.0, 500));
+        assert!((share(both.held) - 0.25).abs() < 1e-9 && (share(both.io) - 0.75).abs() < 1e-9);
+        assert!(both.io.expect("known").error < two.io.expect("known").error + one.io.expect("known").error);
+        let blind = Reading::new(&Counts::default(), &clocks(1_000, 500, 0));
+        assert_eq!(both.and(&blind).held, None, "half of it is not known");
+        assert_eq!(both.and(&Reading::default()), both);
+        assert_eq!(Reading::default().and(&both), both);
     }
 
     proptest! {

@@ -17,6 +17,7 @@ use crate::gil::{Gil, Unknown};
 use crate::schedule::Schedule;
 use crate::slot::{Seat, Seats, Slot};
 use crate::thread::{spawn_quiet, wait_gone};
+use crate::thrift::{self, Thrift};
 use crate::watch::{Glance, Look, Pace, Watch};
 use crate::{clock, lock};
 
@@ -46,6 +47,17 @@ pub struct Cost {
     pub cpu: Duration,
     /// For how long somebody watched.
     pub wall: Duration,
+}
+
+impl Cost {
+    /// What it has cost since `before`.
+    pub fn since(&self, before: &Cost) -> Cost {
+        Cost {
+            ticks: self.ticks.saturating_sub(before.ticks),
+            cpu: self.cpu.saturating_sub(before.cpu),
+            wall: self.wall.saturating_sub(before.wall),
+        }
+    }
 }
 
 impl Sampler {
@@ -169,6 +181,7 @@ fn run(room: &Room) -> i32 {
     let mut watches: Vec<Weak<dyn Watch>> = Vec::new();
     let (mut crowd, mut looks) = (Vec::new(), Vec::new());
     let mut before = Duration::ZERO;
+    let mut thrift = Thrift::begin(clock::thread_cpu());
     while !room.closed.load(Ordering::Acquire) {
         let mut arrivals = mem::take(&mut *lock(&room.arrivals));
         let now = clock::monotonic();
@@ -189,12 +202,14 @@ fn run(room: &Room) -> i32 {
         } else {
             // Whom others wait for is asked before each of them is looked at: later it may be somebody else.
             let holder = room.gil.as_ref().ok().and_then(Gil::holder);
-            sample(room, now, &mut crowd, &mut looks, &mut schedule);
+            sample(room, now, holder, &mut crowd, &mut looks, &mut schedule);
             room.ticks.fetch_add(1, Ordering::Relaxed);
             room.watched.fetch_add((now - before).as_nanos() as u64, Ordering::Relaxed);
             before = now;
-            if let Some(period) = tick(&mut watches, &Glance { now, holder, looks: &looks }).period() {
-                schedule.advance(now, period);
+            let pace = tick(&mut watches, &Glance { now, holder, looks: &looks });
+            let per_tick = thrift.tick(clock::thread_cpu());
+            if let Some(period) = pace.period() {
+                schedule.advance(now, thrift::stretch(period, per_tick, pace.limit()));
             }
         }
     }
@@ -209,19 +224,29 @@ fn run(room: &Room) -> i32 {
 fn sample(
     room: &Room,
     now: Duration,
+    holder: Option<usize>,
     crowd: &mut Vec<Arc<Seat>>,
     looks: &mut Vec<Look>,
     schedule: &mut Schedule,
 ) {
     looks.clear();
     room.seats.collect_busy(crowd);
+    let holding = holder.and_then(|holder| crowd.iter().find(|seat| seat.is(holder)).cloned());
+    // Asked when somebody waits, once: the holder goes on meanwhile.
+    let mut name = None;
     let size = crowd.len();
     if size > CROWD {
         for index in 0..CROWD {
             crowd.swap(index, index + schedule.below(size - index));
         }
     }
-    looks.extend(crowd.iter().take(CROWD).filter_map(|seat| seat.sample(room.gil.as_ref().ok(), now)));
+    looks.extend(crowd.iter().take(CROWD).filter_map(|seat| {
+        seat.sample(room.gil.as_ref().ok(), now, || {
+            // Whoever released the GIL a moment ago and wants it back does not wait for itself.
+            holder.filter(|holder| !seat.is(*holder))?;
+            Some(name.get_or_insert_with(|| holding.as_ref().and_then(|seat| seat.runs())).clone())
+        })
+    }));
     crowd.clear();
 }
 

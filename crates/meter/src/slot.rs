@@ -147,8 +147,25 @@ impl Seat {
         self.task.load(Ordering::Acquire) & 1 == 1
     }
 
-    /// Looks what the thread is doing and counts it, if it runs a task.
-    pub(crate) fn sample(&self, gil: Option<&Gil>, now: Duration) -> Option<Look> {
+    /// Whether this thread has that thread state.
+    pub(crate) fn is(&self, thread_state: usize) -> bool {
+        self.thread_state == thread_state
+    }
+
+    /// The name of the function whose task it runs.
+    pub(crate) fn runs(&self) -> Option<Arc<str>> {
+        let desk = lock(&self.desk);
+        desk.tally.as_ref().filter(|_| self.is_busy()).map(|tally| Arc::clone(tally.name()))
+    }
+
+    /// Looks what the thread is doing and counts it, if it runs a task. `blame` is asked who held the GIL if it
+    /// waits for that.
+    pub(crate) fn sample(
+        &self,
+        gil: Option<&Gil>,
+        now: Duration,
+        blame: impl FnOnce() -> Option<Option<Arc<str>>>,
+    ) -> Option<Look> {
         // The tally is fixed before the look: a task that ends meanwhile was still the one running.
         let (task, tally) = {
             let desk = lock(&self.desk);
@@ -157,6 +174,11 @@ impl Seat {
         let tally = tally.filter(|_| task & 1 == 1)?;
         let class = self.look(gil);
         tally.count(class);
+        if class == Class::GilWait
+            && let Some(by) = blame()
+        {
+            tally.blame_on(by.as_ref());
+        }
         let mut desk = lock(&self.desk);
         let seen = desk.sight;
         let first = if seen.task == task && seen.class == class { seen.first } else { now };

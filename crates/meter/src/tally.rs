@@ -2,22 +2,68 @@
 //!
 //! The sampler counts into a [`Tally`], the engine reads [`Counts`] from it, and counts that a worker process made
 //! are added to the caller's. A share that too few or too blind samples stand behind is `None`, never a guess.
+//! A tally also keeps whom its tasks waited for: whose tasks held the GIL then.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::class::Class;
+use crate::lock;
 
 /// Samples below which nothing is claimed.
 pub(crate) const ENOUGH: u64 = 20;
 
+/// Functions that one can be made to wait by and that are told apart; of more, the later are not counted.
+const MOST_HOLDERS: usize = 64;
+
 /// The samples of one function's tasks, growing.
 #[derive(Debug, Default)]
 pub struct Tally {
+    name: Arc<str>,
     counts: [AtomicU64; Class::ALL.len()],
+    blame: Mutex<Vec<Blame>>,
+}
+
+/// Who held the GIL while tasks of another function waited for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blame {
+    /// The function whose task held it; `None` for a thread that ran no task.
+    pub by: Option<Arc<str>>,
+    /// How often that was seen.
+    pub samples: u64,
 }
 
 impl Tally {
+    /// For the tasks of a function that people know by this name; functions of one name share the blame.
+    pub fn named(name: Arc<str>) -> Tally {
+        Tally { name, ..Tally::default() }
+    }
+
+    /// The function's name; empty if it has none.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Who held the GIL while these tasks waited for it, the most frequent first. Waits in whose moment nobody held
+    /// it, between two holders, are nobody's.
+    pub fn blame(&self) -> Vec<Blame> {
+        let mut blame = lock(&self.blame).clone();
+        blame.sort_by_key(|blame| std::cmp::Reverse(blame.samples));
+        blame
+    }
+
+    /// Counts one wait during which `by` held the GIL.
+    pub(crate) fn blame_on(&self, by: Option<&Arc<str>>) {
+        let mut blame = lock(&self.blame);
+        let known = blame.iter().position(|blame| blame.by.as_ref() == by);
+        match known {
+            Some(index) => blame[index].samples += 1,
+            None if blame.len() < MOST_HOLDERS => blame.push(Blame { by: by.cloned(), samples: 1 }),
+            None => {}
+        }
+    }
+
     /// The samples so far.
     pub fn counts(&self) -> Counts {
         Counts(self.counts.each_ref().map(|count| count.load(Ordering::Relaxed)))
@@ -195,6 +241,20 @@ mod tests {
             "no CPU, no part of it"
         );
         assert_eq!(Counts::default().held_share_of(Duration::from_secs(1), Duration::from_secs(1)), None);
+    }
+
+    #[test]
+    fn blame_is_counted_by_name_and_told_from_the_most_to_the_least() {
+        let tally = Tally::named("waits".into());
+        let (hog, other): (Arc<str>, Arc<str>) = ("hog".into(), "other".into());
+        let namesake: Arc<str> = "hog".into();
+        for by in [None, Some(&hog), Some(&other), Some(&namesake), None, Some(&hog)] {
+            tally.blame_on(by);
+        }
+        let told: Vec<_> = tally.blame().into_iter().map(|blame| (blame.by, blame.samples)).collect();
+        assert_eq!(told, [(Some(hog), 3), (None, 2), (Some(other), 1)]);
+        (0..1_000).for_each(|number| tally.blame_on(Some(&number.to_string().into())));
+        assert_eq!(tally.blame().len(), MOST_HOLDERS, "the table does not grow for ever");
     }
 
     proptest! {

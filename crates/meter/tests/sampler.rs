@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use forkright_meter::{
-    Class, Gil, Glance, Look, Pace, Sampler, Slot, Standing, Tally, Unknown, View, Watch, clock,
+    Blame, Class, Gil, Glance, Look, Pace, Sampler, Slot, Standing, Tally, Unknown, View, Watch, clock,
 };
 
 /// How long a test waits for what must happen.
@@ -563,4 +563,65 @@ fn a_watch_is_told_who_was_seen_doing_what_and_who_held_the_gil() {
     let [Look { slot, class }] = looks[..] else { panic!("one runs a task: {looks:?}") };
     assert_eq!(slot, busy.id());
     assert!(matches!(class, Class::Held | Class::HeldBlocked), "{class:?}");
+}
+
+#[test]
+fn who_waits_for_the_gil_blames_the_function_that_holds_it() {
+    let gil = FakeGil::new();
+    gil.hold(0x1000);
+    let sampler = Sampler::new(Ok(gil.seen()));
+    let (_bell, rung) = Bell::hang(&sampler, Pace::Learning);
+    let (hog, waits) = (Arc::new(Tally::named("hog".into())), Arc::new(Tally::named("waits".into())));
+    let inside = &gil.rest[46];
+    let waiter = {
+        let (sampler, waits) = (Arc::clone(&sampler), Arc::clone(&waits));
+        thread::spawn(move || {
+            let slot = sampler.enter(0x2000);
+            slot.begin(&waits);
+            wait_on(inside);
+        })
+    };
+    // Nobody's task holds it at first: a thread that runs none.
+    until(&rung, "a wait for no task", || waits.blame().iter().any(|blame| blame.by.is_none()));
+    let slot = sampler.enter(0x1000);
+    slot.begin(&hog);
+    until(&rung, "a wait for the hog", || {
+        waits.blame().iter().any(|blame| blame.by.as_deref() == Some("hog") && blame.samples > 3)
+    });
+    // Free between two holders: that wait is nobody's.
+    gil.locked.store(0, Ordering::Release);
+    until(&rung, "the last tick that saw the hog", || true);
+    let told = waits.blame();
+    let before = waits.counts().of(Class::GilWait);
+    until(&rung, "waits for nobody", || waits.counts().of(Class::GilWait) > before + 3);
+    // One tick may have been under way.
+    let blamed = |blame: &[Blame]| blame.iter().map(|blame| blame.samples).sum::<u64>();
+    assert!(blamed(&waits.blame()) <= blamed(&told) + 1, "{told:?} {:?}", waits.blame());
+    assert!(hog.blame().is_empty(), "who does not wait blames nobody");
+    wake(inside);
+    waiter.join().expect("no panic");
+}
+
+#[test]
+fn dear_ticks_are_made_fewer_until_they_cost_what_they_may() {
+    /// Uses 2 ms of CPU at each tick.
+    struct Dear(SyncSender<()>);
+    impl Watch for Dear {
+        fn tick(&self, _: &Glance<'_>) -> Pace {
+            let begun = clock::thread_cpu();
+            while clock::thread_cpu() < begun + Duration::from_millis(2) {}
+            let _ = self.0.try_send(());
+            Pace::Learning
+        }
+    }
+    let sampler = Sampler::new(Err(Unknown::NoRuntime));
+    let (ring, rung) = sync_channel(1);
+    let dear: Arc<dyn Watch> = Arc::new(Dear(ring));
+    sampler.watch(Arc::downgrade(&dear)).expect("a thread");
+    until(&rung, "its cost is known", || sampler.cost().ticks >= 30);
+    let before = sampler.cost();
+    until(&rung, "some more ticks", || sampler.cost().ticks >= before.ticks + 20);
+    let cost = sampler.cost().since(&before);
+    let share = cost.cpu.as_secs_f64() / cost.wall.as_secs_f64();
+    assert!(share < 0.1, "5 % were allowed, and as much again for chance: {share} {cost:?}");
 }
