@@ -4,11 +4,13 @@
 //! long enough. All times in it are seconds since the first recording began.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::class::Class;
+use crate::convoy::Convoy;
 use crate::reading::{Clocks, Part, Reading};
 use crate::record::{FORM, Record};
 use crate::tally::Counts;
@@ -89,6 +91,8 @@ pub struct Account {
     pub functions: Vec<Function>,
     /// Who made whom wait for the GIL, the longest first.
     pub blame: Vec<Blame>,
+    /// Functions that starved beside others.
+    pub convoys: Vec<Starved>,
     /// The processes, in the order in which they began.
     pub processes: Vec<Process>,
     /// What measuring cost.
@@ -108,6 +112,24 @@ pub struct Function {
     pub line: u32,
     /// Seconds by what it was doing: see [`Doing`]. What it didn't do is left out.
     pub seconds: BTreeMap<Doing, f64>,
+    /// Samples behind them.
+    #[serde(skip)]
+    samples: f64,
+}
+
+/// A [`Convoy`]: one function starved beside another.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Starved {
+    /// The number of the one that starved.
+    pub function: usize,
+    /// That of the one that held the GIL, if it is known.
+    pub hog: Option<usize>,
+    /// The part of its time that it waited for the GIL.
+    pub wait: f64,
+    /// The part of its CPU time that it computed without the GIL.
+    pub off_gil: f64,
+    /// The part of its waits in which the hog held it.
+    pub during: f64,
 }
 
 /// One function's waiting for the GIL while another held it.
@@ -287,6 +309,7 @@ pub fn account(recordings: &[Vec<u8>]) -> Account {
         })
         .collect();
     blame.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    let convoys = convoys(&index.functions, &blame);
     let measured: f64 = tapes.iter().map(|tape| seconds(tape.ended - tape.began)).sum();
     let meter: f64 = tapes.iter().map(|tape| tape.meter as f64 * 1e-6).sum();
     Account {
@@ -294,6 +317,7 @@ pub fn account(recordings: &[Vec<u8>]) -> Account {
         totals: sum.portions(),
         functions: index.functions,
         blame,
+        convoys,
         processes,
         meter: Meter {
             cpu: meter,
@@ -302,6 +326,31 @@ pub fn account(recordings: &[Vec<u8>]) -> Account {
         },
         work,
     }
+}
+
+/// The functions that starved beside others, as far as samples tell.
+fn convoys(functions: &[Function], blame: &[Blame]) -> Vec<Starved> {
+    let recognise = |(number, function): (usize, &Function)| {
+        let time = |doing| function.seconds.get(&doing).copied().unwrap_or(0.0);
+        let looked: f64 = function.seconds.values().sum();
+        let mut classes = Counts::default();
+        for class in Class::ALL {
+            classes.0[class as usize] =
+                (time(Doing::of(class, false)) / looked * function.samples).round() as u64;
+        }
+        let duration = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let cpu = time(Doing::Held) + time(Doing::OffGil);
+        let clocks = Clocks { wall: duration(looked), cpu: Some(duration(cpu)), delay: None };
+        let name = |number: usize| Arc::<str>::from(number.to_string());
+        let own = blame.iter().filter(|blame| blame.waiting == Some(number));
+        let own: Vec<crate::Blame> =
+            own.map(|blame| crate::Blame { by: blame.holding.map(name), samples: blame.samples }).collect();
+        let convoy = Convoy::recognise(&name(number), &Reading::new(&classes, &clocks), &own)?;
+        let hog = convoy.hog.and_then(|hog| hog.parse().ok());
+        let Convoy { wait, off_gil, during, .. } = convoy;
+        Some(Starved { function: number, hog, wait, off_gil, during })
+    };
+    functions.iter().enumerate().filter_map(recognise).collect()
 }
 
 /// Processes whose threads did at least a twentieth of all that was done.
@@ -688,7 +737,7 @@ impl Index {
             let number = *self.known.entry(key.clone()).or_insert(next);
             if number == next {
                 let (name, file, line) = key.clone();
-                self.functions.push(Function { name, file, line, seconds: BTreeMap::new() });
+                self.functions.push(Function { name, file, line, seconds: BTreeMap::new(), samples: 0.0 });
             }
             (*own, number)
         };
@@ -697,7 +746,9 @@ impl Index {
 
     fn spend(&mut self, piece: &Piece) {
         if let Some(function) = piece.function {
-            *self.functions[function].seconds.entry(piece.doing).or_default() += piece.seconds();
+            let function = &mut self.functions[function];
+            *function.seconds.entry(piece.doing).or_default() += piece.seconds();
+            function.samples += piece.samples;
         }
     }
 }
@@ -901,6 +952,31 @@ mod tests {
         }
         assert!(near(account.meter.cpu, 0.004) && near(account.meter.share, 0.01));
         assert!(near(process.native_cpu, 0.41 - 0.4 - 0.004));
+    }
+
+    #[test]
+    fn work_that_starves_beside_a_hog_is_named() {
+        let mut records = vec![header(BEGAN), function(0, "hog"), function(1, "hash")];
+        records.extend((0..2).map(|thread| Record::Thread { thread, tid: 70 + thread as i32, at: BEGAN }));
+        records.extend([place(0, 0, 100), place(1, 1, 100)]);
+        for slice in 0..10 {
+            let from = slice * 100;
+            records.push(run(0, Class::Held, from, from + 100));
+            records.push(Record::Run {
+                thread: 1,
+                class: Class::GilWait,
+                from: BEGAN + from * 1000,
+                to: BEGAN + (from + 80) * 1000,
+                samples: 80,
+                holder: Some(0),
+            });
+            records.push(run(1, Class::OffGil, from + 80, from + 100));
+        }
+        let account = account(&[lines(&records)]);
+        let [starved] = &account.convoys[..] else { panic!("one: {:?}", account.convoys) };
+        assert_eq!((account.functions[starved.function].name.as_str(), starved.hog), ("hash", Some(0)));
+        assert!(near(starved.wait, 0.8) && near(starved.off_gil, 1.0) && near(starved.during, 1.0));
+        assert!(super::account(&[turns()]).convoys.is_empty(), "taking turns is none");
     }
 
     #[test]

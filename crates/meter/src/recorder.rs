@@ -5,7 +5,7 @@
 //! nothing can catch, the recording lacks its last hundredth of a second or two. The binding registers threads and
 //! tells where in the program they are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Write};
 use std::process;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::class::Class;
 use crate::clock::{self, RunDelay};
+use crate::native::Snapshot;
 use crate::record::{FORM, Record, microseconds};
 use crate::sampler::Sampler;
 use crate::slot::Slot;
@@ -27,6 +28,8 @@ const FLUSH: Duration = Duration::from_millis(20);
 const CLOCKS: Duration = Duration::from_millis(100);
 /// So long the sampler learns.
 const LEARNING: Duration = Duration::from_secs(1);
+/// Native threads that have used less than this are not worth a word.
+const LEAST_NATIVE: Duration = Duration::from_millis(10);
 /// After so long without anything that runs it looks less often.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -52,6 +55,7 @@ pub struct Recorder {
     closed: AtomicBool,
     began: Duration,
     cpu_before: Duration,
+    native_before: Snapshot,
     process: u32,
 }
 
@@ -66,6 +70,8 @@ struct Out {
 #[derive(Debug, Default)]
 struct Book {
     threads: HashMap<u64, Page>,
+    /// The kernel's numbers of all that there have been.
+    tids: Vec<i32>,
     count: u32,
     flushed: Duration,
     clocked: Duration,
@@ -127,6 +133,7 @@ impl Recorder {
             closed: AtomicBool::new(false),
             began,
             cpu_before: clock::process_cpu(),
+            native_before: Snapshot::take(),
             process: process::id(),
             sampler,
         });
@@ -154,6 +161,7 @@ impl Recorder {
             delay,
             moved: true,
         };
+        book.tids.push(page.tid);
         let record = Record::Thread { thread, tid: page.tid, at: microseconds(now) };
         book.threads.insert(slot.id(), page);
         drop(book);
@@ -181,6 +189,24 @@ impl Recorder {
         self.teller.store(clock::current_tid(), Ordering::Relaxed);
     }
 
+    /// Writes what threads that Python did not start have used, if that is more than a little.
+    pub fn say_native(&self) {
+        let known: Vec<i32> = lock(&self.book).tids.clone();
+        let used = Snapshot::take().since(&self.native_before);
+        let Some(hidden) = used.hidden(&known, LEAST_NATIVE) else { return };
+        let libraries = hidden.libraries.join(", ");
+        let unnamed = if libraries.is_empty() { "no known library".to_owned() } else { libraries };
+        let mut by_name: BTreeMap<String, (u32, Duration)> = BTreeMap::new();
+        for thread in hidden.threads {
+            let sum = by_name.entry(thread.name.unwrap_or_else(|| unnamed.clone())).or_default();
+            sum.0 += 1;
+            sum.1 += thread.cpu;
+        }
+        for (name, (threads, cpu)) in by_name {
+            self.say(&Record::Native { name, threads, cpu: microseconds(cpu) });
+        }
+    }
+
     /// Writes what is known so far. Fails where the disk is full, say.
     pub fn flush(&self) -> io::Result<()> {
         if !self.is_ours() {
@@ -197,6 +223,7 @@ impl Recorder {
 
     /// Ends the recording.
     pub fn end(&self) -> io::Result<()> {
+        self.say_native();
         if self.closed.swap(true, Ordering::AcqRel) || self.process != process::id() {
             return Ok(());
         }

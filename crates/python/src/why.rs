@@ -22,6 +22,8 @@ use crate::meter;
 
 /// How often threads are asked where they are: each time somebody must give up the GIL for it.
 const ASK: Duration = Duration::from_millis(20);
+/// Of so many times, once threads that Python did not start are looked for.
+const NATIVE: u32 = 50;
 /// Frames that are looked through for one of the program's own functions.
 const DEPTH: usize = 64;
 
@@ -185,6 +187,7 @@ fn ident(py: Python<'_>) -> PyResult<u64> {
 fn tell(recording: &Recording, stop: &(Mutex<bool>, Condvar)) -> i32 {
     recording.recorder.be_teller();
     let mut guide = Guide::default();
+    let mut count = 0;
     let mut stopped = lock(&stop.0);
     while !*stopped {
         stopped = stop.1.wait_timeout(stopped, ASK).unwrap_or_else(PoisonError::into_inner).0;
@@ -192,6 +195,10 @@ fn tell(recording: &Recording, stop: &(Mutex<bool>, Condvar)) -> i32 {
             break;
         }
         drop(stopped);
+        count += 1;
+        if count % NATIVE == 0 {
+            recording.recorder.say_native();
+        }
         let moved = recording.recorder.take_moved();
         if moved.is_empty() {
             guide.nobody_moved();
