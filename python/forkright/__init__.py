@@ -1,9 +1,10 @@
 """Runs many calls on the workers that suit them, threads or processes, and shows why.
 
 General layout: `_map` and `_executor` take calls; `_future` is what they return; `_pool`, `_thread` and `_process`
-have the standard library's other shapes; `_report` words what was measured. `_core` is the engine, in Rust.
-`_pickling`, `_functions`, `_by_value` and `_stale` carry values to worker processes, which `_zygote` forks and
-`_worker` runs; `_guard` tells what must not leave this process. Where `_core` can't be imported, `_fallback` stands in.
+have the standard library's other shapes; `_report` words what was measured; `_why` measures other programs. `_core` is
+the engine, in Rust. `_pickling`, `_functions`, `_by_value` and `_stale` carry values to worker processes, which
+`_zygote` forks and `_worker` runs; `_guard` tells what must not leave this process. Where `_core` can't be imported,
+`_fallback` stands in.
 
 Names are loaded when first used: `import forkright` costs a few milliseconds.
 """
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ._process import Process
     from ._report import Report
     from ._thread import Thread
+    from ._why.report import why
 
 _HOMES = {
     "BrokenWorkers": "_errors",
@@ -49,6 +51,8 @@ _HOMES = {
     "ThreadPoolExecutor": "_executor",
     "UnpicklableError": "_pickling",
     "WorkerDied": "_errors",
+    "load_ipython_extension": "_why.report",
+    "why": "_why.report",
 } | _REPLACED
 if _REPLACED:
     from ._fallback.shapes import report
@@ -75,6 +79,7 @@ __all__ = [
     "map",
     "report",
     "starmap",
+    "why",
 ]
 
 

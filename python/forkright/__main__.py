@@ -21,7 +21,7 @@ def main() -> int:
 
     command = json.loads(parse_command(sys.argv[1:]))
     try:
-        _call(command)
+        code = _call(command)
         sys.stdout.flush()
     except Trouble as trouble:
         complain(trouble, command["color"])
@@ -31,10 +31,10 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except KeyboardInterrupt:
         return 130
-    return 0
+    return code
 
 
-def _call(command: dict[str, Any]) -> None:
+def _call(command: dict[str, Any]) -> int:
     match command["command"]:
         case "compare":
             from ._compare import compare
@@ -44,12 +44,17 @@ def _call(command: dict[str, Any]) -> None:
             from ._doctor import doctor
 
             doctor(command)
+        case "why":
+            from ._why.command import why
+
+            return why(command)
         case "_run":
             import json
 
             from ._trial import run
 
             run(json.loads(command["request"]))
+    return 0
 
 
 if __name__ == "__main__":

@@ -143,3 +143,23 @@ class Worker:
 
     def serve(self, index: int, grow: Callable[[int], object]) -> None:
         """Runs what comes until the caller says stop; ``grow`` starts further threads."""
+
+def begin_recording(
+    file: str, python: str, argv: list[str], library: list[str], standard: str, rests: list[str]
+) -> None:
+    """Begin to record this process into a file, with the calling thread first."""
+
+def end_recording() -> None:
+    """End the recording of this process, if there is one, in the thread that began it."""
+
+def pause_recording() -> None:
+    """Stop every thread of the meter, before a fork."""
+
+def resume_recording() -> None:
+    """Go on in the process that forked."""
+
+def enlist(name: str) -> None:
+    """Register the calling thread until it ends, or rename it."""
+
+def account_recordings(recordings: list[bytes], others: list[int]) -> str:
+    """What came of recordings, as JSON; `others` are numbers of cores to predict for."""

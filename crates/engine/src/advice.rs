@@ -41,6 +41,8 @@ pub struct Program {
     pub demand: Demand,
     /// Thread-seconds in the rest in which they waited for the GIL.
     pub gil_wait: f64,
+    /// Thread-seconds in the rest in which they could have run but had no core.
+    pub delay: f64,
 }
 
 /// How long the program would have taken.
@@ -52,8 +54,10 @@ pub struct Prediction {
     pub plan: Plan,
     /// This long, s.
     pub seconds: f64,
-    /// That is so many times as fast as it was.
+    /// That is so many times as fast as it was, or would have been with the machine to itself.
     pub speed_up: f64,
+    /// Whether it is for this machine.
+    pub here: bool,
 }
 
 /// The advice.
@@ -79,27 +83,63 @@ pub fn advise(program: &Program, machine: &Machine, others: &[u32]) -> Advice {
         return Advice { sentence, plan: None, reasons: Vec::new(), predictions: Vec::new() };
     }
     let here = forecasts(program, machine);
+    let undisturbed = program.undisturbed(machine);
     let best = best(&here);
     let mut predictions: Vec<Prediction> = Vec::new();
     for kind in [Kind::Serial, Kind::Threads, Kind::Processes, Kind::Hybrid] {
         let of_kind: Vec<Forecast> = here.iter().filter(|one| one.plan.kind() == kind).copied().collect();
-        predictions.extend(self::best(&of_kind).map(|best| program.predict(machine.width(), &best)));
+        predictions.extend(
+            self::best(&of_kind).map(|best| program.predict(undisturbed, machine.width(), true, &best)),
+        );
     }
     for &cores in others {
         let machine = Machine { cores: f64::from(cores), ..machine.clone() };
-        predictions
-            .extend(self::best(&forecasts(program, &machine)).map(|best| program.predict(cores, &best)));
+        predictions.extend(
+            self::best(&forecasts(program, &machine))
+                .map(|best| program.predict(undisturbed, cores, false, &best)),
+        );
     }
-    let best = best.map(|best| program.predict(machine.width(), &best));
+    let best = best.map(|best| program.predict(undisturbed, machine.width(), true, &best));
     let sentence = best.map_or_else(String::new, |best| sentence(program, &best));
     Advice { sentence, plan: best.map(|best| best.plan), reasons: reasons(program), predictions }
 }
 
 impl Program {
-    fn predict(&self, cores: u32, forecast: &Forecast) -> Prediction {
+    fn predict(&self, undisturbed: f64, cores: u32, here: bool, forecast: &Forecast) -> Prediction {
         let seconds = self.serial + forecast.seconds;
-        let speed_up = (self.serial + self.parallel) / seconds;
-        Prediction { cores, plan: forecast.plan, seconds, speed_up }
+        let speed_up = (self.serial + undisturbed) / seconds;
+        Prediction { cores, plan: forecast.plan, seconds, speed_up, here }
+    }
+
+    /// Seconds the parallel part would have taken with nothing else on the machine: what took cores away from it counts
+    /// as far as that was not its own threads.
+    fn undisturbed(&self, machine: &Machine) -> f64 {
+        let all = self.demand.alone() + self.gil_wait + self.delay;
+        let least = self.parallel * (1.0 - self.delay / all);
+        let processes = if self.processes > 1 { self.processes } else { 0 };
+        let threads = self.threads.div_ceil(processes.max(1)).max(1);
+        let own = Plan::new(processes, threads).map_or(0.0, |plan| {
+            let (demand, remaining) = self.cut(machine);
+            let Forecast { seconds, parts, .. } = forecast(&demand, machine, &remaining, plan);
+            seconds - parts.start
+        });
+        own.clamp(least, self.parallel)
+    }
+
+    /// The work as many tasks.
+    fn cut(&self, machine: &Machine) -> (Demand, Remaining) {
+        let tasks = f64::from(TASKS * self.most(machine));
+        let already = Plan::SERIAL;
+        let zygote = Zygote::Cold;
+        (self.task(tasks), Remaining { tasks, here: 0, away: 0, already, zygote, warming: 0.0 })
+    }
+
+    /// Workers that are worth a forecast.
+    fn most(&self, machine: &Machine) -> u32 {
+        match self.threads {
+            0 | 1 => machine.width().max(THREADS_FOR_ONE),
+            threads => machine.width().max(threads),
+        }
     }
 
     /// The work as one of many equal tasks.
@@ -111,16 +151,11 @@ impl Program {
 }
 
 fn forecasts(program: &Program, machine: &Machine) -> Vec<Forecast> {
-    let most = match program.threads {
-        0 | 1 => machine.width().max(THREADS_FOR_ONE),
-        threads => machine.width().max(threads),
-    };
-    let tasks = f64::from(TASKS * most);
-    let already = Plan::SERIAL;
-    let remaining = Remaining { tasks, here: 0, away: 0, already, zygote: Zygote::Cold, warming: 0.0 };
-    let demand = program.task(tasks);
-    let plans = candidates(machine, &remaining, Some(most));
-    plans.into_iter().map(|plan| forecast(&demand, machine, &remaining, plan)).collect()
+    let (demand, remaining) = program.cut(machine);
+    let most = program.most(machine);
+    // One worker process beside an idle caller is what threads are, with more effort.
+    let plans = candidates(machine, &remaining, Some(most)).into_iter().filter(|plan| plan.processes() != 1);
+    plans.map(|plan| forecast(&demand, machine, &remaining, plan)).collect()
 }
 
 fn best(forecasts: &[Forecast]) -> Option<Forecast> {
@@ -144,7 +179,11 @@ fn sentence(program: &Program, best: &Prediction) -> String {
         (0 | 1, _) if gains && best.plan.leaves() => {
             let share = program.gil_wait / (program.demand.alone() + program.gil_wait);
             let how = if share >= NOTABLE { "took turns on one GIL" } else { "share one GIL" };
-            format!("the {threads} threads {how}: {} would be about {} on {cores}", best.plan, times())
+            let plan = best.plan;
+            format!(
+                "the {threads} threads {how}: {plan} would be about {} on {cores}, their start included",
+                times()
+            )
         }
         (0 | 1, _) if gains => format!("{} would be about {} on {cores}", best.plan, times()),
         (0 | 1, _) => format!("its {threads} threads suit it: {}", words::mixture(&program.demand)),
@@ -170,6 +209,12 @@ fn reasons(program: &Program) -> Vec<String> {
     if program.demand.blocked >= NOTABLE * all {
         let share = words::percent(program.demand.blocked / all);
         reasons.push(format!("{share} of the time the GIL was held by a thread that itself waited"));
+    }
+    if program.delay >= NOTABLE * (all + program.delay) {
+        reasons.push(format!(
+            "threads could have run but had no core for {} of their time",
+            words::percent(program.delay / (all + program.delay)),
+        ));
     }
     let took = program.serial + program.parallel;
     if program.serial >= NOTABLE * took {
@@ -205,7 +250,7 @@ mod tests {
     }
 
     fn threads(count: u32, parallel: f64, demand: Demand, gil_wait: f64) -> Program {
-        Program { serial: 0.0, parallel, processes: 1, threads: count, demand, gil_wait }
+        Program { serial: 0.0, parallel, processes: 1, threads: count, demand, gil_wait, delay: 0.0 }
     }
 
     fn speed_up(advice: &Advice, cores: u32) -> f64 {
@@ -220,7 +265,8 @@ mod tests {
         assert_eq!(advice.plan, Plan::in_processes(2).ok());
         assert_eq!(
             advice.sentence,
-            "the 2 threads took turns on one GIL: 2 processes would be about 1.9 times as fast on 2 cores"
+            "the 2 threads took turns on one GIL: 2 processes would be about 1.9 times as fast on 2 cores, \
+             their start included"
         );
         assert!(
             advice
@@ -264,9 +310,21 @@ mod tests {
     #[test]
     fn processes_that_have_a_gil_each_are_left_alone() {
         let demand = Program::demand(4.0, 0.0, 0.0, 0.0, true);
-        let pool = Program { serial: 0.1, parallel: 2.0, processes: 2, threads: 2, demand, gil_wait: 0.0 };
+        let pool = Program { serial: 0.1, processes: 2, ..threads(2, 2.0, demand, 0.0) };
         let advice = advise(&pool, &two_cores(), &[]);
         assert_eq!(advice.sentence, "its 2 processes suit it: each has a GIL of its own");
+    }
+
+    #[test]
+    fn what_others_took_of_the_cores_is_no_gain() {
+        let hash = Program::demand(0.0, 0.0, 2.0, 0.0, true);
+        let crowded = Program { delay: 2.0, ..threads(2, 2.0, hash, 0.0) };
+        let advice = advise(&crowded, &two_cores(), &[]);
+        assert!(advice.sentence.starts_with("its 2 threads suit it"), "{advice:?}");
+        assert!(advice.reasons.iter().any(|reason| reason.contains("had no core for 50 % of their time")));
+        let eight = Program { delay: 6.0, ..threads(8, 1.0, hash, 0.0) };
+        let advice = advise(&eight, &Machine { cores: 2.0, ..two_cores() }, &[8]);
+        assert!(speed_up(&advice, 8) > 3.0, "its own threads were in the way: {advice:?}");
     }
 
     #[test]

@@ -50,6 +50,20 @@ impl Doing {
         Doing::Unknown,
     ];
 
+    /// The name of the part that it is.
+    fn name(self) -> &'static str {
+        match self {
+            Doing::Held => "held",
+            Doing::HeldBlocked => "held_blocked",
+            Doing::OffGil => "off_gil",
+            Doing::GilWait => "gil_wait",
+            Doing::LockWait => "lock_wait",
+            Doing::Io => "io",
+            Doing::Idle => "idle",
+            Doing::Unknown => "unknown",
+        }
+    }
+
     fn of(class: Class, rests: bool) -> Doing {
         match class {
             Class::Held => Doing::Held,
@@ -259,6 +273,8 @@ pub struct Work {
     pub processes: u32,
     /// Thread-seconds in the rest by what was done in them.
     pub seconds: BTreeMap<Doing, f64>,
+    /// Thread-seconds in the rest in which threads could have run but had no core.
+    pub delay: f64,
 }
 
 /// Reads the recordings; those that are none are left out.
@@ -293,12 +309,18 @@ pub fn account(recordings: &[Vec<u8>]) -> Account {
             }
             active.extend(pieces.iter().filter_map(|piece| piece.activity(*id == 0)));
             let thread = track.thread(*id, pieces, origin, known);
-            sum.add(&thread);
+            sum.add(&thread, known);
             threads.push(thread);
         }
         processes.push(tape.process(threads, origin));
     }
-    let work = Work { processes: active_processes(&processes), ..work(active, seconds(ended - origin)) };
+    let mut work = work(active, seconds(ended - origin));
+    work.processes = active_processes(&processes);
+    let delay = sum.parts.get("run_delay").map_or(0.0, |total| total.seconds);
+    work.delay = delay * work.parallel / (work.parallel + work.serial).max(f64::MIN_POSITIVE);
+    for (doing, time) in &mut work.seconds {
+        *time *= sum.correction(*doing);
+    }
     let mut blame: Vec<Blame> = blame
         .into_iter()
         .map(|((waiting, holding), (seconds, samples))| Blame {
@@ -394,8 +416,8 @@ struct Track {
     name: String,
     began: u64,
     ended: Option<u64>,
-    cpu: u64,
-    delay: Option<u64>,
+    /// What its clocks said, and when.
+    clocks: Option<(u64, u64, Option<u64>)>,
     runs: Vec<Run>,
     places: Vec<Seen>,
 }
@@ -484,8 +506,7 @@ impl Tape {
                 at
             }
             Record::Clock { thread, at, cpu, delay } => {
-                let track = self.track(thread);
-                (track.cpu, track.delay) = (cpu, delay);
+                self.track(thread).clocks = Some((at, cpu, delay));
                 at
             }
             Record::Cost { at, cpu, meter, ticks, switches } => {
@@ -603,10 +624,17 @@ impl Track {
         }
         let looked: f64 = seen.values().sum();
         let ended = self.ended.unwrap_or(self.began).max(self.began);
+        // A process that ended by force did so a moment after its clocks were read for the last time: what they say of
+        // the time before goes for the rest.
+        let wall = ended - self.began;
+        let scaled = |until: u64, time: u64| {
+            let stretch = wall as f64 / until.saturating_sub(self.began).max(1) as f64;
+            Duration::from_secs_f64(seconds(time) * stretch.clamp(1.0, 2.0))
+        };
         let clocks = Clocks {
-            wall: Duration::from_micros(ended - self.began),
-            cpu: Some(Duration::from_micros(self.cpu)),
-            delay: self.delay.map(Duration::from_micros),
+            wall: Duration::from_micros(wall),
+            cpu: self.clocks.map(|(at, cpu, _)| scaled(at, cpu)),
+            delay: self.clocks.and_then(|(at, _, delay)| Some(scaled(at, delay?))),
         };
         let active: f64 = places.values().sum();
         let share = |time: f64| if active > 0.0 { time / active } else { 0.0 };
@@ -629,7 +657,7 @@ impl Track {
             name: self.name.clone(),
             began: seconds(self.began.saturating_sub(origin)),
             ended: seconds(ended.saturating_sub(origin)),
-            cpu: seconds(self.cpu),
+            cpu: clocks.cpu.unwrap_or_default().as_secs_f64(),
             parts: portions(&seen, &counts(&classes, looked, samples), &clocks, gil_is_known),
             seen: seen
                 .into_iter()
@@ -758,6 +786,8 @@ impl Index {
 struct Sum {
     wall: f64,
     parts: BTreeMap<&'static str, Total>,
+    /// What samples alone say of the parts that are known.
+    seen: BTreeMap<Doing, f64>,
 }
 
 #[derive(Default)]
@@ -770,9 +800,14 @@ struct Total {
 }
 
 impl Sum {
-    fn add(&mut self, thread: &Thread) {
+    fn add(&mut self, thread: &Thread, gil_is_known: bool) {
         let wall = thread.ended - thread.began;
         self.wall += wall;
+        for (doing, share) in &thread.seen {
+            if thread.parts.get(doing.name()).is_some_and(Option::is_some) {
+                *self.seen.entry(*doing).or_default() += share * wall;
+            }
+        }
         for (name, portion) in &thread.parts {
             let total = self.parts.entry(name).or_default();
             match portion {
@@ -781,8 +816,19 @@ impl Sum {
                     total.variance += (portion.error * wall).powi(2);
                     total.samples += portion.samples;
                 }
-                None => total.unknown += wall,
+                None if !gil_is_known => total.unknown += wall,
+                None if matches!(*name, "held" | "off_gil") => total.unknown += thread.cpu,
+                None => total.unknown += wall - thread.cpu,
             }
+        }
+    }
+
+    /// By what the time that samples say was spent so is to be multiplied: clocks know better.
+    fn correction(&self, doing: Doing) -> f64 {
+        let told = self.parts.get(doing.name()).map_or(0.0, |total| total.seconds);
+        match self.seen.get(&doing) {
+            Some(&seen) if seen > 0.0 => told / seen,
+            _ => 1.0,
         }
     }
 
@@ -985,7 +1031,8 @@ mod tests {
         let main = &account.processes[0].threads[0];
         assert!(main.seen.contains_key(&Doing::Idle) && !main.seen.contains_key(&Doing::LockWait));
         assert!(near(main.parts["idle"].expect("known").share, 1.0));
-        let Work { serial, parallel, workers, processes, seconds } = &account.work;
+        let Work { serial, parallel, workers, processes, seconds, delay } = &account.work;
+        assert!(near(*delay, 0.0));
         assert_eq!(*processes, 1);
         assert!(near(*serial, 0.0) && near(*parallel, 0.4));
         assert_eq!(*workers, 2);
@@ -1009,7 +1056,8 @@ mod tests {
 
     #[test]
     fn all_that_a_program_of_one_thread_does_could_be_divided() {
-        let records = [header(BEGAN), run(0, Class::Held, 0, 300), run(0, Class::Io, 300, 400)];
+        let begin = Record::Thread { thread: 0, tid: 1, at: BEGAN };
+        let records = [header(BEGAN), begin, run(0, Class::Held, 0, 300), run(0, Class::Io, 300, 400)];
         let Work { serial, parallel, workers, seconds, .. } = account(&[lines(&records)]).work;
         assert!(near(serial, 0.0) && near(parallel, 0.4));
         assert_eq!(workers, 1);

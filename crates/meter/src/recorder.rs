@@ -391,6 +391,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether it is a part of this recording.
+    pub fn is_of(&self, recorder: &Arc<Recorder>) -> bool {
+        Arc::ptr_eq(&self.recorder, recorder)
+    }
+
     /// Its number in the recording.
     pub fn thread(&self) -> u32 {
         self.thread

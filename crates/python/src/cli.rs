@@ -2,6 +2,7 @@
 //! `forkright.__main__`, which does the work; without it usage errors and help would be worded by hand.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -32,6 +33,21 @@ Examples:
   forkright compare thumbs.py:shrink --items 'sorted(glob.glob(\"*.jpg\"))' --plans auto,threads=8,2x4
   forkright compare fetch.py:fetch --runs 5 --json > fetch.json";
 
+const WHY_USAGE: &str = "forkright why [OPTIONS] SCRIPT [ARGS]...
+       forkright why [OPTIONS] -m MODULE [ARGS]...";
+
+const WHY_EXAMPLES: &str = "\
+The program runs as it would alone: its output, arguments, exit code and signals are its own. What was found is
+printed to standard error when it has ended. Its threads and its Python child processes are measured, too; it
+is slowed down by about one hundredth.
+
+The exit code is the program's. If a file can't be written, that is said, and the exit code is the program's all the same.
+
+Examples:
+  forkright why crawl.py --depth 2
+  forkright why --html crawl.html crawl.py
+  forkright why --cores 4,16,64 -m pytest tests";
+
 const DOCTOR_EXAMPLES: &str = "\
 It takes a few seconds, starts threads and processes, and leaves nothing behind.
 
@@ -52,12 +68,16 @@ struct CommandLine {
 
 #[derive(Args)]
 struct Output {
-    /// Print one JSON document instead of text.
-    #[arg(long, global = true, display_order = 100)]
-    json: bool,
     /// When to use colours: auto is on a terminal, and not if NO_COLOR is set.
     #[arg(long, global = true, display_order = 101, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     color: Color,
+}
+
+#[derive(Args)]
+struct Document {
+    /// Print one JSON document instead of text.
+    #[arg(long, display_order = 100)]
+    json: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -74,7 +94,10 @@ enum Command {
     Compare(Compare),
     /// Measure what threads and processes cost on this machine, and say what will hurt.
     #[command(after_help = DOCTOR_EXAMPLES)]
-    Doctor,
+    Doctor(Document),
+    /// Measure any Python program: who holds the GIL, who waits for it, and what would suit the program.
+    #[command(after_help = WHY_EXAMPLES, override_usage = WHY_USAGE)]
+    Why(Why),
     /// One run of a comparison, in a process of its own.
     #[command(name = "_run", hide = true)]
     Run { request: String },
@@ -104,6 +127,37 @@ struct Compare {
     /// Runs of each plan; if not given, as many as fit into some 20 seconds, and 3 unless that takes too long.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
+    #[command(flatten)]
+    document: Document,
+}
+
+#[derive(Args)]
+struct Why {
+    /// Write a page with the timeline of all threads to this file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write a trace that Perfetto and Chrome open to this file.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Write all readings and the verdict to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Predict for machines with these numbers of cores, too.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(1..=4096),
+        action = ArgAction::Set,
+        default_value = "4,16,64"
+    )]
+    cores: Vec<u32>,
+    /// Run a module as `python -m` does; what follows are its arguments.
+    #[arg(short = 'm', value_name = "MODULE")]
+    module: Option<String>,
+    /// The script and its arguments.
+    #[arg(value_name = "SCRIPT [ARGS]", trailing_var_arg = true, allow_hyphen_values = true)]
+    program: Vec<String>,
 }
 
 fn target(text: &str) -> Result<(String, String), String> {
@@ -198,8 +252,18 @@ impl CommandLine {
                 "items": compare.items,
                 "plans": compare.plans,
                 "runs": compare.runs,
+                "json": compare.document.json,
             }),
-            Command::Doctor => json!({ "command": "doctor" }),
+            Command::Doctor(document) => json!({ "command": "doctor", "json": document.json }),
+            Command::Why(why) => json!({
+                "command": "why",
+                "html": why.html,
+                "trace": why.trace,
+                "json": why.json,
+                "cores": why.cores,
+                "module": why.module,
+                "program": why.program,
+            }),
             Command::Run { request } => json!({ "command": "_run", "request": request }),
         };
         let color = match self.output.color {
@@ -207,7 +271,6 @@ impl CommandLine {
             Color::Always => "always",
             Color::Never => "never",
         };
-        described["json"] = json!(self.output.json);
         described["color"] = json!(color);
         described
     }

@@ -138,11 +138,19 @@ pub(crate) fn resume_recording(py: Python<'_>) -> PyResult<()> {
 /// Registers the calling thread, until it ends, under this name; does nothing where nothing is recorded.
 #[pyfunction]
 pub(crate) fn enlist(py: Python<'_>, name: &str) -> PyResult<()> {
-    if let Some(recording) = current() {
-        let entry = recording.enter(py)?;
-        recording.name(entry.thread(), name);
-        OWN.set(Some(entry));
-    }
+    let Some(recording) = current() else { return Ok(()) };
+    let known = OWN
+        .with_borrow(|own| own.as_ref().filter(|entry| entry.is_of(&recording.recorder)).map(Entry::thread));
+    let thread = match known {
+        Some(thread) => thread,
+        None => {
+            let entry = recording.enter(py)?;
+            let thread = entry.thread();
+            OWN.set(Some(entry));
+            thread
+        }
+    };
+    recording.name(thread, name);
     Ok(())
 }
 
@@ -390,5 +398,6 @@ fn program(account: &Account) -> Program {
             gil_is_known,
         ),
         gil_wait: seconds(Doing::GilWait),
+        delay: work.delay,
     }
 }

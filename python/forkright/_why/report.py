@@ -1,0 +1,115 @@
+"""`forkright.why()`: measures what happens inside a `with` block, in this process and those it forks."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from . import data, inject, words
+
+
+class why:
+    """Measure the threads of a ``with`` block: who holds the GIL, who waits for it, and what would suit them.
+
+    ::
+
+        with forkright.why() as measured:
+            work()
+        print(measured)
+
+    The thread that enters the block, those that start inside it and processes forked there are measured; what they
+    cost is about one hundredth. Blocks do not nest, and one is measured at a time.
+
+    Args:
+        cores: Numbers of cores to predict for, beside those there are.
+
+    Attributes:
+        data: All readings and the verdict, as plain dicts and lists: what ``forkright why --json`` writes, once the
+            block has ended.
+
+    Raises:
+        RuntimeError: If something else is being measured in this process.
+    """
+
+    data: dict[str, Any]
+
+    def __init__(self, *, cores: Sequence[int] = (4, 16, 64)) -> None:
+        if not all(isinstance(count, int) and count > 0 for count in cores):
+            raise ValueError(f"cores must be positive whole numbers, not {cores!r}")
+        self._cores = list(cores)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._began = 0.0
+
+    def __enter__(self) -> why:
+        self._folder = tempfile.TemporaryDirectory(prefix="forkright-why-")
+        try:
+            inject.begin_block(self._folder.name)
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        self._began = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._folder is not None
+        wall = time.monotonic() - self._began
+        inject.end_block()
+        with self._folder as folder:
+            recordings = data.read(folder)
+        self.data = data.document(recordings, {"argv": sys.argv or [""], "wall": wall}, self._cores)
+
+    @property
+    def verdict(self) -> str:
+        """What would suit the program, in one sentence."""
+        return str(self.data["verdict"]["sentence"])
+
+    def to_json(self) -> str:
+        """All readings and the verdict; ``form`` is the version of their form."""
+        return json.dumps(self.data)
+
+    def to_html(self) -> str:
+        """A page with the timeline of all threads, for a browser; it needs no network."""
+        from . import page
+
+        return page.render(self.data)
+
+    def to_trace(self) -> str:
+        """A trace that Perfetto and Chrome open."""
+        from . import trace
+
+        return trace.render(self.data)
+
+    def __str__(self) -> str:
+        return "\n".join(words.lines(self.data))
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        # In a frame of its own, so that neither page disturbs the other.
+        page = escape(self.to_html(), quote=True)
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 40em; border: 0" title="forkright why"></iframe>'
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """For `%load_ext forkright`: adds the magic `%%why`, which measures a cell."""
+    shell.register_magic_function(_why_cell, "cell", "why")
+
+
+def _why_cell(line: str, cell: str) -> why:
+    """Measure this cell: who holds the GIL, who waits for it, and what threads or processes would do.
+
+    The options are numbers of cores to predict for: ``%%why 4,16,64``.
+    """
+    from IPython import get_ipython  # type: ignore[import-not-found]
+
+    cores = [int(word) for word in line.replace(",", " ").split()]
+    with why(cores=cores or (4, 16, 64)) as measured:
+        get_ipython().run_cell(cell)
+    return measured

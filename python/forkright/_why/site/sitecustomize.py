@@ -1,0 +1,32 @@
+"""Put on the path of a program that `forkright why` measures: the interpreter imports it before the program.
+
+It begins the recording and then lets the `sitecustomize` that it stands in front of have its turn.
+"""
+
+import contextlib
+import os
+import sys
+
+
+def _step_aside() -> None:
+    """Leave no trace on the path, and import whatever has our name elsewhere."""
+    here = os.path.dirname(__file__)
+    sys.path[:] = [entry for entry in sys.path if entry != here]
+    ours = sys.modules.pop(__name__, None)
+    try:
+        import sitecustomize  # type: ignore[import-not-found] # noqa: F401
+    except ImportError as error:
+        if error.name != __name__:
+            raise
+        if ours is not None:
+            sys.modules[__name__] = ours
+
+
+_folder = os.environ.get("FORKRIGHT_WHY")
+if _folder:
+    # Another environment's interpreter may not have forkright, and none must fail because of us.
+    with contextlib.suppress(Exception):
+        from forkright._why.inject import begin
+
+        begin(_folder)
+_step_aside()
