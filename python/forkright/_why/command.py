@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .._terminal import Ink, Trouble, complain
-from . import data, words
+from . import data, text
 
 # Signals that ask a program for something: sent to this process, they are meant for the program.
 NAMES = "HUP INT QUIT USR1 USR2 ALRM TERM CONT WINCH URG IO TSTP TTIN TTOU"
@@ -149,7 +149,7 @@ def _end_like(status: int) -> int:
 def _tell(found: dict[str, Any], command: dict[str, Any]) -> None:
     """Print what was found and write the files that were asked for."""
     ink = Ink(command["color"], sys.stderr)
-    title, *rest = words.lines(found)
+    title, *rest = text.lines(found)
     with contextlib.suppress(BrokenPipeError):
         print("\n".join(["", ink.strong(title), *rest]), file=sys.stderr)
     for name, render in RENDERERS.items():

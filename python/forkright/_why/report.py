@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from . import data, inject, words
+from . import data, inject, text
 
 
 class why:
@@ -87,7 +87,7 @@ class why:
         return trace.render(self.data)
 
     def __str__(self) -> str:
-        return "\n".join(words.lines(self.data))
+        return "\n".join(text.lines(self.data))
 
     def _repr_html_(self) -> str:
         from html import escape
