@@ -399,7 +399,7 @@
     view.to = view.from + width;
     timeline.dataset.from = view.from;
     timeline.dataset.to = view.to;
-    find("range").textContent = `${time(view.from)} – ${time(view.to)}`;
+    find("range").textContent = `${time(view.from)} to ${time(view.to)}`;
     refresh();
   }
 
