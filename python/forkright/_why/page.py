@@ -70,11 +70,11 @@ def _name(text: object) -> str:
 def _run(data: dict[str, Any]) -> str:
     program, machine = data["program"], data["machine"]
     threads = sum(len(process["threads"]) for process in data["processes"])
-    ended = program["exit"]
+    ended = program["exit"] or {}
     if "signal" in ended:
         how = f"killed by {escape(clean(ended['signal']))}"
     else:
-        how = f"exit code {escape(clean(ended.get('code')))}"
+        how = f"exit code {_unknown(ended.get('code'), str)}"
     facts = [
         f"ran {_time(program['wall'])}",
         how,
@@ -201,7 +201,7 @@ def _place(function: dict[str, Any]) -> str:
 
 def _process(data: dict[str, Any], number: int) -> str:
     process = data["processes"][number]
-    facts = [f"pid {process['pid']}", f"parent {process['parent']}"]
+    facts = [f"pid {process['pid']}", f"parent {_unknown(process['parent'], str)}"]
     if process.get("python"):
         facts.append(f"Python {escape(clean(process['python']))}")
     facts += [
@@ -213,6 +213,8 @@ def _process(data: dict[str, Any], number: int) -> str:
         _thread(data, thread, f"thread-{number}-{index}") for index, thread in enumerate(process["threads"])
     )
     gil = f'<p class="note">The GIL could not be seen: {escape(clean(process["gil"]))}</p>' if process["gil"] else ""
+    if threads:
+        threads = f'<div class="threads">{threads}</div>'
     return (
         f'<section class="process" aria-labelledby="process-{number}">'
         f'<h3 id="process-{number}">{_name(process["name"])}</h3>'
@@ -222,7 +224,7 @@ def _process(data: dict[str, Any], number: int) -> str:
 
 def _thread(data: dict[str, Any], thread: dict[str, Any], anchor: str) -> str:
     facts = [
-        f"tid {thread['tid']}",
+        f"tid {_unknown(thread['tid'], str)}",
         f"{_time(thread['began'])} to {_time(thread['ended'])}",
         f"{_time(thread['cpu'])} CPU",
     ]

@@ -109,11 +109,13 @@
   }
 
   function divide(totals, whole, into, start, height) {
-    let y = start + height, sum = 0;
+    const scale = height / whole;
+    let y = start + height, rest = y + 0.5; // half a pixel: cutting off what is behind the point then rounds
     for (let kind = 0; kind < totals.length; kind++) {
-      sum += totals[kind];
-      const until = start + height - Math.round((height * sum) / whole);
-      while (y > until && y > start) into[--y] = kind;
+      if (totals[kind] === 0) continue;
+      rest -= totals[kind] * scale;
+      const until = Math.max(rest | 0, start);
+      while (y > until) into[--y] = kind;
     }
     while (y > start) into[--y] = NOTHING;
   }
@@ -713,7 +715,7 @@
     names.append(corner);
     rows.forEach(nameRow);
     note.hidden = true;
-    timeline.hidden = find("tools").hidden = false;
+    timeline.hidden = find("tools").hidden = find("keys").hidden = false;
     makeChart(total);
     show(0, end);
     timeline.dataset.ready = "true";
