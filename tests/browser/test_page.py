@@ -97,6 +97,14 @@ def test_the_wheel_alone_scrolls_the_page(tab):
     assert tab.window == (0, 2_000_000)
 
 
+def test_the_wheel_alone_zooms_once_the_timeline_was_clicked(tab):
+    tab.open(why_data.taking_turns())
+    tab.find(".u-over").click()
+    tab.wheel("Thread-1 (calc)", 0.25, y=-100)
+    begin, end = tab.window
+    assert end - begin < 1_900_000
+
+
 def test_dragging_pans(tab):
     tab.open(why_data.taking_turns())
     tab.find("[data-do=in]").click()
@@ -340,9 +348,15 @@ def test_more_lanes_than_fit_are_scrolled_to(tab):
 
 def test_printing_is_light_and_leaves_the_theme_as_it_was(tab):
     tab.open(why_data.taking_turns(), dark=True)
-    printed = tab.run("Page.printToPDF", printBackground=False)
-    assert len(printed["data"]) > 10_000
+    before = tab.look("MainThread", 0.5)
+    tab.ask(
+        "window.seen = []; addEventListener('beforeprint', () => seen.push(getComputedStyle(document.body).color, document.querySelector('.timeline').offsetWidth))"
+    )
+    assert tab.run("Page.printToPDF", printBackground=False)["data"]
+    tab.settle()
+    assert tab.ask("return seen") == ["rgb(26, 29, 33)", 680]
     assert tab.ask("return document.documentElement.dataset.theme ?? ''") == ""
+    assert tab.look("MainThread", 0.5) == before
 
 
 def _marks_between_lanes(tab):

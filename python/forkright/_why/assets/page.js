@@ -11,6 +11,7 @@
   const HEIGHTS = { process: 24, gil: 22, thread: 28 };
   const NOTHING = 255;
   const SHORTEST = 20; // µs: the closest zoom
+  const TALLEST = 8000; // px: what browsers surely make a canvas of
   const LABEL = 44; // px: narrower pieces have no name in them
   const end = Math.max(data.end, SHORTEST);
 
@@ -152,7 +153,6 @@
         threads.push(add("thread", { process, thread, gil, lane, anchor: `thread-${p}-${t}` }));
       }
     }
-    return top;
   }
 
   function nameRow(row) {
@@ -640,27 +640,33 @@
     applyTheme();
   });
   wishesDark.addEventListener("change", applyTheme);
-  // Paper is white: what is drawn must be, too.
+  // Paper is white and doesn't scroll: for it the timeline is drawn light, narrower and whole.
   let before;
   addEventListener("beforeprint", () => {
     before = root.dataset.theme;
     root.dataset.theme = "light";
+    root.dataset.printing = "";
+    hideTip();
     readColours();
-    chart?.redraw(false, true);
+    if (chart) chart.batch(() => chart.setSize(size()));
   });
   addEventListener("afterprint", () => {
+    delete root.dataset.printing;
     if (before) root.dataset.theme = before;
     else delete root.dataset.theme;
     applyTheme();
+    if (chart) chart.batch(() => chart.setSize(size()));
   });
 
   // ------------------------------------------------------------------------------------------------------------- begin
 
-  function makeChart(total) {
-    const size = () => ({
-      width: Math.max(plot.clientWidth, 60),
-      height: Math.min(total + AXIS + 6, Math.max(240, Math.round(innerHeight * 0.75))),
-    });
+  function size() {
+    const last = rows.at(-1), whole = last.top + last.height + AXIS + 6;
+    const room = "printing" in root.dataset ? TALLEST : Math.max(240, Math.round(innerHeight * 0.75));
+    return { width: Math.max(plot.clientWidth, 60), height: Math.min(whole, room) };
+  }
+
+  function makeChart() {
     const axis = {
       side: 0, align: 1, size: AXIS, gap: 4, font: "11px system-ui, sans-serif", space: 90,
       incrs: Array.from({ length: 15 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat(),
@@ -705,7 +711,7 @@
   const note = find("timeline-note");
   try {
     applyTheme();
-    const total = await makeRows();
+    await makeRows();
     if (!rows.length) {
       note.textContent = "No process was seen: there is nothing to draw.";
       return;
@@ -716,7 +722,7 @@
     rows.forEach(nameRow);
     note.hidden = true;
     timeline.hidden = find("tools").hidden = find("keys").hidden = false;
-    makeChart(total);
+    makeChart();
     show(0, end);
     timeline.dataset.ready = "true";
   } catch (error) {
