@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python lint bench bench-quick docs clean
+.PHONY: help build demo test test-rust test-python test-browser lint bench bench-quick docs clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -32,7 +32,7 @@ say = @printf '%s %4d s  %s\n' '==>' "$$(($$(date +%s) - $(began)))" '$(1)'
 help:  ## this menu
 	@echo 'make TARGET [PYTHON=python3.13 VENV=.venv-3.13]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r target what; do \
-		printf '  %-11s %s\n' "$$target" "$$what"; done
+		printf '  %-14s %s\n' "$$target" "$$what"; done
 
 build: $(extension)  ## the package with its extension, release build, into .venv
 
@@ -53,6 +53,11 @@ test-python: build $(VENV)/.dev  ## the tests of the Python package
 	$(call say,Python tests)
 	@$(py) -m pytest
 	$(call say,Python tests passed)
+
+test-browser: build $(VENV)/.dev $(VENV)/.browser  ## the page of `forkright why` in Chromium, where there is one
+	$(call say,browser tests)
+	@$(py) -m pytest tests/browser
+	$(call say,browser tests done)
 
 lint: build $(VENV)/.dev  ## rustfmt, clippy, ruff, mypy --strict, and the stubs against the binary
 	$(call say,rustfmt)
@@ -107,6 +112,11 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt | $(VENV)/.made
+	$(call say,installing the tools: $<)
+	@$(pip_install) -r $<
+	@touch $@
+
+$(VENV)/.browser: requirements-browser.txt | $(VENV)/.made
 	$(call say,installing the tools: $<)
 	@$(pip_install) -r $<
 	@touch $@

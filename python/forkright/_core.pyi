@@ -13,12 +13,18 @@ __all__ = [
     "Pool",
     "Worker",
     "__version__",
+    "account_recordings",
+    "begin_recording",
     "close_shared",
     "cpu_count",
     "die_with_parent",
+    "end_recording",
+    "enlist",
     "limits",
     "meter",
     "parse_command",
+    "pause_recording",
+    "resume_recording",
     "run_map",
 ]
 

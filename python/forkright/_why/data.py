@@ -43,10 +43,11 @@ def document(recordings: list[bytes], program: dict[str, Any], cores: list[int])
         process["name"] = process_name(process["argv"])
         for thread in process["threads"]:
             thread["name"] = thread["name"] or f"thread {thread['tid']}"
+    machine = _machine.describe()
     return {
         "form": FORM,
         "program": {"wall": account["wall"], **program},
-        "machine": _machine.describe(),
+        "machine": {**machine, "cores": machine["cores"]["usable"], "limits": machine["cores"]},
         "verdict": advice,
         "states": found["states"],
         **{name: account[name] for name in ("totals", "blame", "convoys", "functions", "meter", "work", "processes")},
