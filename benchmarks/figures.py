@@ -5,6 +5,7 @@ Medians and percentiles, never means: on a shared machine a few timings are far 
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections.abc import Sequence
 
@@ -27,6 +28,16 @@ def percentile(values: Sequence[float], share: float) -> float:
 def spread(values: Sequence[float]) -> tuple[float, float]:
     """The 10th and the 90th percentile. With fewer than ten values that is nearly the least and the most."""
     return percentile(values, 0.1), percentile(values, 0.9)
+
+
+def interval(values: Sequence[float], resamples: int = 10_000) -> tuple[float, float]:
+    """The 95 % interval of the median: that of the medians of as many values drawn from these, again and again.
+
+    Draws the same every time, so that a table can be made again from what was kept.
+    """
+    draw = random.Random(0)
+    medians = [median(draw.choices(values, k=len(values))) for _ in range(resamples)]
+    return percentile(medians, 0.025), percentile(medians, 0.975)
 
 
 def duration(seconds: float) -> str:

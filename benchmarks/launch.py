@@ -26,20 +26,32 @@ class Failure(Exception):
 
 def ask(script: str, request: dict[str, Any], environment: dict[str, str] | None = None) -> dict[str, Any]:
     """What a script beside this one answers: the JSON of its last line, with the `whole` time of its process."""
-    whole, said = _run([str(HERE / script), json.dumps(request)], environment)
+    whole, said = run([sys.executable, str(HERE / script), json.dumps(request)], environment)
     answer: dict[str, Any] = json.loads(said.splitlines()[-1])
     return answer | {"whole": whole}
 
 
+def ask_module(
+    module: str, request: dict[str, Any], python: str, environment: dict[str, str], patience: float
+) -> dict[str, Any]:
+    """What a module of the benchmarks answers in another interpreter, which finds forkright in this checkout."""
+    path = os.pathsep.join([str(HERE), str(HERE.parent / "python")])
+    command = [python, "-m", module, json.dumps(request)]
+    _, said = run(command, environment | {"PYTHONPATH": path}, patience)
+    answer: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return answer
+
+
 def clock(statement: str) -> float:
     """Seconds from the start of an interpreter to its end, with one statement between."""
-    return _run(["-c", statement], None)[0]
+    return run([sys.executable, "-c", statement])[0]
 
 
-def _run(arguments: list[str], environment: dict[str, str] | None) -> tuple[float, str]:
+def run(command: list[str], environment: dict[str, str] | None = None, patience: float = PATIENCE) -> tuple[float, str]:
+    """The seconds from the program's start to its end, and what it printed."""
     began = time.perf_counter()
     child = subprocess.Popen(
-        [sys.executable, *arguments],
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -49,12 +61,12 @@ def _run(arguments: list[str], environment: dict[str, str] | None) -> tuple[floa
         start_new_session=True,
     )
     try:
-        said, complaint = child.communicate(timeout=PATIENCE)
+        said, complaint = child.communicate(timeout=patience)
     except BaseException as error:
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
         if isinstance(error, subprocess.TimeoutExpired):
-            raise Failure(f"no result after {PATIENCE:.0f} s") from None
+            raise Failure(f"no result after {patience:.0f} s") from None
         raise
     took = time.perf_counter() - began
     if child.returncode != 0:

@@ -21,6 +21,7 @@ import launch
 import machine
 import store
 import table
+from progress import say
 from workloads import WORKLOADS, server
 
 AUTO = "auto"
@@ -219,12 +220,6 @@ def report(data: dict[str, Any], trials: list[Trials]) -> str:
             "",
         ]
     )
-
-
-def say(words: str) -> None:
-    """Progress, for whoever watches; the figures go to standard output."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{words}", end="", file=sys.stderr, flush=True)
 
 
 def main() -> None:

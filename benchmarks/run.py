@@ -21,6 +21,7 @@ import peers
 import store
 import table
 from contests import Contest, Row, Series
+from progress import say
 
 HEADING = ("what", "forkright", "best peer", "its time", "ratio", "10th to 90th", "rounds", "verdict")
 NUMBERS = (1, 3, 4, 5, 6)
@@ -178,12 +179,6 @@ def report(data: dict[str, Any], results: list[Results], absent: list[str]) -> s
             "",
         ]
     )
-
-
-def say(words: str) -> None:
-    """Progress, for whoever watches; the figures go to standard output."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{words}", end="", file=sys.stderr, flush=True)
 
 
 def main() -> None:

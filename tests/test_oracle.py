@@ -1,0 +1,108 @@
+"""What `make bench-meter` measures the meter by is right itself: the oracle, on programs whose shares are known."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+# Last: both have a module `tasks`.
+sys.path.append(str(BENCHMARKS))
+
+import forkright  # noqa: E402
+import launch  # noqa: E402
+from meter import accuracy, library  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Path:
+    try:
+        library.build("spin")
+        return library.build("oracle")
+    except library.NoCompiler as reason:
+        pytest.skip(f"nothing checks the oracle here: {reason}")
+
+
+def visit(oracle: Path, row: str, seconds: float, *, meter: bool = False) -> list[dict[str, Any]]:
+    """What the oracle, and perhaps the meter, say of the row's threads."""
+    request = {"row": row, "seconds": seconds, "meter": meter}
+    environment = {"LD_PRELOAD": str(oracle)}
+    answer = launch.ask_module("meter.visit", request, sys.executable, environment, launch.PATIENCE)
+    assert answer["contradictions"] == 0
+    assert not answer["unseen"]
+    return answer["threads"]
+
+
+def share(thread: dict[str, Any], what: str) -> float:
+    return thread["truth"][what] / thread["truth"]["wall"]
+
+
+@pytest.mark.parametrize(
+    ("row", "least", "most"),
+    [
+        ("python", 0.9, 1),
+        ("hash 1000 B", 0.9, 1),
+        ("blocked with the GIL", 0.9, 1),
+        ("hash 16 MB", 0, 0.1),
+        ("sleep", 0, 0.1),
+    ],
+)
+def test_a_thread_alone_holds_the_gil_for_the_share_that_is_known(oracle: Path, row: str, least: float, most: float):
+    [thread] = visit(oracle, row, 0.4)
+    assert least <= share(thread, "held") <= most
+    assert share(thread, "waited") <= 0.1
+
+
+@pytest.mark.parametrize(("row", "expected"), [("spin 300 off, 100 on", 0.25), ("spin 30 off, 70 on", 0.7)])
+def test_a_thread_that_computes_with_and_without_the_gil_does_so_in_the_ratio_that_is_known(
+    oracle: Path, row: str, expected: float
+):
+    # Of its CPU time: a busy machine may stop it for longer in one half than in the other.
+    [thread] = visit(oracle, row, 0.4)
+    assert share(thread, "held_cpu") / share(thread, "cpu") == pytest.approx(expected, abs=0.1)
+
+
+def test_two_threads_of_python_hold_one_gil_between_them_and_wait_the_rest(oracle: Path):
+    threads = visit(oracle, "python x 2", 0.6)
+    assert 0.9 <= sum(share(thread, "held") for thread in threads) <= 1.05
+    for thread in threads:
+        # Between dropping the GIL and asking for it again, a busy machine may stop a thread.
+        known = share(thread, "held") + share(thread, "waited")
+        assert known <= 1.001
+        assert known + share(thread, "run_delay") >= 0.9
+
+
+def test_beside_python_a_thread_that_gives_the_gil_up_waits_for_it_most_of_its_time(oracle: Path):
+    computing, hashing = visit(oracle, "convoy: python + hash 64 KB", 0.6)
+    assert share(computing, "held") > share(hashing, "held")
+    assert share(hashing, "waited") > share(hashing, "held")
+
+
+def test_cpu_time_while_holding_is_told_from_blocking_while_holding(oracle: Path):
+    [computing] = visit(oracle, "python", 0.3)
+    [blocked] = visit(oracle, "blocked with the GIL", 0.3)
+    assert share(computing, "held_cpu") == pytest.approx(share(computing, "cpu"), abs=0.1)
+    assert share(blocked, "held_cpu") <= 0.3 < 0.9 <= share(blocked, "held")
+
+
+def test_an_oracle_that_stands_in_for_nobody_says_so(oracle: Path):
+    script = "import sys, pathlib; from meter import oracle; oracle.Oracle(pathlib.Path(sys.argv[1]))"
+    environment = os.environ | {"PYTHONPATH": str(BENCHMARKS)}
+    done = subprocess.run([sys.executable, "-c", script, oracle], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Blind: the oracle saw no event: it was not preloaded" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(forkright, "why"), reason="this forkright has no `why` to compare with the oracle")
+@pytest.mark.parametrize("row", ["python", "sleep", "hash 16 MB", "spin 30 off, 70 on", "python x 2"])
+def test_the_meter_agrees_with_the_oracle(oracle: Path, row: str):
+    threads = visit(oracle, row, 1.5, meter=True)
+    for exact, sampled in (("held", "held"), ("waited", "wait")):
+        found = accuracy.worst(threads, exact, sampled)
+        assert found is not None
+        assert abs(found.points) <= 15
