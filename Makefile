@@ -9,7 +9,8 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-browser lint bench bench-quick docs clean
+.PHONY: help build demo test test-rust test-python test-browser lint bench bench-quick bench-meter \
+	bench-meter-debian docs clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -32,7 +33,7 @@ say = @printf '%s %4d s  %s\n' '==>' "$$(($$(date +%s) - $(began)))" '$(1)'
 help:  ## this menu
 	@echo 'make TARGET [PYTHON=python3.13 VENV=.venv-3.13]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r target what; do \
-		printf '  %-14s %s\n' "$$target" "$$what"; done
+		printf '  %-18s %s\n' "$$target" "$$what"; done
 
 build: $(extension)  ## the package with its extension, release build, into .venv
 
@@ -86,6 +87,21 @@ bench-quick: build $(VENV)/.dev  ## the same with few rounds: a trial of the ben
 	$(call say,quick benchmarks of the choice)
 	@$(py) benchmarks/regret.py --quick
 	$(call say,quick benchmarks done)
+
+# A peer that can't be installed is named in the table.
+bench-meter: build $(VENV)/.dev  ## the meter against an exact count, and its cost beside peers; some 50 minutes
+	$(call say,installing the peers: requirements-bench.txt)
+	@$(pip_install) -r requirements-bench.txt || echo 'warning: the peers are not installed' >&2
+	$(call say,the meter against the oracle: every Python here)
+	@PYTHONPATH=benchmarks $(py) -m meter.accuracy --pythons found
+	$(call say,what the meter costs)
+	@PYTHONPATH=benchmarks $(py) -m meter.overhead
+	$(call say,benchmarks of the meter done)
+
+bench-meter-debian: build  ## the same against the exact count on Debian sid's Pythons, 3.14 and 3.15; needs root and apt
+	$(call say,unpacking Debian sid)
+	@PYTHONPATH=benchmarks $(py) -m meter.debian
+	$(call say,benchmarks of the meter on Debian done)
 
 docs: $(VENV)/.docs  ## the site in site/ and the Rust documentation in target/doc; a dead link is an error
 	$(call say,mkdocs)

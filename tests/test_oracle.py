@@ -98,6 +98,35 @@ def test_an_oracle_that_stands_in_for_nobody_says_so(oracle: Path):
     assert "Blind: the oracle saw no event: it was not preloaded" in done.stderr
 
 
+def thread_of(held: float, sampled: float | None, *, cpu: float = 5.0) -> dict[str, Any]:
+    """A thread of 10 s as `visit` has it."""
+    truth = {"wall": 10.0, "held": 10 * held, "waited": 0.0, "held_cpu": 0.0, "cpu": cpu, "run_delay": 0.0}
+    return {"name": "worker", "truth": truth, "sampled": {"held": sampled, "wait": 0.0, "samples": 2500}}
+
+
+@pytest.mark.parametrize(
+    ("threads", "limit", "verdict"),
+    [
+        ([thread_of(0.5, 0.515)], "2", "within"),
+        ([thread_of(0.5, 0.53)], "2", "OUTSIDE"),
+        # The thread that is furthest off decides, in whichever direction.
+        ([thread_of(0.5, 0.5), thread_of(0.5, 0.47)], "2", "OUTSIDE"),
+        ([thread_of(0.5, 0.53, cpu=10), thread_of(0.5, 0.5, cpu=10)], "5", "within"),
+        ([thread_of(0.5, 0.56, cpu=10), thread_of(0.5, 0.5, cpu=10)], "5", "OUTSIDE"),
+    ],
+)
+def test_a_row_may_be_further_off_only_where_all_cores_are_busy(
+    threads: list[dict[str, Any]], limit: str, verdict: str
+):
+    cells = accuracy.line("row", {"threads": threads}, cores=2)
+    assert cells[-2:] == [limit, verdict]
+
+
+def test_what_the_meter_does_not_know_is_not_called_right():
+    assert accuracy.line("row", {"threads": [thread_of(0.5, None)]}, cores=2)[-1] == "unknown to the meter"
+    assert accuracy.line("row", {"unseen": "no GIL was found"}, cores=2)[-1] == "none: no GIL was found"
+
+
 @pytest.mark.skipif(not hasattr(forkright, "why"), reason="this forkright has no `why` to compare with the oracle")
 @pytest.mark.parametrize("row", ["python", "sleep", "hash 16 MB", "spin 30 off, 70 on", "python x 2"])
 def test_the_meter_agrees_with_the_oracle(oracle: Path, row: str):

@@ -25,6 +25,8 @@ from progress import say
 SAMPLES = 2500
 # The meter's steady rate, from which the first guess of the time is made. Later ones are made of what came.
 RATE = 200.0
+# So much longer than it should take.
+MARGIN = 1.1
 ATTEMPTS = 4
 # Percentage points that the two may differ by, while there are free cores and while there are none.
 FREE, BUSY = 2.0, 5.0
@@ -66,7 +68,7 @@ def measure(row: str, python: str, samples: int) -> dict[str, Any]:
     environment = {"LD_PRELOAD": str(library.build("oracle"))}
     # A thread of a row is one thread: BLAS starts none of its own.
     environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    seconds = samples / RATE
+    seconds = MARGIN * samples / RATE
     answer: dict[str, Any] = {}
     for _ in range(ATTEMPTS):
         request = {"row": row, "seconds": seconds, "meter": True}
@@ -83,8 +85,7 @@ def measure(row: str, python: str, samples: int) -> dict[str, Any]:
         least = min(thread["sampled"]["samples"] for thread in answer["threads"])
         if least >= samples:
             return answer
-        # A tenth more than it should take; a row of which nothing was sampled is as slow as can be.
-        seconds *= min(1.1 * samples / max(least, 1), 4.0)
+        seconds *= min(MARGIN * samples / max(least, 1), 4.0)
     return answer | {"failed": f"only {least} samples after {ATTEMPTS} attempts"}
 
 
