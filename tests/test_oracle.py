@@ -38,8 +38,8 @@ def visit(oracle: Path, row: str, seconds: float, *, meter: bool = False) -> lis
     return answer["threads"]
 
 
-def share(thread: dict[str, Any], what: str) -> float:
-    return thread["truth"][what] / thread["truth"]["wall"]
+def share(thread: dict[str, Any], state: str, clock: str = "wall") -> float:
+    return thread["truth"][state][clock] / thread["truth"]["total"]["wall"]
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def share(thread: dict[str, Any], what: str) -> float:
 )
 def test_a_thread_alone_holds_the_gil_for_the_share_that_is_known(oracle: Path, row: str, least: float, most: float):
     [thread] = visit(oracle, row, 0.4)
-    assert least <= share(thread, "held") <= most
-    assert share(thread, "waited") <= 0.1
+    assert least <= share(thread, "holding") <= most
+    assert share(thread, "waiting") <= 0.1
 
 
 @pytest.mark.parametrize(("row", "expected"), [("spin 300 off, 100 on", 0.25), ("spin 30 off, 70 on", 0.7)])
@@ -64,30 +64,30 @@ def test_a_thread_that_computes_with_and_without_the_gil_does_so_in_the_ratio_th
 ):
     # Of its CPU time: a busy machine may stop it for longer in one half than in the other.
     [thread] = visit(oracle, row, 0.4)
-    assert share(thread, "held_cpu") / share(thread, "cpu") == pytest.approx(expected, abs=0.1)
+    assert share(thread, "holding", "cpu") / share(thread, "total", "cpu") == pytest.approx(expected, abs=0.1)
 
 
 def test_two_threads_of_python_hold_one_gil_between_them_and_wait_the_rest(oracle: Path):
     threads = visit(oracle, "python x 2", 0.6)
-    assert 0.9 <= sum(share(thread, "held") for thread in threads) <= 1.05
+    assert 0.9 <= sum(share(thread, "holding") for thread in threads) <= 1.05
     for thread in threads:
         # Between dropping the GIL and asking for it again, a busy machine may stop a thread.
-        known = share(thread, "held") + share(thread, "waited")
+        known = share(thread, "holding") + share(thread, "waiting")
         assert known <= 1.001
-        assert known + share(thread, "run_delay") >= 0.9
+        assert known + share(thread, "apart", "delay") >= 0.9
 
 
 def test_beside_python_a_thread_that_gives_the_gil_up_waits_for_it_most_of_its_time(oracle: Path):
     computing, hashing = visit(oracle, "convoy: python + hash 64 KB", 0.6)
-    assert share(computing, "held") > share(hashing, "held")
-    assert share(hashing, "waited") > share(hashing, "held")
+    assert share(computing, "holding") > share(hashing, "holding")
+    assert share(hashing, "waiting") > share(hashing, "holding")
 
 
 def test_cpu_time_while_holding_is_told_from_blocking_while_holding(oracle: Path):
     [computing] = visit(oracle, "python", 0.3)
     [blocked] = visit(oracle, "blocked with the GIL", 0.3)
-    assert share(computing, "held_cpu") == pytest.approx(share(computing, "cpu"), abs=0.1)
-    assert share(blocked, "held_cpu") <= 0.3 < 0.9 <= share(blocked, "held")
+    assert share(computing, "holding", "cpu") == pytest.approx(share(computing, "total", "cpu"), abs=0.1)
+    assert share(blocked, "holding", "cpu") <= 0.3 < 0.9 <= share(blocked, "holding")
 
 
 def test_an_oracle_that_stands_in_for_nobody_says_so(oracle: Path):
@@ -98,40 +98,44 @@ def test_an_oracle_that_stands_in_for_nobody_says_so(oracle: Path):
     assert "Blind: the oracle saw no event: it was not preloaded" in done.stderr
 
 
-def thread_of(held: float, sampled: float | None, *, cpu: float = 5.0) -> dict[str, Any]:
+def thread_of(held: float, measured: float | None, *, cpu: float = 5.0) -> dict[str, Any]:
     """A thread of 10 s as `visit` has it."""
-    truth = {"wall": 10.0, "held": 10 * held, "waited": 0.0, "held_cpu": 0.0, "cpu": cpu, "run_delay": 0.0}
-    return {"name": "worker", "truth": truth, "sampled": {"held": sampled, "wait": 0.0, "samples": 2500}}
+    truth = {"holding": 10 * held, "waiting": 0.0, "total": 10.0}
+    times = {state: {"wall": wall, "cpu": 0.0, "delay": 0.0} for state, wall in truth.items()}
+    times["total"]["cpu"] = cpu
+    shares = {"held": measured, "held_blocked": 0.0, "wait": 0.0, "seen_held": measured, "seen_wait": 0.0}
+    return {"name": "worker", "truth": times, "sampled": shares | {"samples": 2500}}
 
 
 @pytest.mark.parametrize(
-    ("threads", "limit", "verdict"),
+    ("threads", "limit", "within"),
     [
-        ([thread_of(0.5, 0.515)], "2", "within"),
-        ([thread_of(0.5, 0.53)], "2", "OUTSIDE"),
+        ([thread_of(0.5, 0.515)], 2, True),
+        ([thread_of(0.5, 0.53)], 2, False),
         # The thread that is furthest off decides, in whichever direction.
-        ([thread_of(0.5, 0.5), thread_of(0.5, 0.47)], "2", "OUTSIDE"),
-        ([thread_of(0.5, 0.53, cpu=10), thread_of(0.5, 0.5, cpu=10)], "5", "within"),
-        ([thread_of(0.5, 0.56, cpu=10), thread_of(0.5, 0.5, cpu=10)], "5", "OUTSIDE"),
+        ([thread_of(0.5, 0.5), thread_of(0.5, 0.47)], 2, False),
+        ([thread_of(0.5, 0.53, cpu=10), thread_of(0.5, 0.5, cpu=10)], 5, True),
+        ([thread_of(0.5, 0.56, cpu=10), thread_of(0.5, 0.5, cpu=10)], 5, False),
+        # What the meter does not know is not called right.
+        ([thread_of(0.5, None)], 2, None),
     ],
 )
 def test_a_row_may_be_further_off_only_where_all_cores_are_busy(
-    threads: list[dict[str, Any]], limit: str, verdict: str
+    threads: list[dict[str, Any]], limit: float, within: bool | None
 ):
-    cells = accuracy.line("row", {"threads": threads}, cores=2)
-    assert cells[-2:] == [limit, verdict]
+    assert accuracy.verdict(threads, cores=2) == (limit, within)
 
 
-def test_what_the_meter_does_not_know_is_not_called_right():
-    assert accuracy.line("row", {"threads": [thread_of(0.5, None)]}, cores=2)[-1] == "unknown to the meter"
-    assert accuracy.line("row", {"unseen": "no GIL was found"}, cores=2)[-1] == "none: no GIL was found"
+def test_a_row_without_figures_says_why():
+    assert "unknown to the meter" in accuracy.line("row", {"threads": [thread_of(0.5, None)]}, cores=2)
+    assert "none: no GIL was found" in accuracy.line("row", {"unseen": "no GIL was found"}, cores=2)
 
 
 @pytest.mark.skipif(not hasattr(forkright, "why"), reason="this forkright has no `why` to compare with the oracle")
 @pytest.mark.parametrize("row", ["python", "sleep", "hash 16 MB", "spin 30 off, 70 on", "python x 2"])
 def test_the_meter_agrees_with_the_oracle(oracle: Path, row: str):
     threads = visit(oracle, row, 1.5, meter=True)
-    for exact, sampled in (("held", "held"), ("waited", "wait")):
-        found = accuracy.worst(threads, exact, sampled)
+    for what in (accuracy.HELD, accuracy.WAITED):
+        found = accuracy.worst(threads, what)
         assert found is not None
         assert abs(found.points) <= 15

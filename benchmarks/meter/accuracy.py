@@ -12,6 +12,7 @@ import argparse
 import datetime
 import math
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import figures
@@ -33,28 +34,32 @@ FREE, BUSY = 2.0, 5.0
 
 HEADING = (
     "workload", "threads", "runnable",
-    "held", "sampled", "off by", "waited", "sampled", "off by",
-    "samples", "by chance", "limit", "verdict",
+    "held", "measured", "off by", "waited", "measured", "off by",
+    "samples", "by chance", "limit", "verdict", "held, seen", "waited, seen",
 )  # fmt: skip
-NUMBERS = tuple(range(1, 12))
+NUMBERS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14)
 
 LEGEND = """\
-Shares are in percent of each thread's time, as the oracle counted them and as the meter sampled them, each for the
-thread on which the two differ most. runnable: how many of the row's threads, on average, had a core or waited for one;
-where that leaves less than half a core free, the cores count as busy. off by: in percentage points. samples: the least
-of any thread. by chance: what 95 % of perfect samplers with so many independent samples would be off by at most."""
+Shares are in percent of each thread's time, as the oracle counted them and as forkright's report has them, each for the
+thread on which the two differ most. held: with the GIL, computing or blocked. waited: blocked until the GIL could be
+had. Neither has the time in which the thread was ready and without a core; a report has that by itself. runnable: how
+many of the row's threads, on average, had a core or were ready for one; where that leaves less than half a core free,
+the cores count as busy. off by: in percentage points. samples: the least of any thread. by chance: what 95 % of perfect
+samplers with so many independent samples would be off by at most. held, seen and waited, seen: in percentage points,
+what the samples alone are off by from all time with the GIL and all time from asking for it to having it, with a core
+or without."""
 
 
 class Difference(NamedTuple):
-    """A share in percent, as it was and as it was sampled."""
+    """A share in percent, as it was and as it was measured."""
 
     exact: float
-    sampled: float
+    measured: float
     samples: int
 
     @property
     def points(self) -> float:
-        return self.sampled - self.exact
+        return self.measured - self.exact
 
     @property
     def chance(self) -> float:
@@ -89,35 +94,64 @@ def measure(row: str, python: str, samples: int) -> dict[str, Any]:
     return answer | {"failed": f"only {least} samples after {ATTEMPTS} attempts"}
 
 
-def runnable(threads: list[dict[str, Any]]) -> float:
-    """How many of the threads, on average, had a core or waited for one."""
-    return sum((truth["cpu"] + truth["run_delay"]) / truth["wall"] for truth in _truths(threads))
+class Share(NamedTuple):
+    """A thread's share: as the oracle counts it, of the times in each state, and as the meter says it."""
+
+    exact: Callable[[dict[str, Any]], float]
+    measured: Callable[[dict[str, Any]], float | None]
 
 
-def worst(threads: list[dict[str, Any]], exact: str, sampled: str) -> Difference | None:
+HELD = Share(
+    lambda truth: truth["holding"]["wall"] - truth["holding"]["delay"],
+    lambda shares: _sum(shares["held"], shares["held_blocked"]),
+)
+WAITED = Share(
+    lambda truth: truth["waiting"]["wall"] - truth["waiting"]["cpu"] - truth["waiting"]["delay"],
+    lambda shares: shares["wait"],
+)
+SEEN_HELD = Share(lambda truth: truth["holding"]["wall"], lambda shares: shares["seen_held"])
+SEEN_WAITED = Share(lambda truth: truth["waiting"]["wall"], lambda shares: shares["seen_wait"])
+
+
+def worst(threads: list[dict[str, Any]], share: Share) -> Difference | None:
     """The thread's difference that is largest; None where the meter does not know one."""
     found = []
     for thread in threads:
-        if thread["sampled"][sampled] is None:
+        measured = share.measured(thread["sampled"])
+        if measured is None:
             return None
-        share = 100 * thread["truth"][exact] / thread["truth"]["wall"]
-        found.append(Difference(share, 100 * thread["sampled"][sampled], thread["sampled"]["samples"]))
+        exact = share.exact(thread["truth"]) / thread["truth"]["total"]["wall"]
+        found.append(Difference(100 * exact, 100 * measured, thread["sampled"]["samples"]))
     return max(found, key=lambda difference: abs(difference.points))
+
+
+def runnable(threads: list[dict[str, Any]]) -> float:
+    """How many of the threads, on average, had a core or were ready for one."""
+    totals: list[dict[str, float]] = [thread["truth"]["total"] for thread in threads]
+    return sum((total["cpu"] + total["delay"]) / total["wall"] for total in totals)
+
+
+def verdict(threads: list[dict[str, Any]], cores: int) -> tuple[float, bool | None]:
+    """The limit, and whether the row is within it; None where the meter does not know."""
+    limit = BUSY if runnable(threads) > cores - 0.5 else FREE
+    found = [worst(threads, HELD), worst(threads, WAITED)]
+    return limit, None if None in found else all(abs(one.points) <= limit for one in found if one)
 
 
 def line(row: str, answer: dict[str, Any], cores: int) -> list[str]:
     """The row's cells."""
     problem = answer.get("failed") or answer.get("missing") or answer.get("unseen")
     if problem:
-        return [row, *[""] * (len(HEADING) - 2), f"none: {problem}"]
+        return _told(row, f"none: {problem}")
     threads = answer["threads"]
-    held, waited = worst(threads, "held", "held"), worst(threads, "waited", "wait")
+    held, waited = worst(threads, HELD), worst(threads, WAITED)
+    seen = [worst(threads, SEEN_HELD), worst(threads, SEEN_WAITED)]
     if held is None or waited is None:
-        return [row, *[""] * (len(HEADING) - 2), "unknown to the meter"]
-    limit = BUSY if runnable(threads) > cores - 0.5 else FREE
-    off = max(abs(held.points), abs(waited.points))
-    cells = [f"{value:.1f}" for value in (held.exact, held.sampled)] + [f"{held.points:+.1f}"]
-    cells += [f"{value:.1f}" for value in (waited.exact, waited.sampled)] + [f"{waited.points:+.1f}"]
+        return _told(row, "unknown to the meter")
+    limit, within = verdict(threads, cores)
+    cells = []
+    for difference in (held, waited):
+        cells += [f"{difference.exact:.1f}", f"{difference.measured:.1f}", f"{difference.points:+.1f}"]
     return [
         row,
         str(len(threads)),
@@ -126,7 +160,8 @@ def line(row: str, answer: dict[str, Any], cores: int) -> list[str]:
         str(min(thread["sampled"]["samples"] for thread in threads)),
         f"±{max(held.chance, waited.chance):.1f}",
         f"{limit:.0f}",
-        "within" if off <= limit else "OUTSIDE",
+        "within" if within else "OUTSIDE",
+        *(f"{difference.points:+.1f}" if difference else "" for difference in seen),
     ]
 
 
@@ -139,7 +174,7 @@ def report(data: dict[str, Any]) -> str:
     for rows in data["pythons"]:
         lines = [line(row, answer, cores) for row, answer in rows.items()]
         versions = sorted({answer["python"] for answer in rows.values() if "python" in answer})
-        within = sum(cells[-1] == "within" for cells in lines)
+        within = sum("within" in cells for cells in lines)
         parts.append(f"## Python {', '.join(versions) or 'unknown'}: {within} of {len(lines)} rows within their limit")
         contradictions = sum(answer.get("contradictions", 0) for answer in rows.values())
         if contradictions:
@@ -148,8 +183,15 @@ def report(data: dict[str, Any]) -> str:
     return "\n\n".join([*parts, LEGEND, ""])
 
 
-def _truths(threads: list[dict[str, Any]]) -> list[dict[str, float]]:
-    return [thread["truth"] for thread in threads]
+def _sum(*shares: float | None) -> float | None:
+    known = [share for share in shares if share is not None]
+    return sum(known) if len(known) == len(shares) else None
+
+
+def _told(row: str, words: str) -> list[str]:
+    """A row without figures."""
+    place = HEADING.index("verdict")
+    return [row, *[""] * (place - 1), words, *[""] * (len(HEADING) - place - 1)]
 
 
 def _pythons(asked: list[str]) -> list[str]:

@@ -13,14 +13,19 @@
 // two system calls to wake others. The timed wait gives up and retakes the mutex inside the C library, where nobody
 // stands in for anything; since a wait counts from its beginning to the signal, whatever happens between is in it.
 //
-// Nothing is sampled. Each event costs two clocks (one of them a system call), and other mutexes a comparison.
+// Nothing is sampled. At each edge both clocks are read, one of them by a system call. How long the thread could have
+// run but had no core is a file of the kernel's; it can have grown only where the wall clock went on and the thread's
+// clock did not, so it is read only there. Other mutexes and conditions cost a comparison.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 // CPython's `struct _gil_runtime_state`, the same in all these versions.
 struct gil {
@@ -34,12 +39,16 @@ struct gil {
     pthread_mutex_t switch_mutex;
 };
 
+// What a thread can be to the GIL. APART is 0: where a thread begins.
+enum state { APART, WAITING, HOLDING, STATES };
+
+// Nanoseconds in one state: all of them, those on a core, and those ready to run without one.
+struct time {
+    uint64_t wall, cpu, delay;
+};
+
 struct reading {
-    uint64_t now;          // all in nanoseconds
-    uint64_t held;
-    uint64_t waited;
-    uint64_t held_cpu;     // CPU time while holding
-    uint64_t cpu;
+    struct time in[STATES];
     uint64_t acquisitions;
 };
 
@@ -53,17 +62,71 @@ static wait_call *real_wait;
 
 static _Atomic(struct gil *) watched;
 static _Atomic uint64_t contradictions;
+static _Atomic int no_delays;
+static pthread_key_t closing;
 
-// The calling thread's own. `asked_at` and `taken_at` are 0 when it does not wait for the GIL or hold it.
+// A pause of this many nanoseconds is no system call or interrupt: the thread left its core.
+enum { PAUSE = 10000 };
+
+// The calling thread's own, up to the last edge.
 static __thread __attribute__((tls_model("initial-exec"))) struct {
-    uint64_t asked_at, taken_at, cpu_at;
-    uint64_t held, waited, held_cpu, acquisitions;
+    enum state state;
+    struct time at;
+    struct reading reading;
+    int delays;  // 1 more than the descriptor of the kernel's file; 0 before the first edge
 } mine;
 
 static uint64_t read_clock(clockid_t clock) {
     struct timespec time;
     clock_gettime(clock, &time);
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+// The second number: on a core, ready without one, times on a core.
+static uint64_t read_delay(void) {
+    char text[96];
+    ssize_t length = pread(mine.delays - 1, text, sizeof text - 1, 0);
+    if (length <= 0) {
+        atomic_store(&no_delays, 1);
+        return 0;
+    }
+    text[length] = 0;
+    char *end;
+    strtoull(text, &end, 10);
+    return strtoull(end, NULL, 10);
+}
+
+static void close_delays(void *delays) {
+    close((int)(intptr_t)delays - 1);
+    mine.delays = 0;
+}
+
+static void begin(void) {
+    mine.delays = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC) + 1;
+    pthread_setspecific(closing, (void *)(intptr_t)mine.delays);
+    mine.at.delay = read_delay();
+    mine.at.cpu = read_clock(CLOCK_THREAD_CPUTIME_ID);
+    mine.at.wall = read_clock(CLOCK_MONOTONIC);
+}
+
+// An edge: what came before it belongs to the state before it.
+static void enter(enum state state) {
+    if (!mine.delays) {
+        begin();
+    } else {
+        uint64_t wall = read_clock(CLOCK_MONOTONIC), cpu = read_clock(CLOCK_THREAD_CPUTIME_ID);
+        struct time *time = &mine.reading.in[mine.state];
+        time->wall += wall - mine.at.wall;
+        time->cpu += cpu - mine.at.cpu;
+        if (wall - mine.at.wall > cpu - mine.at.cpu + PAUSE) {
+            uint64_t delay = read_delay();
+            time->delay += delay - mine.at.delay;
+            mine.at.delay = delay;
+        }
+        mine.at.wall = wall;
+        mine.at.cpu = cpu;
+    }
+    mine.state = state;
 }
 
 static void *find(const char *name) {
@@ -86,8 +149,8 @@ static struct gil *current(void) {
 int pthread_mutex_lock(pthread_mutex_t *mutex) {
     struct gil *gil = current();
     // Who holds the GIL locks this mutex to drop it.
-    if (gil && mutex == &gil->mutex && !mine.taken_at && !mine.asked_at)
-        mine.asked_at = read_clock(CLOCK_MONOTONIC);
+    if (gil && mutex == &gil->mutex && mine.state == APART)
+        enter(WAITING);
     if (!real_lock)  // another library's constructor ran before ours
         find_all();
     return real_lock(mutex);
@@ -97,7 +160,7 @@ int pthread_mutex_unlock(pthread_mutex_t *mutex) {
     struct gil *gil = current();
     // The mutex guards `locked`, so it must say what the signals said. A thread that gives up waiting because the
     // interpreter ends unlocks it, too, and may find anything.
-    if (gil && mutex == &gil->mutex && !mine.asked_at && (gil->locked == 1) != (mine.taken_at != 0))
+    if (gil && mutex == &gil->mutex && mine.state != WAITING && (gil->locked == 1) != (mine.state == HOLDING))
         atomic_fetch_add(&contradictions, 1);
     if (!real_unlock)
         find_all();
@@ -107,16 +170,10 @@ int pthread_mutex_unlock(pthread_mutex_t *mutex) {
 int pthread_cond_signal(pthread_cond_t *condition) {
     struct gil *gil = current();
     if (gil && condition == &gil->switch_cond) {
-        mine.taken_at = read_clock(CLOCK_MONOTONIC);
-        if (mine.asked_at)
-            mine.waited += mine.taken_at - mine.asked_at;
-        mine.asked_at = 0;
-        mine.acquisitions++;
-        mine.cpu_at = read_clock(CLOCK_THREAD_CPUTIME_ID);
-    } else if (gil && condition == &gil->cond && mine.taken_at) {
-        mine.held += read_clock(CLOCK_MONOTONIC) - mine.taken_at;
-        mine.taken_at = 0;
-        mine.held_cpu += read_clock(CLOCK_THREAD_CPUTIME_ID) - mine.cpu_at;
+        enter(HOLDING);
+        mine.reading.acquisitions++;
+    } else if (gil && condition == &gil->cond) {
+        enter(APART);
     }
     if (!real_signal)
         find_all();
@@ -129,31 +186,31 @@ int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex) {
         find_all();
     if (!gil || condition != &gil->switch_cond)
         return real_wait(condition, mutex);
-    uint64_t began = read_clock(CLOCK_MONOTONIC);
+    enter(WAITING);
     int result = real_wait(condition, mutex);
-    mine.waited += read_clock(CLOCK_MONOTONIC) - began;
+    enter(APART);
     return result;
 }
 
 // Begins. The calling thread holds this GIL.
 void oracle_watch(struct gil *gil) {
-    mine.taken_at = read_clock(CLOCK_MONOTONIC);
-    mine.cpu_at = read_clock(CLOCK_THREAD_CPUTIME_ID);
+    pthread_key_create(&closing, close_delays);
+    enter(HOLDING);
     atomic_store_explicit(&watched, gil, memory_order_release);
 }
 
-// What the calling thread, which holds the GIL, has done so far.
+// What the calling thread has done so far.
 void oracle_read(struct reading *reading) {
-    uint64_t now = read_clock(CLOCK_MONOTONIC), cpu = read_clock(CLOCK_THREAD_CPUTIME_ID);
-    reading->now = now;
-    reading->held = mine.held + (mine.taken_at ? now - mine.taken_at : 0);
-    reading->waited = mine.waited;
-    reading->held_cpu = mine.held_cpu + (mine.taken_at ? cpu - mine.cpu_at : 0);
-    reading->cpu = cpu;
-    reading->acquisitions = mine.acquisitions;
+    enter(mine.state);
+    *reading = mine.reading;
 }
 
 // How often `locked` was not what the events before it say; anything but 0 means that this file is wrong.
 uint64_t oracle_contradictions(void) {
     return atomic_load(&contradictions);
+}
+
+// Whether the kernel does not tell how long a thread had no core.
+int oracle_knows_no_delays(void) {
+    return atomic_load(&no_delays);
 }

@@ -11,7 +11,7 @@ import struct
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # Where the pieces of `struct _gil_runtime_state` are, in every version.
 HOLDER, LOCKED = 8, 16
@@ -21,19 +21,40 @@ class Blind(Exception):
     """The oracle does not see the GIL here; says why in a line."""
 
 
+STATES = ("apart", "waiting", "holding")
+CLOCKS = ("wall", "cpu", "delay")
+
+
+class _Time(ctypes.Structure):
+    _fields_ = [(clock, ctypes.c_uint64) for clock in CLOCKS]
+
+
 class _Reading(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in ("now", "held", "waited", "held_cpu", "cpu", "acquisitions")]
+    _fields_ = [*((state, _Time) for state in STATES), ("acquisitions", ctypes.c_uint64)]
+
+
+class Time(NamedTuple):
+    """Seconds in one state: all of them, those on a core, and those ready to run without one."""
+
+    wall: float
+    cpu: float
+    delay: float
 
 
 class Truth(NamedTuple):
-    """What one thread did between two readings of its own, in seconds."""
+    """What one thread did between two readings of its own."""
 
-    wall: float
-    held: float
-    waited: float
-    held_cpu: float
-    cpu: float
+    apart: Time
+    waiting: Time
+    holding: Time
     acquisitions: int
+
+    def data(self) -> dict[str, Any]:
+        """For JSON, with the sum of the states."""
+        states = {name: getattr(self, name) for name in STATES}
+        total = Time(*map(sum, zip(*states.values(), strict=True)))
+        named = {name: time._asdict() for name, time in (states | {"total": total}).items()}
+        return named | {"acquisitions": self.acquisitions}
 
 
 class Oracle:
@@ -49,6 +70,8 @@ class Oracle:
         self._library.oracle_watch(gil())
         before = self.read()
         time.sleep(0.001)
+        if self._library.oracle_knows_no_delays():
+            raise Blind("this kernel does not say how long a thread had no core (/proc/thread-self/schedstat)")
         # A copy that was loaded now instead of preloaded stands in for nobody.
         if self.read().acquisitions == before.acquisitions:
             raise Blind("the oracle saw no event: it was not preloaded, or this Python does not call the C library")
@@ -62,11 +85,13 @@ class Oracle:
     def since(self, before: _Reading) -> Truth:
         """What the calling thread has done since that reading."""
         now = self.read()
-        seconds = {
-            field: (getattr(now, reading) - getattr(before, reading)) / 1e9
-            for field, reading in zip(Truth._fields, ("now", "held", "waited", "held_cpu", "cpu"), strict=False)
-        }
-        return Truth(**seconds, acquisitions=now.acquisitions - before.acquisitions)
+
+        def passed(state: str) -> Time:
+            later, earlier = getattr(now, state), getattr(before, state)
+            return Time(*((getattr(later, clock) - getattr(earlier, clock)) / 1e9 for clock in CLOCKS))
+
+        states = {state: passed(state) for state in STATES}
+        return Truth(**states, acquisitions=now.acquisitions - before.acquisitions)
 
     def contradictions(self) -> int:
         """How often the GIL was not in the state that the events say."""

@@ -22,10 +22,15 @@ from meter import oracle, workloads  # noqa: E402
 
 
 class Shares(NamedTuple):
-    """What the meter says of a thread. None: it does not know."""
+    """What the meter says of a thread, as parts of its time. None: it does not know."""
 
+    # By samples and clocks, as reports have it: computing with the GIL, blocked with it, blocked for it.
     held: float | None
+    held_blocked: float | None
     wait: float | None
+    # By samples alone: having the GIL, and wanting it.
+    seen_held: float | None
+    seen_wait: float | None
     samples: int
 
 
@@ -36,15 +41,25 @@ def sampled(run: Callable[[], None]) -> tuple[dict[str, Shares], str]:
     with forkright.why() as measured:
         run()
     process = measured.data["processes"][0]
-    return {thread["name"]: _shares(thread["parts"]) for thread in process["threads"]}, process["gil"]
+    return {thread["name"]: _shares(thread) for thread in process["threads"]}, process["gil"]
 
 
-def _shares(parts: dict[str, dict[str, Any]]) -> Shares:
-    """Who is blocked while holding the GIL holds it all the same. A part that was never seen may be absent."""
-    held = [parts[part]["share"] for part in ("held", "held_blocked") if part in parts]
-    wait = parts["gil_wait"]["share"] if "gil_wait" in parts else 0.0
-    samples = sum(part["samples"] for name, part in parts.items() if name != "run_delay")
-    return Shares(None if None in held else sum(held), wait, samples)
+def _shares(thread: dict[str, Any]) -> Shares:
+    def part(name: str) -> float | None:
+        found = thread["parts"].get(name)
+        return None if found is None else float(found["share"])
+
+    # What was never seen is left out.
+    seen = {name: seconds / sum(thread["seen"].values()) for name, seconds in thread["seen"].items()}
+    known = part("held") is not None
+    return Shares(
+        held=part("held"),
+        held_blocked=part("held_blocked"),
+        wait=part("gil_wait"),
+        seen_held=seen.get("held", 0.0) + seen.get("held_blocked", 0.0) if known else None,
+        seen_wait=seen.get("gil_wait", 0.0) if known else None,
+        samples=thread["samples"],
+    )
 
 
 class Worker:
@@ -64,17 +79,10 @@ class Worker:
 
     def _work(self) -> None:
         before = self._watching.read()
-        delay = _run_delay()
         end = time.monotonic() + self._seconds
         while time.monotonic() < end:
             self._step()
-        delay = _run_delay() - delay
-        self.truth = self._watching.since(before)._asdict() | {"run_delay": delay}
-
-
-def _run_delay() -> float:
-    """Seconds in which this thread could have run and had no core."""
-    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+        self.truth = self._watching.since(before).data()
 
 
 def visit(row: workloads.Row, seconds: float, with_meter: bool) -> dict[str, Any]:
