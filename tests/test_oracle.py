@@ -35,6 +35,10 @@ def visit(oracle: Path, row: str, seconds: float, *, meter: bool = False) -> lis
     answer = launch.ask_module("meter.visit", request, sys.executable, environment, launch.PATIENCE)
     assert answer["contradictions"] == 0
     assert not answer["unseen"]
+    for thread in answer["threads"]:
+        for time in thread["truth"].values():
+            # Three clocks, read one after another at each edge: none may run ahead of the others.
+            assert not isinstance(time, dict) or time["cpu"] + time["delay"] <= 1.01 * time["wall"] + 0.002
     return answer["threads"]
 
 

@@ -101,30 +101,41 @@ static void close_delays(void *delays) {
     mine.delays = 0;
 }
 
-static void begin(void) {
-    mine.delays = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC) + 1;
-    pthread_setspecific(closing, (void *)(intptr_t)mine.delays);
-    mine.at.delay = read_delay();
-    mine.at.cpu = read_clock(CLOCK_THREAD_CPUTIME_ID);
-    mine.at.wall = read_clock(CLOCK_MONOTONIC);
+// Reads all three as of one moment. Each system call is a place where the kernel may give the core to somebody else, so
+// what was read before is taken again if that happened. Gives the moment of the first attempt.
+static uint64_t read_times(struct time *now, int paused) {
+    uint64_t first = read_clock(CLOCK_MONOTONIC);
+    now->wall = first;
+    for (;;) {
+        now->cpu = read_clock(CLOCK_THREAD_CPUTIME_ID);
+        if (paused || now->wall - mine.at.wall > now->cpu - mine.at.cpu + PAUSE)
+            now->delay = read_delay();
+        uint64_t last = read_clock(CLOCK_MONOTONIC);
+        if (last - now->wall <= PAUSE)
+            return first;
+        now->wall = last;
+        paused = 1;
+    }
 }
 
-// An edge: what came before it belongs to the state before it.
+// An edge: what came before it belongs to the state before it, and what reading takes to the one after it.
 static void enter(enum state state) {
     if (!mine.delays) {
-        begin();
+        mine.delays = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC) + 1;
+        pthread_setspecific(closing, (void *)(intptr_t)mine.delays);
+        read_times(&mine.at, 1);
     } else {
-        uint64_t wall = read_clock(CLOCK_MONOTONIC), cpu = read_clock(CLOCK_THREAD_CPUTIME_ID);
+        struct time now = mine.at;
+        uint64_t first = read_times(&now, 0);
+        // Without a core in the middle of reading: after the edge, and no more than the delay has grown.
+        uint64_t after = now.wall - first, grown = now.delay - mine.at.delay;
+        now.delay -= after < grown ? after : grown;
+        now.wall = first;
         struct time *time = &mine.reading.in[mine.state];
-        time->wall += wall - mine.at.wall;
-        time->cpu += cpu - mine.at.cpu;
-        if (wall - mine.at.wall > cpu - mine.at.cpu + PAUSE) {
-            uint64_t delay = read_delay();
-            time->delay += delay - mine.at.delay;
-            mine.at.delay = delay;
-        }
-        mine.at.wall = wall;
-        mine.at.cpu = cpu;
+        time->wall += now.wall - mine.at.wall;
+        time->cpu += now.cpu - mine.at.cpu;
+        time->delay += now.delay - mine.at.delay;
+        mine.at = now;
     }
     mine.state = state;
 }
