@@ -16,7 +16,7 @@ sys.path.append(str(BENCHMARKS))
 
 import forkright  # noqa: E402
 import launch  # noqa: E402
-from meter import accuracy, library  # noqa: E402
+from meter import accuracy, interpreters, library  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,18 @@ def test_an_oracle_that_stands_in_for_nobody_says_so(oracle: Path):
     assert "Blind: the oracle saw no event: it was not preloaded" in done.stderr
 
 
+@pytest.mark.parametrize("version", interpreters.VERSIONS)
+def test_the_meter_finds_the_gil_of_every_python_here(version: str):
+    python = sys.executable if sys.version.startswith(f"{version}.") else interpreters.find().get(version)
+    if python is None:
+        pytest.skip(f"there is no Python {version} here")
+    # One extension serves them all.
+    environment = os.environ | {"PYTHONPATH": str(BENCHMARKS.parent / "python")}
+    script = "from forkright import _core; print(repr(_core.meter()))"
+    done = subprocess.run([python, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.stdout == "''\n", done.stderr
+
+
 def thread_of(held: float, measured: float | None, *, cpu: float = 5.0) -> dict[str, Any]:
     """A thread of 10 s as `visit` has it."""
     truth = {"holding": 10 * held, "waiting": 0.0, "total": 10.0}
@@ -112,22 +124,23 @@ def thread_of(held: float, measured: float | None, *, cpu: float = 5.0) -> dict[
 
 
 @pytest.mark.parametrize(
-    ("threads", "limit", "within"),
+    ("threads", "others", "limit", "within"),
     [
-        ([thread_of(0.5, 0.515)], 2, True),
-        ([thread_of(0.5, 0.53)], 2, False),
+        ([thread_of(0.5, 0.515)], 0.1, 2, True),
+        ([thread_of(0.5, 0.53)], 0.1, 2, False),
         # The thread that is furthest off decides, in whichever direction.
-        ([thread_of(0.5, 0.5), thread_of(0.5, 0.47)], 2, False),
-        ([thread_of(0.5, 0.53, cpu=10), thread_of(0.5, 0.5, cpu=10)], 5, True),
-        ([thread_of(0.5, 0.56, cpu=10), thread_of(0.5, 0.5, cpu=10)], 5, False),
+        ([thread_of(0.5, 0.5), thread_of(0.5, 0.47)], 0.1, 2, False),
+        ([thread_of(0.5, 0.53, cpu=10), thread_of(0.5, 0.5, cpu=10)], 0.0, 5, True),
+        ([thread_of(0.5, 0.56, cpu=10), thread_of(0.5, 0.5, cpu=10)], 0.0, 5, False),
+        ([thread_of(0.5, 0.53)], 1.5, 5, True),
         # What the meter does not know is not called right.
-        ([thread_of(0.5, None)], 2, None),
+        ([thread_of(0.5, None)], 0.1, 2, None),
     ],
 )
 def test_a_row_may_be_further_off_only_where_all_cores_are_busy(
-    threads: list[dict[str, Any]], limit: float, within: bool | None
+    threads: list[dict[str, Any]], others: float, limit: float, within: bool | None
 ):
-    assert accuracy.verdict(threads, cores=2) == (limit, within)
+    assert accuracy.verdict(threads, others, cores=2) == (limit, within)
 
 
 def test_a_row_without_figures_says_why():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 REQUIREMENTS = "numpy>=2,<3"
 
 
+@functools.cache
 def find() -> dict[str, str]:
     """One interpreter of each version that is here: on the path, or made by pyenv."""
     found = {}

@@ -44,11 +44,16 @@ fn discover(py: Python<'_>) -> Result<Gil, Unknown> {
     let evidence = Evidence {
         thread_state: thread_state(py),
         switch_interval_us: (interval.unwrap_or(0.005) * 1e6).round() as u64,
-        version: py.version_info().major as u32 * 0x100_0000 + u32::from(py.version_info().minor) * 0x1_0000,
+        version: hexversion(py).unwrap_or(0),
     };
     // SAFETY: this thread is attached to the main interpreter (the module refuses others), so it holds the
     // GIL, and the evidence was read just now.
     unsafe { Gil::discover(evidence) }
+}
+
+/// All of the version, with its patch and release: the interpreter's own layout has it, too.
+fn hexversion(py: Python<'_>) -> PyResult<u32> {
+    py.import("sys")?.getattr("hexversion")?.extract()
 }
 
 /// The address of this thread's state; compared with, never followed.
