@@ -33,21 +33,21 @@ ATTEMPTS = 4
 FREE, BUSY = 2.0, 5.0
 
 HEADING = (
-    "workload", "threads", "runnable",
+    "workload", "threads", "runnable", "others",
     "held", "measured", "off by", "waited", "measured", "off by",
     "samples", "by chance", "limit", "verdict", "held, seen", "waited, seen",
 )  # fmt: skip
-NUMBERS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14)
+NUMBERS = (*range(1, 13), 14, 15)
 
 LEGEND = """\
-Shares are in percent of each thread's time, as the oracle counted them and as forkright's report has them, each for the
-thread on which the two differ most. held: with the GIL, computing or blocked. waited: blocked until the GIL could be
-had. Neither has the time in which the thread was ready and without a core; a report has that by itself. runnable: how
-many of the row's threads, on average, had a core or were ready for one; where that leaves less than half a core free,
-the cores count as busy. off by: in percentage points. samples: the least of any thread. by chance: what 95 % of perfect
-samplers with so many independent samples would be off by at most. held, seen and waited, seen: in percentage points,
-what the samples alone are off by from all time with the GIL and all time from asking for it to having it, with a core
-or without."""
+Shares are in percent of each thread's time, as the oracle counted them and as forkright's report has them, each for
+the thread on which the two differ most. held: with the GIL, computing or blocked. waited: blocked until the GIL could
+be had. Neither has the time in which the thread was ready and without a core; a report has that by itself. runnable:
+how many of the row's threads, on average, had a core or were ready for one. others: how many cores other programs
+took. Where both together leave less than half a core free, the cores count as busy. off by: in percentage points.
+samples: the least of any thread. by chance: what 95 % of perfect samplers with so many independent samples would be
+off by at most. held, seen and waited, seen: in percentage points, what the samples alone are off by from all time with
+the GIL and all time from asking for it to having it, with a core or without."""
 
 
 class Difference(NamedTuple):
@@ -131,9 +131,9 @@ def runnable(threads: list[dict[str, Any]]) -> float:
     return sum((total["cpu"] + total["delay"]) / total["wall"] for total in totals)
 
 
-def verdict(threads: list[dict[str, Any]], cores: int) -> tuple[float, bool | None]:
+def verdict(threads: list[dict[str, Any]], others: float, cores: int) -> tuple[float, bool | None]:
     """The limit, and whether the row is within it; None where the meter does not know."""
-    limit = BUSY if runnable(threads) > cores - 0.5 else FREE
+    limit = BUSY if runnable(threads) + others > cores - 0.5 else FREE
     found = [worst(threads, HELD), worst(threads, WAITED)]
     return limit, None if None in found else all(abs(one.points) <= limit for one in found if one)
 
@@ -148,7 +148,7 @@ def line(row: str, answer: dict[str, Any], cores: int) -> list[str]:
     seen = [worst(threads, SEEN_HELD), worst(threads, SEEN_WAITED)]
     if held is None or waited is None:
         return _told(row, "unknown to the meter")
-    limit, within = verdict(threads, cores)
+    limit, within = verdict(threads, answer["others"], cores)
     cells = []
     for difference in (held, waited):
         cells += [f"{difference.exact:.1f}", f"{difference.measured:.1f}", f"{difference.points:+.1f}"]
@@ -156,6 +156,7 @@ def line(row: str, answer: dict[str, Any], cores: int) -> list[str]:
         row,
         str(len(threads)),
         figures.three_figures(runnable(threads)),
+        figures.three_figures(answer["others"]),
         *cells,
         str(min(thread["sampled"]["samples"] for thread in threads)),
         f"±{max(held.chance, waited.chance):.1f}",

@@ -85,6 +85,24 @@ class Worker:
         self.truth = self._watching.since(before).data()
 
 
+class Others:
+    """What other programs take of this machine, meanwhile."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._busy = _busy() - time.process_time()
+
+    def cores(self) -> float:
+        """On average."""
+        return max(0.0, (_busy() - time.process_time() - self._busy) / (time.monotonic() - self._began))
+
+
+def _busy() -> float:
+    """Seconds in which cores were not idle, all together, since the machine's start."""
+    user, nice, system, _idle, _io, interrupts, soft, steal = Path("/proc/stat").read_text().split()[1:9]
+    return sum(map(int, (user, nice, system, interrupts, soft, steal))) / os.sysconf("SC_CLK_TCK")
+
+
 def visit(row: workloads.Row, seconds: float, with_meter: bool) -> dict[str, Any]:
     """Runs the row and gives both sides' figures for each thread."""
     steps = [workload() for workload in row.workloads]
@@ -96,6 +114,7 @@ def visit(row: workloads.Row, seconds: float, with_meter: bool) -> dict[str, Any
         for thread in threads:
             thread.join()
 
+    others = Others()
     unseen = ""
     found: dict[str, Shares] = {}
     if with_meter:
@@ -105,6 +124,7 @@ def visit(row: workloads.Row, seconds: float, with_meter: bool) -> dict[str, Any
     return {
         "python": platform.python_version(),
         "unseen": unseen,
+        "others": others.cores(),
         "contradictions": watching.contradictions(),
         "threads": [
             {"name": worker.name, "truth": worker.truth}
