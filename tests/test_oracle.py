@@ -14,7 +14,6 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 # Last: both have a module `tasks`.
 sys.path.append(str(BENCHMARKS))
 
-import forkright  # noqa: E402
 import launch  # noqa: E402
 from meter import accuracy, interpreters, library  # noqa: E402
 
@@ -148,7 +147,6 @@ def test_a_row_without_figures_says_why():
     assert "none: no GIL was found" in accuracy.line("row", {"unseen": "no GIL was found"}, cores=2)
 
 
-@pytest.mark.skipif(not hasattr(forkright, "why"), reason="this forkright has no `why` to compare with the oracle")
 @pytest.mark.parametrize("row", ["python", "sleep", "hash 16 MB", "spin 30 off, 70 on", "python x 2"])
 def test_the_meter_agrees_with_the_oracle(oracle: Path, row: str):
     threads = visit(oracle, row, 1.5, meter=True)
