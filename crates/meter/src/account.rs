@@ -33,13 +33,15 @@ pub enum Doing {
     Io,
     /// Waits for work, or for other threads to end.
     Idle,
+    /// Could run, without the GIL, but has no core.
+    RunDelay,
     /// Can't be told.
     Unknown,
 }
 
 impl Doing {
     /// All of them, in the order in which timelines number them.
-    pub const ALL: [Doing; 8] = [
+    pub const ALL: [Doing; 9] = [
         Doing::Held,
         Doing::HeldBlocked,
         Doing::OffGil,
@@ -47,6 +49,7 @@ impl Doing {
         Doing::LockWait,
         Doing::Io,
         Doing::Idle,
+        Doing::RunDelay,
         Doing::Unknown,
     ];
 
@@ -60,6 +63,7 @@ impl Doing {
             Doing::LockWait => "lock_wait",
             Doing::Io => "io",
             Doing::Idle => "idle",
+            Doing::RunDelay => "run_delay",
             Doing::Unknown => "unknown",
         }
     }
@@ -73,6 +77,7 @@ impl Doing {
             Class::LockWait | Class::Io if rests => Doing::Idle,
             Class::LockWait => Doing::LockWait,
             Class::Io => Doing::Io,
+            Class::Ready => Doing::RunDelay,
             Class::Unknown => Doing::Unknown,
         }
     }
@@ -1089,7 +1094,7 @@ mod tests {
     proptest! {
         #[test]
         fn pieces_cover_what_was_seen_and_follow_each_other(
-            spans in proptest::collection::vec((0_usize..7, 0_u64..50), 1..40),
+            spans in proptest::collection::vec((0_usize..Class::ALL.len(), 0_u64..50), 1..40),
             seen in proptest::collection::vec((0_u32..3, 0_u64..2_000, any::<bool>()), 0..40),
         ) {
             let mut records = vec![header(BEGAN), function(0, "a"), function(1, "b"), function(2, "c")];

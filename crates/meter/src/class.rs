@@ -21,19 +21,22 @@ pub enum Class {
     LockWait,
     /// It is in some other system call: input, output, sleep.
     Io,
+    /// It could run, without the GIL, but has no core.
+    Ready,
     /// It can't be told.
     Unknown,
 }
 
 impl Class {
     /// Every class, in the order of a [`Counts`](crate::Counts).
-    pub const ALL: [Class; 7] = [
+    pub const ALL: [Class; 8] = [
         Class::Held,
         Class::HeldBlocked,
         Class::OffGil,
         Class::GilWait,
         Class::LockWait,
         Class::Io,
+        Class::Ready,
         Class::Unknown,
     ];
 }

@@ -259,7 +259,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shares_are_parts_of_one_whole_with_an_error(of in proptest::array::uniform7(0_u64..1_000_000)) {
+        fn shares_are_parts_of_one_whole_with_an_error(of in proptest::array::uniform8(0_u64..1_000_000)) {
             let counts = Counts(of);
             let shares: Vec<Share> = Class::ALL.into_iter().filter_map(|class| counts.share(class)).collect();
             for share in shares.iter().chain(&counts.held_share_of_cpu()) {

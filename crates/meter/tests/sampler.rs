@@ -540,6 +540,41 @@ fn a_forked_child_drops_what_it_inherits_without_waiting() {
 }
 
 #[test]
+fn threads_that_share_a_core_are_told_from_those_that_have_one() {
+    let gil = FakeGil::new();
+    let sampler = Sampler::new(Ok(gil.seen()));
+    let done = flag();
+    let (say, said) = channel();
+    let workers: Vec<_> = (0..2)
+        .map(|number| {
+            let (sampler, say) = (Arc::clone(&sampler), say.clone());
+            thread::spawn(move || {
+                let mut one = rustix::thread::CpuSet::new();
+                one.set(0);
+                rustix::thread::sched_setaffinity(None, &one).expect("the first core is ours");
+                let slot = sampler.enter(0x1000 * (number + 1));
+                let tally = Arc::new(Tally::default());
+                slot.begin(&tally);
+                say.send(Arc::clone(&tally)).expect("the test listens");
+                spin_until(done);
+            })
+        })
+        .collect();
+    let tallies: Vec<Arc<Tally>> = said.iter().take(2).collect();
+    let (_bell, rung) = Bell::hang(&sampler, Pace::Learning);
+    let enough = || tallies.iter().all(|tally| tally.samples() >= 400);
+    until(&rung, "four hundred looks at each", enough);
+    done.store(true, Ordering::Release);
+    for (worker, tally) in workers.into_iter().zip(tallies) {
+        worker.join().expect("no panic");
+        let counts = tally.counts();
+        let part = |class| counts.of(class) as f64 / counts.samples() as f64;
+        assert!(part(Class::OffGil) > 0.05 && part(Class::Ready) > 0.2, "{counts:?}");
+        assert!(part(Class::OffGil) + part(Class::Ready) > 0.99, "{counts:?}");
+    }
+}
+
+#[test]
 fn a_watch_is_told_who_was_seen_doing_what_and_who_held_the_gil() {
     struct Reader(SyncSender<(Option<usize>, Vec<Look>)>);
     impl Watch for Reader {

@@ -107,7 +107,8 @@ pub(crate) fn class(view: &View) -> (Class, f64) {
         forkright_meter::Class::GilWait => Class::GilWait,
         forkright_meter::Class::LockWait => Class::LockWait,
         forkright_meter::Class::Io => Class::Io,
-        forkright_meter::Class::Unknown => Class::Unknown,
+        // It says nothing of what it would do with a core.
+        forkright_meter::Class::Ready | forkright_meter::Class::Unknown => Class::Unknown,
     };
     (class, standing.streak.as_secs_f64())
 }

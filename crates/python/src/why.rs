@@ -20,10 +20,13 @@ use serde_json::json;
 
 use crate::meter;
 
-/// How often threads are asked where they are: each time somebody must give up the GIL for it.
-const ASK: Duration = Duration::from_millis(20);
+/// How often threads are asked where they are, for so long, and how often later: each time somebody must give up the
+/// GIL for it.
+const ASK_FIRST: Duration = Duration::from_millis(20);
+const FIRST: u32 = 50;
+const ASK_LATER: Duration = Duration::from_millis(50);
 /// Of so many times, once threads that Python did not start are looked for.
-const NATIVE: u32 = 50;
+const NATIVE: u32 = 20;
 /// Frames that are looked through for one of the program's own functions.
 const DEPTH: usize = 64;
 
@@ -198,7 +201,8 @@ fn tell(recording: &Recording, stop: &(Mutex<bool>, Condvar)) -> i32 {
     let mut count = 0;
     let mut stopped = lock(&stop.0);
     while !*stopped {
-        stopped = stop.1.wait_timeout(stopped, ASK).unwrap_or_else(PoisonError::into_inner).0;
+        let pause = if count < FIRST { ASK_FIRST } else { ASK_LATER };
+        stopped = stop.1.wait_timeout(stopped, pause).unwrap_or_else(PoisonError::into_inner).0;
         if *stopped {
             break;
         }
