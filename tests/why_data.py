@@ -83,8 +83,7 @@ def unknown_gil() -> dict[str, Any]:
     strange |= {"python": "3.14.0t", "switches": None, "cpu": None}
     found = document([strange], [function("<module>", "odd.py", 1)], seconds, sentence="Nothing can be said.")
     for part in (found["totals"], strange["threads"][0]["parts"]):
-        for reading in part.values():
-            reading |= {"seconds": None, "share": None, "error": None, "samples": 0}
+        part.update(dict.fromkeys(part))
     found["verdict"]["predictions"] = []
     return found
 
@@ -111,7 +110,7 @@ def hostile() -> dict[str, Any]:
     found["program"]["argv"] = list(HOSTILE)
     found["program"]["exit"] = {"signal": HOSTILE[0]}
     found["convoys"] = [{"sentence": name} for name in HOSTILE]
-    found["machine"]["cpu"] = HOSTILE[0]
+    found["machine"]["system"]["architecture"] = HOSTILE[0]
     return found
 
 
@@ -143,7 +142,13 @@ def document(
 ) -> dict[str, Any]:
     """All of a measurement."""
     predictions = [
-        {"cores": cores, "plan": {"processes": cores, "threads": 1}, "seconds": wall / cores, "speed_up": cores * 0.95}
+        {
+            "cores": cores,
+            "here": cores == 2,
+            "plan": {"processes": cores, "threads": 1},
+            "seconds": wall / cores,
+            "speed_up": cores * 0.95,
+        }
         for cores in (2, 4, 16)
     ]
     threads = [thread for process in processes for thread in process["threads"]]
@@ -153,7 +158,7 @@ def document(
     return {
         "form": 1,
         "program": {"argv": ["threads.py", "--calls", "4"], "wall": wall, "exit": {"code": 0}},
-        "machine": {"cores": 2, "cpu": "AMD EPYC 7B13"},
+        "machine": {"cores": 2, "system": {"architecture": "x86_64"}},
         "verdict": {"sentence": sentence, "reasons": reasons or [], "plan": plan, "predictions": predictions},
         "states": STATES,
         "totals": totals,
