@@ -195,6 +195,15 @@ def test_a_million_pieces_stay_a_few_megabytes():
     assert len(page.render(why_data.worst_case())) < 8_000_000
 
 
+def test_the_command_writes_a_page_of_what_it_measured(tmp_path):
+    reader = Reader(why_data.measure("--html", tmp_path))
+    (process,) = json.loads(reader.data)["processes"]
+    assert [thread["name"] for thread in process["threads"]][:3] == ["MainThread", "one", "<two>"]
+    assert process["gil"]["count"] > 1
+    assert all(thread["pieces"]["count"] for thread in process["threads"][:3])
+    assert "calc" in reader.words
+
+
 def _unpack(lane):
     raw, count = zlib.decompress(base64.b64decode(lane["packed"])), lane["count"]
     at = [lane["begin"]]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 STATES = ["held", "held_blocked", "off_gil", "gil_wait", "lock_wait", "io", "idle", "unknown"]
@@ -18,6 +21,23 @@ HOSTILE = (
     "\ud800 half, \x00 nothing, \x1b[31m red\r\n\u2028",
     "x" * 5000,
 )
+
+
+# A real program, for real measurements.
+PROGRAM = """
+import threading
+
+def calc():
+    total = 0.0
+    for number in range(3_000_000):
+        total += number**0.5
+
+threads = [threading.Thread(target=calc, name=name) for name in ("one", "<two>")]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
 
 
 def taking_turns(seconds: float = 2.0, turn: int = 5000) -> dict[str, Any]:
@@ -128,6 +148,15 @@ def worst_case(threads: int = 20, seconds: float = 60.0, every: int = 1000) -> d
         made.append(thread(index, f"Thread-{index}", ticks, states, chance.choices(range(200), k=count), seconds))
     functions = [function(f"function_{number}", f"/app/module_{number % 17}.py", number) for number in range(200)]
     return document([process(1, "worst.py", made, seconds)], functions, seconds, sentence="All took turns.")
+
+
+def measure(option: str, folder: Path) -> str:
+    """What `forkright why` writes of `PROGRAM` with "--html" or "--trace"."""
+    program, file = folder / "program.py", folder / "written"
+    program.write_text(PROGRAM, encoding="utf-8")
+    command = [sys.executable, "-m", "forkright", "why", option, str(file), str(program)]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=100)
+    return file.read_text(encoding="utf-8")
 
 
 def document(
