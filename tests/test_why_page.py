@@ -85,11 +85,11 @@ def test_the_verdict_comes_first_with_its_reasons_and_predictions():
         "2 cores, of which one was idle throughout",
         "Plan(processes=2, threads=1)",
         "as it ran 2.00 s 1.00x",
-        "2 cores 2 processes 1.00 s 1.90x",
+        "here 2 processes 1.00 s 1.90x",
         "16 cores 16 processes 125 ms 15.2x",
         "Where the threads' time went",
         "GIL held 2.00 s 33 % ± 1.0 2,001",
-        "run delay 120 ms 2 % ± 0.4 50",
+        "no core 120 ms 2 % ± 0.4 50",
         "Timeline",
         "Who made whom wait",
         "calc /home/me/project/threads.py:12 calc /home/me/project/threads.py:12 1.80 s 160",
@@ -112,7 +112,7 @@ def test_native_threads_and_convoys_are_named():
 
 def test_what_is_unknown_is_called_unknown():
     reader = Reader(page.render(why_data.unknown_gil()))
-    assert "GIL held unknown unknown 0" in reader.words
+    assert "GIL held unknown unknown unknown" in reader.words
     assert "unknown CPU unknown switches" in reader.words
     assert "The GIL could not be seen: this is a free-threaded build, which has no GIL" in reader.words
     assert json.loads(reader.data)["processes"][0]["gil"] is None
@@ -193,6 +193,15 @@ def test_the_lane_of_the_gil_says_who_holds_it():
 
 def test_a_million_pieces_stay_a_few_megabytes():
     assert len(page.render(why_data.worst_case())) < 8_000_000
+
+
+def test_the_command_writes_a_page_of_what_it_measured(tmp_path):
+    reader = Reader(why_data.measure("--html", tmp_path))
+    (process,) = json.loads(reader.data)["processes"]
+    assert [thread["name"] for thread in process["threads"]][:3] == ["MainThread", "one", "<two>"]
+    assert process["gil"]["count"] > 1
+    assert all(thread["pieces"]["count"] for thread in process["threads"][:3])
+    assert "calc" in reader.words
 
 
 def _unpack(lane):

@@ -121,5 +121,12 @@ def test_where_two_threads_seem_to_hold_the_gil_the_later_one_counts():
     assert timeline.holders([one, other], why_data.STATES) == [(0, 0), (10, 1), (20, -1)]
 
 
+def test_what_the_command_writes_keeps_to_the_format(tmp_path):
+    events = trace_format.check(why_data.measure("--trace", tmp_path))
+    names = {event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    assert names >= {"GIL", "MainThread", "one", "<two>"}
+    assert "GIL held: calc" in {event["name"] for event in events}
+
+
 def _events(data):
     return json.loads(trace.render(data))["traceEvents"]

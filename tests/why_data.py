@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 STATES = ["held", "held_blocked", "off_gil", "gil_wait", "lock_wait", "io", "idle", "unknown"]
@@ -18,6 +21,23 @@ HOSTILE = (
     "\ud800 half, \x00 nothing, \x1b[31m red\r\n\u2028",
     "x" * 5000,
 )
+
+
+# A real program, for real measurements.
+PROGRAM = """
+import threading
+
+def calc():
+    total = 0.0
+    for number in range(3_000_000):
+        total += number**0.5
+
+threads = [threading.Thread(target=calc, name=name) for name in ("one", "<two>")]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
 
 
 def taking_turns(seconds: float = 2.0, turn: int = 5000) -> dict[str, Any]:
@@ -83,8 +103,7 @@ def unknown_gil() -> dict[str, Any]:
     strange |= {"python": "3.14.0t", "switches": None, "cpu": None}
     found = document([strange], [function("<module>", "odd.py", 1)], seconds, sentence="Nothing can be said.")
     for part in (found["totals"], strange["threads"][0]["parts"]):
-        for reading in part.values():
-            reading |= {"seconds": None, "share": None, "error": None, "samples": 0}
+        part.update(dict.fromkeys(part))
     found["verdict"]["predictions"] = []
     return found
 
@@ -111,7 +130,7 @@ def hostile() -> dict[str, Any]:
     found["program"]["argv"] = list(HOSTILE)
     found["program"]["exit"] = {"signal": HOSTILE[0]}
     found["convoys"] = [{"sentence": name} for name in HOSTILE]
-    found["machine"]["cpu"] = HOSTILE[0]
+    found["machine"]["system"]["architecture"] = HOSTILE[0]
     return found
 
 
@@ -131,6 +150,15 @@ def worst_case(threads: int = 20, seconds: float = 60.0, every: int = 1000) -> d
     return document([process(1, "worst.py", made, seconds)], functions, seconds, sentence="All took turns.")
 
 
+def measure(option: str, folder: Path) -> str:
+    """What `forkright why` writes of `PROGRAM` with "--html" or "--trace"."""
+    program, file = folder / "program.py", folder / "written"
+    program.write_text(PROGRAM, encoding="utf-8")
+    command = [sys.executable, "-m", "forkright", "why", option, str(file), str(program)]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=100)
+    return file.read_text(encoding="utf-8")
+
+
 def document(
     processes: list[dict[str, Any]],
     functions: list[dict[str, Any]],
@@ -143,7 +171,13 @@ def document(
 ) -> dict[str, Any]:
     """All of a measurement."""
     predictions = [
-        {"cores": cores, "plan": {"processes": cores, "threads": 1}, "seconds": wall / cores, "speed_up": cores * 0.95}
+        {
+            "cores": cores,
+            "here": cores == 2,
+            "plan": {"processes": cores, "threads": 1},
+            "seconds": wall / cores,
+            "speed_up": cores * 0.95,
+        }
         for cores in (2, 4, 16)
     ]
     threads = [thread for process in processes for thread in process["threads"]]
@@ -153,7 +187,7 @@ def document(
     return {
         "form": 1,
         "program": {"argv": ["threads.py", "--calls", "4"], "wall": wall, "exit": {"code": 0}},
-        "machine": {"cores": 2, "cpu": "AMD EPYC 7B13"},
+        "machine": {"cores": 2, "system": {"architecture": "x86_64"}},
         "verdict": {"sentence": sentence, "reasons": reasons or [], "plan": plan, "predictions": predictions},
         "states": STATES,
         "totals": totals,

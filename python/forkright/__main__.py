@@ -20,6 +20,7 @@ def main() -> int:
     from ._terminal import Trouble, complain
 
     command = json.loads(parse_command(sys.argv[1:]))
+    code = 0
     try:
         code = _call(command)
         sys.stdout.flush()

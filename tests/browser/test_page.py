@@ -58,7 +58,7 @@ def test_a_column_of_many_pieces_is_divided_among_their_states(tab):
     assert set(drawn[-8:]) == {HELD}
     assert HELD not in drawn[:8]
     mostly, pieces, thread = tab.hover("MainThread", 0.5)
-    assert "GIL held" in mostly and "I/O or sleep" in mostly
+    assert "GIL held" in mostly and "I/O, sleep" in mostly
     assert pieces.endswith("at 5.00 s") and thread == "MainThread"
 
 

@@ -31,12 +31,13 @@ MOST_FUNCTIONS = 8
 MOST_BLAME = 20
 # Threads are told apart in the GIL's lane by so many shades; `assets/page.js` draws them.
 SHADES = 4
+# Where nothing could be read.
+UNKNOWN: dict[str, Any] = {"seconds": None, "share": None, "error": None, "samples": None}
 
 
 def render(data: dict[str, Any]) -> str:
     """The page as HTML text that can be written as UTF-8."""
-    program = data["program"]
-    command = " ".join(clean(word) for word in program["argv"])
+    command = " ".join(clean(word) for word in data["program"].get("argv") or ["a part of a program"])
     return Template(_asset("page.html")).substitute(
         title=escape(f"{command[:80]} · forkright why"),
         command=_name(command),
@@ -44,7 +45,7 @@ def render(data: dict[str, Any]) -> str:
         verdict=_verdict(data["verdict"]),
         predictions=_predictions(data),
         totals=_totals(data),
-        legend=_legend(data["states"]),
+        legend=_legend(_parts(data)),
         blame=_blame(data),
         processes="\n".join(_process(data, number) for number in range(len(data["processes"]))),
         meter=_meter(data["meter"]),
@@ -70,27 +71,24 @@ def _name(text: object) -> str:
 def _run(data: dict[str, Any]) -> str:
     program, machine = data["program"], data["machine"]
     threads = sum(len(process["threads"]) for process in data["processes"])
-    ended = program["exit"] or {}
-    if "signal" in ended:
-        how = f"killed by {escape(clean(ended['signal']))}"
-    else:
-        how = f"exit code {_unknown(ended.get('code'), str)}"
-    facts = [
-        f"ran {_time(program['wall'])}",
-        how,
+    ended = program.get("exit") or {}
+    facts = [f"ran {_time(program['wall'])}"]
+    if ended.get("signal"):
+        facts.append(f"killed by {escape(clean(ended['signal']))}")
+    elif ended.get("code") is not None:
+        facts.append(f"exit code {ended['code']}")
+    facts += [
         count(len(data["processes"]), "process", "processes"),
         count(threads, "thread"),
     ]
-    if machine.get("cores"):
-        facts.append(count(machine["cores"], "core"))
-    if machine.get("cpu"):
-        facts.append(_name(machine["cpu"]))
+    facts += [count(machine["cores"], "core"), escape(clean(machine["system"]["architecture"]))]
     return _items(facts)
 
 
 def _verdict(verdict: dict[str, Any]) -> str:
     reasons = "".join(f"<li>{escape(clean(reason))}</li>" for reason in verdict["reasons"])
-    sentence = f'<p class="sentence">{escape(clean(verdict["sentence"]))}</p>'
+    said = clean(verdict["sentence"])
+    sentence = f'<p class="sentence">{escape(said[:1].upper() + said[1:])}</p>'
     plan = f"<p>As a plan: <code>{plan_of(verdict['plan'])!r}</code></p>" if verdict["plan"] else ""
     return sentence + (f'<ul class="reasons">{reasons}</ul>' if reasons else "") + plan
 
@@ -102,41 +100,53 @@ def _predictions(data: dict[str, Any]) -> str:
     if not predictions:
         return ""
     longest = max([wall or 0.0, *(each["seconds"] or 0.0 for each in predictions)])
-    rows = [("as it ran", "", wall, 1.0)]
+    rows = [_prediction("as it ran", "", wall, 1.0, longest)]
     for each in predictions:
-        plan = "as it is" if each["plan"] is None else str(plan_of(each["plan"]))
-        rows.append((count(each["cores"], "core"), plan, each["seconds"], each["speed_up"]))
-    body = "".join(
-        f'<tr><th scope="row">{where}</th><td>{plan}</td><td class="figure">{_time(time)}</td>'
-        f'<td class="figure">{_unknown(speed_up, times)}</td>'
-        f'<td class="wide">{_bar((time or 0.0) / longest if longest else 0.0)}</td></tr>'
-        for where, plan, time, speed_up in rows
-    )
+        plan = plan_of(each["plan"])
+        where = "here" if each.get("here") else count(each["cores"], "core")
+        best = bool(each.get("here")) and each["plan"] == data["verdict"]["plan"]
+        rows.append(_prediction(where, str(plan), each["seconds"], each["speed_up"], longest, best))
     return (
         '<table class="predictions"><caption>Predicted</caption><thead><tr><th scope="col">where</th>'
         '<th scope="col">plan</th><th scope="col" class="figure">time</th>'
         '<th scope="col" class="figure">speed-up</th><th scope="col" class="wide" aria-hidden="true"></th></tr></thead>'
-        f"<tbody>{body}</tbody></table>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _prediction(
+    where: str, plan: str, time: float | None, speed_up: float | None, longest: float, best: bool = False
+) -> str:
+    bar = _bar((time or 0.0) / longest if longest else 0.0)
+    return (
+        f'<tr{" class=best" if best else ""}><th scope="row">{where}</th><td>{plan}</td>'
+        f'<td class="figure">{_time(time)}</td><td class="figure">{_unknown(speed_up, times)}</td>'
+        f'<td class="wide">{bar}</td></tr>'
     )
 
 
 def _totals(data: dict[str, Any]) -> str:
     totals = data["totals"]
-    rows = "".join(_total(state, totals[state]) for state in [*data["states"], "run_delay"] if state in totals)
+    rows = "".join(_total(state, totals[state]) for state in _parts(data) if state in totals)
     return (
-        f"{_stack(data['states'], totals)}<table class='totals'><thead><tr><th scope='col'>state</th>"
+        f"{_stack(_parts(data), totals)}<table class='totals'><thead><tr><th scope='col'>state</th>"
         "<th scope='col' class='figure'>time</th><th scope='col' class='figure'>share</th>"
         f"<th scope='col' class='figure'>samples</th></tr></thead><tbody>{rows}</tbody></table>"
     )
 
 
-def _total(state: str, reading: dict[str, Any]) -> str:
+def _parts(data: dict[str, Any]) -> list[str]:
+    """What a thread's time is divided into: the states that samples see, and what the system tells of."""
+    return [*data["states"], "run_delay"]
+
+
+def _total(state: str, reading: dict[str, Any] | None) -> str:
+    reading = reading or UNKNOWN
     share = _share(reading["share"])
     if reading["share"] is not None and reading.get("error") is not None:
         share += f" <small>± {reading['error'] * 100:.1f}</small>"
-    swatch = "" if state == "run_delay" else _swatch(state)
     return (
-        f'<tr title="{escape(meaning(state))}"><th scope="row">{swatch}{escape(label(state))}</th>'
+        f'<tr title="{escape(meaning(state))}"><th scope="row">{_swatch(state)}{escape(label(state))}</th>'
         f'<td class="figure">{_time(reading["seconds"])}</td><td class="figure">{share}</td>'
         f'<td class="figure">{_unknown(reading["samples"], "{:,}".format)}</td></tr>'
     )
@@ -144,7 +154,8 @@ def _total(state: str, reading: dict[str, Any]) -> str:
 
 def _stack(states: Sequence[str], parts: dict[str, Any]) -> str:
     """One bar with a piece for each state; what is unknown of its shares is left empty."""
-    shares = [(state, parts[state]["share"]) for state in states if state in parts and parts[state]["share"]]
+    shares = [(state, (parts.get(state) or UNKNOWN)["share"]) for state in states]
+    shares = [(state, share) for state, share in shares if share]
     words = ", ".join(f"{label(state)} {_share(share)}" for state, share in shares) or "shares unknown"
     pieces = "".join(
         f'<span data-state="{escape(state)}" style="width:{share * 100:.3f}%" '
@@ -239,7 +250,7 @@ def _thread(data: dict[str, Any], thread: dict[str, Any], anchor: str) -> str:
     )
     return (
         f'<article class="thread" id="{anchor}" tabindex="-1"><h4>{_name(thread["name"])}</h4>{_items(facts)}'
-        f"{_stack(data['states'], thread['parts'])}{table if rows else '<p>No function was seen.</p>'}</article>"
+        f"{_stack(_parts(data), thread['parts'])}{table if rows else '<p>No function was seen.</p>'}</article>"
     )
 
 

@@ -6,21 +6,15 @@ import os
 from typing import Any
 
 from .._report import count, percent, plan_of, seconds, table, times, wrap
+from .words import label
 
 # Threads that get a line of their own; more are told together.
 MOST_THREADS = 12
 # A part of a thread's time from which on a function is worth naming, and a wait worth blaming.
 NOTABLE = 0.05
-COLUMNS = (
-    ("held", "GIL held"),
-    ("gil_wait", "GIL wait"),
-    ("off_gil", "off-GIL CPU"),
-    ("io", "I/O, sleep"),
-    ("lock_wait", "lock wait"),
-    ("idle", "idle"),
-)
+COLUMNS = ("held", "gil_wait", "off_gil", "io", "lock_wait", "idle")
 # These get a column only where there is something in it.
-RARE = (("held_blocked", "blocked with GIL"), ("run_delay", "no core"))
+RARE = ("held_blocked", "run_delay")
 
 
 def lines(data: dict[str, Any]) -> list[str]:
@@ -72,15 +66,15 @@ def _share(thread: dict[str, Any], name: str) -> float | None:
 
 
 def _time_table(data: dict[str, Any]) -> list[str]:
-    columns = [*COLUMNS, *(column for column in RARE if _is_notable(data, column[0]))]
-    rows = [["where time went", *(title for _, title in columns), ""]]
-    rows.append(["all threads", *(_cell(data["totals"].get(name)) for name, _ in columns), ""])
+    columns = [*COLUMNS, *(column for column in RARE if _is_notable(data, column))]
+    rows = [["where time went", *(label(column) for column in columns), ""]]
+    rows.append(["all threads", *(_cell(data["totals"].get(column)) for column in columns), ""])
     threads = [(process, thread) for process in data["processes"] for thread in process["threads"]]
     threads.sort(key=lambda pair: _busy(pair[1]), reverse=True)
     several = len(data["processes"]) > 1
     for process, thread in threads[:MOST_THREADS]:
         name = f"{process['name']} {process['pid']}: {thread['name']}" if several else thread["name"]
-        cells = [_cell(thread["parts"].get(column)) for column, _ in columns]
+        cells = [_cell(thread["parts"].get(column)) for column in columns]
         rows.append([_shorten(name, 40), *cells, _functions(thread, data)])
     *head, last = zip(*rows, strict=True)
     lined = table([list(row) for row in zip(*head, strict=True)])

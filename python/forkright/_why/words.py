@@ -11,14 +11,14 @@ import re
 # What each state is called, and what it means for somebody who never heard of it.
 STATES = {
     "held": ("GIL held", "runs Python code; no other thread of its process can meanwhile"),
-    "held_blocked": ("GIL held, blocked", "waits for something and keeps the GIL: nobody else can run Python code"),
+    "held_blocked": ("blocked with GIL", "waits for something and keeps the GIL: nobody else can run Python code"),
     "off_gil": ("off-GIL CPU", "computes without the GIL, as NumPy, hashing and compression do"),
     "gil_wait": ("GIL wait", "could run Python code, but another thread holds the GIL"),
     "lock_wait": ("lock wait", "waits for a lock, a queue or an event of the program"),
-    "io": ("I/O or sleep", "waits for a network, a disk, another process or the clock"),
+    "io": ("I/O, sleep", "waits for a network, a disk, another process or the clock"),
     "idle": ("idle", "has nothing to do"),
     "unknown": ("unknown", "could not be told; never a guess"),
-    "run_delay": ("run delay", "ready to run, but no core was free; a part of the states above"),
+    "run_delay": ("no core", "ready to run, but no core was free; the system tells how long, not when"),
 }
 # The states in which a thread has the GIL.
 HOLDING = ("held", "held_blocked")
