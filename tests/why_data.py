@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-STATES = ["held", "held_blocked", "off_gil", "gil_wait", "lock_wait", "io", "idle", "unknown"]
-HELD, HELD_BLOCKED, OFF_GIL, GIL_WAIT, LOCK_WAIT, IO, IDLE, UNKNOWN = range(8)
+STATES = ["held", "held_blocked", "off_gil", "gil_wait", "lock_wait", "io", "idle", "run_delay", "unknown"]
+HELD, HELD_BLOCKED, OFF_GIL, GIL_WAIT, LOCK_WAIT, IO, IDLE, RUN_DELAY, UNKNOWN = range(9)
 
 HOSTILE = (
     "</script><script>window.stolen = 1</script>",

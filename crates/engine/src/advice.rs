@@ -212,7 +212,7 @@ fn reasons(program: &Program) -> Vec<String> {
     }
     if program.delay >= NOTABLE * (all + program.delay) {
         reasons.push(format!(
-            "threads could have run but had no core for {} of their time",
+            "threads could have run but had no core for {} of their time: what is predicted has the machine to itself",
             words::percent(program.delay / (all + program.delay)),
         ));
     }
@@ -321,7 +321,7 @@ mod tests {
         let crowded = Program { delay: 2.0, ..threads(2, 2.0, hash, 0.0) };
         let advice = advise(&crowded, &two_cores(), &[]);
         assert!(advice.sentence.starts_with("its 2 threads suit it"), "{advice:?}");
-        assert!(advice.reasons.iter().any(|reason| reason.contains("had no core for 50 % of their time")));
+        assert!(advice.reasons.iter().any(|reason| reason.contains("had no core for 50 % of their time:")));
         let eight = Program { delay: 6.0, ..threads(8, 1.0, hash, 0.0) };
         let advice = advise(&eight, &Machine { cores: 2.0, ..two_cores() }, &[8]);
         assert!(speed_up(&advice, 8) > 3.0, "its own threads were in the way: {advice:?}");

@@ -45,7 +45,7 @@ def render(data: dict[str, Any]) -> str:
         verdict=_verdict(data["verdict"]),
         predictions=_predictions(data),
         totals=_totals(data),
-        legend=_legend(_parts(data)),
+        legend=_legend(data["states"]),
         blame=_blame(data),
         processes="\n".join(_process(data, number) for number in range(len(data["processes"]))),
         meter=_meter(data["meter"]),
@@ -126,18 +126,13 @@ def _prediction(
 
 
 def _totals(data: dict[str, Any]) -> str:
-    totals = data["totals"]
-    rows = "".join(_total(state, totals[state]) for state in _parts(data) if state in totals)
+    states, totals = data["states"], data["totals"]
+    rows = "".join(_total(state, totals[state]) for state in states if state in totals)
     return (
-        f"{_stack(_parts(data), totals)}<table class='totals'><thead><tr><th scope='col'>state</th>"
+        f"{_stack(states, totals)}<table class='totals'><thead><tr><th scope='col'>state</th>"
         "<th scope='col' class='figure'>time</th><th scope='col' class='figure'>share</th>"
         f"<th scope='col' class='figure'>samples</th></tr></thead><tbody>{rows}</tbody></table>"
     )
-
-
-def _parts(data: dict[str, Any]) -> list[str]:
-    """What a thread's time is divided into: the states that samples see, and what the system tells of."""
-    return [*data["states"], "run_delay"]
 
 
 def _total(state: str, reading: dict[str, Any] | None) -> str:
@@ -250,7 +245,7 @@ def _thread(data: dict[str, Any], thread: dict[str, Any], anchor: str) -> str:
     )
     return (
         f'<article class="thread" id="{anchor}" tabindex="-1"><h4>{_name(thread["name"])}</h4>{_items(facts)}'
-        f"{_stack(_parts(data), thread['parts'])}{table if rows else '<p>No function was seen.</p>'}</article>"
+        f"{_stack(data['states'], thread['parts'])}{table if rows else '<p>No function was seen.</p>'}</article>"
     )
 
 

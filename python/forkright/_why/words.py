@@ -18,7 +18,7 @@ STATES = {
     "io": ("I/O, sleep", "waits for a network, a disk, another process or the clock"),
     "idle": ("idle", "has nothing to do"),
     "unknown": ("unknown", "could not be told; never a guess"),
-    "run_delay": ("no core", "ready to run, but no core was free; the system tells how long, not when"),
+    "run_delay": ("no core", "ready to run, but no core was free"),
 }
 # The states in which a thread has the GIL.
 HOLDING = ("held", "held_blocked")
