@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
+use crate::task_file::TaskFile;
+
 /// Time since some fixed moment, never turned back.
 pub fn monotonic() -> Duration {
     duration(clock_gettime(ClockId::Monotonic))
@@ -44,22 +46,19 @@ fn duration(time: Timespec) -> Duration {
 
 /// How long one thread could have run but had no core: what its time off the CPU owes to others, not to waiting.
 ///
-/// `/proc/thread-self/schedstat`, as of Linux 2.6.23; absent where the kernel was built without it.
+/// `/proc/self/task/<tid>/schedstat`, as of Linux 2.6.23; absent where the kernel was built without it.
 #[derive(Debug)]
-pub struct RunDelay(std::fs::File);
+pub struct RunDelay(TaskFile);
 
 impl RunDelay {
-    /// For the calling thread; a file stays open for it.
-    pub fn of_this_thread() -> Option<RunDelay> {
-        std::fs::File::open("/proc/thread-self/schedstat").ok().map(RunDelay)
+    /// For the calling thread.
+    pub fn of_this_thread() -> RunDelay {
+        RunDelay(TaskFile::of(current_tid(), "schedstat"))
     }
 
     /// The sum since the thread began.
     pub fn read(&self) -> Option<Duration> {
-        use std::os::unix::fs::FileExt;
-        let mut text = [0; 96];
-        let length = self.0.read_at(&mut text, 0).ok()?;
-        parse_delay(&text[..length])
+        parse_delay(self.0.read(&mut [0; 96])?)
     }
 }
 

@@ -23,6 +23,7 @@ mod sampler;
 mod schedule;
 mod slot;
 mod tally;
+mod task_file;
 mod thread;
 mod thrift;
 mod watch;

@@ -91,7 +91,7 @@ struct Page {
     looked: Duration,
     stretch: Option<Stretch>,
     cpu_before: Duration,
-    delay: Option<RunDelay>,
+    delay: RunDelay,
     delay_before: Option<Duration>,
     /// Whether it has done anything since somebody asked where it is.
     moved: bool,
@@ -157,7 +157,7 @@ impl Recorder {
             looked: now,
             stretch: None,
             cpu_before: clock::thread_cpu(),
-            delay_before: delay.as_ref().and_then(RunDelay::read),
+            delay_before: delay.read(),
             delay,
             moved: true,
         };
@@ -363,7 +363,7 @@ impl Page {
     fn write_clock(&self, now: Duration, lines: &mut Vec<u8>) {
         // It may be about to end: then it writes the last word itself.
         let Some(cpu) = clock::thread_cpu_of(self.tid) else { return };
-        let delay = self.delay.as_ref().and_then(RunDelay::read).zip(self.delay_before);
+        let delay = self.delay.read().zip(self.delay_before);
         Record::Clock {
             thread: self.thread,
             at: microseconds(now),

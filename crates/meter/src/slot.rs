@@ -3,8 +3,6 @@
 //! The worker marks its tasks on its [`Slot`]; the sampler looks at the seat behind it; anybody may ask a [`View`].
 
 use std::cell::Cell;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,6 +11,7 @@ use std::time::Duration;
 use crate::class::{self, Class, State};
 use crate::gil::Gil;
 use crate::tally::Tally;
+use crate::task_file::TaskFile;
 use crate::watch::Look;
 use crate::{clock, lock};
 
@@ -112,8 +111,8 @@ pub(crate) struct Seat {
     tid: i32,
     /// Its thread state: compared with the GIL's holder, never followed.
     thread_state: usize,
-    /// Its `/proc/…/syscall`; it may not be had where `/proc` isn't mounted or file descriptors have run out.
-    syscall: Option<File>,
+    /// Its `/proc/…/syscall`.
+    syscall: TaskFile,
     /// Which task it runs: odd while it runs one, and another number for each.
     task: AtomicU64,
     desk: Mutex<Desk>,
@@ -230,8 +229,7 @@ impl Seat {
 
     fn state(&self) -> Option<State> {
         let mut content = [0; 256];
-        let length = self.syscall.as_ref()?.read_at(&mut content, 0).ok()?;
-        class::parse(&content[..length])
+        class::parse(self.syscall.read(&mut content)?)
     }
 }
 
@@ -275,11 +273,12 @@ impl Seats {
     pub(crate) fn enter(self: &Arc<Self>, thread_state: usize) -> Slot {
         let sight = Sight { task: 0, class: Class::Unknown, first: Duration::ZERO, last: Duration::ZERO };
         let progress = Progress { at: Duration::ZERO, cpu: Duration::ZERO, owed: 0.5 };
+        let tid = clock::current_tid();
         let seat = Arc::new(Seat {
             id: self.count.fetch_add(1, Ordering::Relaxed),
-            tid: clock::current_tid(),
+            tid,
             thread_state,
-            syscall: File::open("/proc/thread-self/syscall").ok(),
+            syscall: TaskFile::of(tid, "syscall"),
             task: AtomicU64::new(0),
             desk: Mutex::new(Desk { tally: None, sight, progress }),
         });

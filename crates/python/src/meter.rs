@@ -135,7 +135,7 @@ pub(crate) struct Spent {
 }
 
 thread_local! {
-    static DELAY: RefCell<Option<(u32, Option<RunDelay>)>> = const { RefCell::new(None) };
+    static DELAY: RefCell<Option<(u32, RunDelay)>> = const { RefCell::new(None) };
 }
 
 pub(crate) fn spent() -> Spent {
@@ -144,7 +144,7 @@ pub(crate) fn spent() -> Spent {
         if delay.as_ref().is_none_or(|(owner, _)| *owner != pid) {
             *delay = Some((pid, RunDelay::of_this_thread()));
         }
-        delay.as_ref()?.1.as_ref()?.read()
+        delay.as_ref()?.1.read()
     });
     Spent { cpu: clock::thread_cpu().as_secs_f64(), delay: delay.unwrap_or_default().as_secs_f64() }
 }

@@ -140,21 +140,21 @@ pub(crate) fn resume_recording(py: Python<'_>) -> PyResult<()> {
 
 /// Registers the calling thread, until it ends, under this name; does nothing where nothing is recorded.
 #[pyfunction]
-pub(crate) fn enlist(py: Python<'_>, name: &str) -> PyResult<()> {
-    let Some(recording) = current() else { return Ok(()) };
+pub(crate) fn enlist(py: Python<'_>, name: &str) {
+    let Some(recording) = current() else { return };
     let known = OWN
         .with_borrow(|own| own.as_ref().filter(|entry| entry.is_of(&recording.recorder)).map(Entry::thread));
     let thread = match known {
         Some(thread) => thread,
         None => {
-            let entry = recording.enter(py)?;
+            // Nothing that measuring trips over may keep a thread from starting.
+            let Ok(entry) = recording.enter(py) else { return };
             let thread = entry.thread();
             OWN.set(Some(entry));
             thread
         }
     };
     recording.name(thread, name);
-    Ok(())
 }
 
 impl Recording {
