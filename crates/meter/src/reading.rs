@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::class::Class;
 use crate::tally::{Counts, ENOUGH, error_of};
 
@@ -26,7 +28,7 @@ pub struct Clocks {
 }
 
 /// A part of the wall time.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Part {
     /// How long.
     pub seconds: f64,
