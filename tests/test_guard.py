@@ -392,3 +392,13 @@ def test_importing_the_guard_imports_nothing_large() -> None:
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+@known_bytecode
+def test_a_module_that_runs_reads_a_memo_only_where_its_own_code_does() -> None:
+    function = "def function(n):\n    if n not in memo:\n        memo[n] = n * n\n    return memo[n]\n"
+    for rest, expected in (("", "move"), ("memo.get(1)\n", "keep")):
+        code = compile(f"memo = {{}}\n{function}{rest}", "script.py", "exec")
+        names: dict[str, types.FunctionType] = {"__name__": "script"}  # type: ignore[dict-item]
+        exec(code, names)
+        assert verdict(check(names["function"], (1,), (code,))) == expected

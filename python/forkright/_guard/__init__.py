@@ -18,35 +18,39 @@ the look.
 from __future__ import annotations
 
 from functools import partial
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 
 from . import flow, loads, operators, sentence
 from .excuse import Excuses
 from .opinion import Finding, Opinion
 from .project import class_attribute, name_of, underlying, wrapped
 from .study import Study
+from .value import UNKNOWN
 
-__all__ = ["Finding", "Opinion", "check"]
+__all__ = ["UNKNOWN", "Finding", "Opinion", "check"]
 
 READERS = (flow, loads, operators)  # importing them fills the table of opcodes
 WRAPPERS = 8  # around a function that are looked through
 
 
-def check(fn: object, args: tuple[object, ...]) -> Opinion:
-    """What there is against calling `fn(*args)` in another process. Takes 20 ms at most."""
+def check(fn: object, args: tuple[object, ...], besides: tuple[CodeType, ...] = ()) -> Opinion:
+    """What there is against calling `fn(*args)` in another process. Takes 20 ms at most.
+
+    An argument may be `UNKNOWN`. `besides` is code that will run when `fn` is called, though it does not run now.
+    """
     study = Study()
     try:
         study.begin(fn, args)
     except Exception as error:
         study.doubt(f"the guard failed to read it ({error!r})")
-    return judge(fn, study)
+    return judge(fn, study, besides)
 
 
-def judge(fn: object, study: Study) -> Opinion:
+def judge(fn: object, study: Study, besides: tuple[CodeType, ...] = ()) -> Opinion:
     """The opinion that follows from what a study found."""
     function = _function_of(fn)
     who = name_of(fn) or name_of(function) or type(fn).__name__
-    excuses = Excuses(study, function.__globals__ if function else {})
+    excuses = Excuses(study, function.__globals__ if function else {}, besides)
     findings: list[Finding] = []
     notes = dict(study.notes)
     for trace in study.traces.values():
@@ -56,7 +60,7 @@ def judge(fn: object, study: Study) -> Opinion:
         else:
             findings.append(sentence.of_trace(who, trace, objection))
     findings += [sentence.of_output(who, deed) for deed in excuses.outputs()]
-    return Opinion(tuple(findings), tuple(notes), study.conclusive)
+    return Opinion(tuple(findings), tuple(notes), tuple(study.doubts))
 
 
 def _function_of(fn: object) -> FunctionType | None:

@@ -26,9 +26,10 @@ PRIVATE_REFERENCES = 12
 class Excuses:
     """What the program, apart from the code that was read, could see of a write."""
 
-    def __init__(self, study: Study, namespace: dict[str, object]) -> None:
+    def __init__(self, study: Study, namespace: dict[str, object], besides: tuple[CodeType, ...] = ()) -> None:
         self._study = study
         self._namespace = namespace  # of the module of the function that was asked about
+        self._besides = besides  # code that counts as running
         self._known: dict[CodeType, Instructions] = {}
 
     def of(self, trace: Trace) -> tuple[str, str]:
@@ -66,7 +67,7 @@ class Excuses:
         name = trace.value.name.rpartition(".")[2]
         if namespace is None or namespace.get(name) is not memo:
             return "something else refers to" if sys.getrefcount(memo) > PRIVATE_REFERENCES else ""
-        for code in _running(namespace):
+        for code in (*_running(namespace), *self._besides):
             if code not in self._study.codes and self._mentions(code, name):
                 return f"`{code.co_name}` also reads"
         for function in _functions(namespace):
@@ -77,18 +78,22 @@ class Excuses:
         return ""
 
     def _mentions(self, code: CodeType, name: str) -> bool:
-        """Whether this code, or code within it, reads that name."""
+        """Whether this code, or code within it, reads that name; what was studied may."""
         if name in code.co_names:
             known = self._known.get(code)
             if known is None:
                 known = self._known[code] = Instructions(code)
             if known.loads(name):
                 return True
-        return any(self._mentions(inner, name) for inner in code.co_consts if isinstance(inner, CodeType))
+        return any(
+            self._mentions(inner, name)
+            for inner in code.co_consts
+            if isinstance(inner, CodeType) and inner not in self._study.codes
+        )
 
     def _seeder(self) -> str:
         """Who in the program, judging by names, seeds the global generators; "" for nobody."""
-        for code in _running(None):
+        for code in (*_running(None), *self._besides):
             if owns(code) and _seeds(code):
                 return code.co_name
         for function in _functions(self._namespace):

@@ -25,14 +25,19 @@ class Finding:
 
 
 class Opinion:
-    """The findings about a function, the notes worth telling, and whether all of it was followed."""
+    """The findings about a function, the notes worth telling, and those of them that tell what was not followed."""
 
-    __slots__ = ("conclusive", "findings", "notes")
+    __slots__ = ("doubts", "findings", "notes")
 
-    def __init__(self, findings: tuple[Finding, ...], notes: tuple[str, ...], conclusive: bool) -> None:
+    def __init__(self, findings: tuple[Finding, ...], notes: tuple[str, ...], doubts: tuple[str, ...]) -> None:
         self.findings = findings
         self.notes = notes
-        self.conclusive = conclusive
+        self.doubts = doubts
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether all of it was followed."""
+        return not self.doubts
 
     @property
     def keeps(self) -> bool:
@@ -40,4 +45,4 @@ class Opinion:
         return bool(self.findings)
 
     def __repr__(self) -> str:
-        return f"Opinion(findings={self.findings!r}, notes={self.notes!r}, conclusive={self.conclusive})"
+        return f"Opinion(findings={self.findings!r}, notes={self.notes!r}, doubts={self.doubts!r})"

@@ -52,7 +52,7 @@ class Study:
     def __init__(self) -> None:
         self.traces: dict[tuple[str, str, CodeType | None, int], Trace] = {}
         self.notes: dict[str, None] = {}
-        self.conclusive = True
+        self.doubts: dict[str, None] = {}
         self.codes: set[CodeType] = set()
         self.loggers: dict[object, None] = {}
         self.prints = False
@@ -82,7 +82,7 @@ class Study:
 
     def doubt(self, why: str) -> None:
         """Something could not be followed: what was found holds, what was not found proves nothing."""
-        self.conclusive = False
+        self.doubts[why] = None
         self.notes[why] = None
 
     def step(self) -> None:
