@@ -18,7 +18,7 @@ import pytest
 
 import forkright as fr
 from far_process import Far
-from forkright import _core, _stale
+from forkright import _core, _functions, _stale, _trial
 
 SETTINGS = """
     FACTOR = 3
@@ -92,6 +92,19 @@ def test_unchanged_code_agrees(modules: tuple[ModuleType, ModuleType, Far]) -> N
             work.constant(1)
         assert differences(function, far) == [], name
         assert name in ("asserts",) or len(_stale.digest(function)) > 1, name
+
+
+def test_a_script_that_the_command_line_loads_agrees_as_one_that_is_run(
+    modules: tuple[ModuleType, ModuleType, Far], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, _, far = modules
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setitem(sys.modules, f"{_functions.SCRIPT}script", ModuleType("none yet"))
+    (tmp_path / "script.py").write_text("import staled_settings as s\ndef scaled(x): return s.helper(x) * s.FACTOR\n")
+    scaled = _trial.load(str(tmp_path / "script.py"))["scaled"]
+    assert _stale.digest(scaled) and differences(scaled, far) == []
+    settings.FACTOR = 5
+    assert differences(scaled, far) == ["`staled_settings.FACTOR` is 5 here; a fresh import has 3"]
 
 
 def helper_with_assertion(x: int) -> int:

@@ -37,6 +37,10 @@ def main() -> int:
 
 def _call(command: dict[str, Any]) -> int:
     match command["command"]:
+        case "check":
+            from ._check import check
+
+            return check(command)
         case "compare":
             from ._compare import compare
 

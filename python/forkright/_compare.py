@@ -92,9 +92,7 @@ class Column:
 
 def compare(command: dict[str, Any]) -> None:
     """Run the command; prints its result."""
-    file = command["file"]
-    if not os.path.isfile(file):
-        raise Trouble(f"there is no file `{file}`", hint=_similar_file(file))
+    expect(command["file"])
     columns: dict[object, Column] = {}
     for asked in command["plans"]:
         column = Column(asked)
@@ -136,17 +134,21 @@ def _take_turns(command: dict[str, Any], columns: list[Column]) -> None:
 
 
 def _run_once(column: Column, request: dict[str, Any]) -> None:
-    answer = _start(request | {"plan": column.asked})
+    answer = ask(request | {"plan": column.asked})
     if "refusal" in answer:
         column.failure = answer["refusal"]
         column.runs.clear()
-    elif "error" in answer:
-        raise Trouble(answer["error"], hint=answer["hint"], details=answer["details"], code=answer["code"])
     else:
         column.runs.append(answer)
 
 
-def _start(request: dict[str, Any]) -> dict[str, Any]:
+def expect(file: str) -> None:
+    """Give up if there is no such file."""
+    if not os.path.isfile(file):
+        raise Trouble(f"there is no file `{file}`", hint=_similar_file(file))
+
+
+def ask(request: dict[str, Any]) -> dict[str, Any]:
     """One run in a new interpreter; gives what it says of itself."""
     import subprocess
     import tempfile
@@ -181,6 +183,8 @@ def _start(request: dict[str, Any]) -> dict[str, Any]:
             details = said.read().decode(errors="replace")
             ended = f"`{request['function']}` ended its process ({_ending(code)}) before there was a result"
             raise Trouble(ended, details=details, code=1)
+    if "error" in answer:
+        raise Trouble(answer["error"], hint=answer["hint"], details=answer["details"], code=answer["code"])
     return answer
 
 
@@ -190,7 +194,7 @@ def _watch(pid: int, answers: BinaryIO) -> dict[str, Any] | None:
     if not line:
         return None
     answer: dict[str, Any] = json.loads(line)
-    if "error" in answer:
+    if "others" not in answer:
         return answer
     others = set(answer["others"])
     peak, period = 0, PERIOD

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Watch = tuple[object, object, object]
 Survey = tuple[dict[str, str], tuple[Watch, ...]]
 
+SCRIPT = "__main__ of "
+"""How the names of scripts begin that the command line loads: none can be imported."""
+
 _HERE = os.path.dirname(__file__)
 _LIBRARY = os.path.dirname(os.__file__)
 
@@ -156,9 +159,14 @@ def importable(obj: Any) -> bool:
     return _findable(module_name, spec)
 
 
+def is_script(name: str | None) -> bool:
+    """Whether a module is the script itself, which no worker imports; the command line names one otherwise."""
+    return name is not None and (name == "__main__" or name.startswith(SCRIPT))
+
+
 def is_users(name: str | None) -> bool:
     """Whether a module is the user's: read from a file that is neither the standard library nor installed."""
-    if name is None or name == "__main__":
+    if name is None or is_script(name):
         return False
     file = getattr(sys.modules.get(name), "__file__", None)
     if not isinstance(file, str) or file.startswith(_HERE + os.sep):

@@ -23,7 +23,7 @@ from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from opcode import opmap
 
 from . import _functions, _pickling
-from ._functions import importable, is_enum_member, is_users, name_of
+from ._functions import importable, is_enum_member, is_script, is_users, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class _Walk:
             name = full
         if name is not None:
             self._note(name, f"{_CODE}{full} {_code_digest(function)}" if users else f"{_CODE}{full} -")
-        if not users and home != "__main__" and function.__closure__ is None:
+        if not users and not is_script(home) and function.__closure__ is None:
             return
         if not self._enter(function, depth):
             return
@@ -222,7 +222,7 @@ class _Walk:
                 self._module(contents, _use(function.__code__), depth + 1)
             elif label is not None and _is_atom(contents):
                 self._note(label, _text(contents))
-        if users or home == "__main__":
+        if users or is_script(home):
             self._globals(function, sent, depth)
 
     def _globals(self, function: types.FunctionType, sent: bool, depth: int) -> None:

@@ -1,11 +1,13 @@
 """One run of a comparison, in a process of its own: `forkright _run`, which `_compare` starts.
 
-Loads the user's file, makes the items, times one map and writes what it cost to a pipe.
+Loads the user's file, makes the items, times one map and writes what it cost to a pipe. What `forkright check` finds
+is found in such a process, too (`_inspection`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -13,12 +15,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from . import _core, _machine, _map, _plan
+from . import _core, _functions, _machine, _map, _plan
 from ._terminal import Trouble, similar
 
 
 def run(request: dict[str, Any]) -> None:
-    """Do one run and write what it cost to the pipe."""
+    """Do what is asked, a run or an inspection, and write what came of it to the pipe."""
     pipe = request["pipe"]
     os.set_inheritable(pipe, False)  # what the user's file starts must not keep it open
 
@@ -26,6 +28,11 @@ def run(request: dict[str, Any]) -> None:
         os.write(pipe, json.dumps(answer).encode() + b"\n")
 
     try:
+        if request.get("inspect"):
+            from ._inspection import examine
+
+            say(examine(request))
+            return
         function, items = _prepare(request)
         others = set(_machine.family(os.getpid())[1:])
         say({"others": sorted(others)})
@@ -37,8 +44,20 @@ def run(request: dict[str, Any]) -> None:
 def _prepare(request: dict[str, Any]) -> tuple[Callable[..., Any], list[tuple[Any, ...]]]:
     """The function, and the arguments of each call."""
     file, name = request["file"], request["function"]
-    variables = _load(file)
-    function = _look_up(variables, file, name)
+    variables = load(file)
+    function = look_up(variables, file, name)
+    calls = items_of(request, variables)
+    if calls is None:
+        _check_needs_nothing(function, file, name)
+        return function, [()] * (request["calls"] or _core.cpu_count())
+    wanted = request["calls"] or len(calls)
+    return function, (calls * -(-wanted // len(calls)))[:wanted]
+
+
+def items_of(
+    request: dict[str, Any], variables: dict[str, Any], most: int | None = None
+) -> list[tuple[Any, ...]] | None:
+    """The arguments of each call, of the first `most` if given; None where nothing says what the items are."""
     if request["items"] is not None:
         try:
             items = eval(request["items"], variables)
@@ -50,19 +69,17 @@ def _prepare(request: dict[str, Any]) -> tuple[Callable[..., Any], list[tuple[An
             items = variables["items"]()
         source = "`items()`"
     else:
-        _check_needs_nothing(function, file, name)
-        return function, [()] * (request["calls"] or _core.cpu_count())
+        return None
     if not isinstance(items, Iterable):
         raise Trouble(f"{source} gives no items: `{items!r}` can't be iterated over")
     with _blaming(source):
-        calls = [(item,) for item in items]
+        calls = [(item,) for item in itertools.islice(items, most)]
     if not calls:
         raise Trouble(f"{source} gives no items: it is empty")
-    wanted = request["calls"] or len(calls)
-    return function, (calls * -(-wanted // len(calls)))[:wanted]
+    return calls
 
 
-def _load(file: str) -> dict[str, Any]:
+def load(file: str) -> dict[str, Any]:
     """Run the file as a script, except that it is not `__main__`; gives its namespace."""
     from importlib.machinery import SourceFileLoader
     from importlib.util import module_from_spec, spec_from_file_location
@@ -71,7 +88,7 @@ def _load(file: str) -> dict[str, Any]:
     stem = os.path.splitext(os.path.basename(file))[0].replace(".", "_")
     # No name that can be imported, so that a `requests.py` hides no package and workers get everything by
     # value; and with `__main__` in it, by which the pickling knows such a script.
-    spec = spec_from_file_location(f"__main__ of {stem}", path, loader=SourceFileLoader(stem, path))
+    spec = spec_from_file_location(f"{_functions.SCRIPT}{stem}", path, loader=SourceFileLoader(stem, path))
     assert spec is not None  # a loader was given
     module = module_from_spec(spec)
     sys.modules[module.__name__] = module
@@ -84,7 +101,7 @@ def _load(file: str) -> dict[str, Any]:
     return vars(module)
 
 
-def _look_up(variables: dict[str, Any], file: str, name: str) -> Callable[..., Any]:
+def look_up(variables: dict[str, Any], file: str, name: str) -> Callable[..., Any]:
     first, *rest = name.split(".")
     found: Any = variables.get(first)
     for part in rest:

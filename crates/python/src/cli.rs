@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 const EXIT_CODES: &str = "\
 Exit codes:
   0    it went well
-  1    your code failed: the file, its items() or the function raised, or a worker died
+  1    your code failed: the file, its items() or the function raised, or a worker died; of check: it must stay
   2    what was typed makes no sense, or names what isn't there
   130  interrupted with Ctrl-C";
 
@@ -32,6 +32,22 @@ Examples:
   forkright compare calc.py:calc --calls 4 --plans serial,threads,processes
   forkright compare thumbs.py:shrink --items 'sorted(glob.glob(\"*.jpg\"))' --plans auto,threads=8,2x4
   forkright compare fetch.py:fetch --runs 5 --json > fetch.json";
+
+const CHECK_EXAMPLES: &str = "\
+The function is not called: it is read, with all it calls in your own files. The file is loaded in a new process, as
+`forkright compare` loads it, and the function is sent to a worker process, which loads it and compares what it reads.
+If there are items (what --items says, else the list that the file's items() returns), the first is sent along, and
+the function is read as if it were called with it.
+
+Exit codes:
+  0    it may leave for worker processes, as far as could be seen
+  1    it must stay in its process
+  2    that can't be told: the file raised, or what was typed makes no sense
+
+Examples:
+  forkright check calc.py:calc
+  forkright check thumbs.py:shrink --items 'sorted(glob.glob(\"*.jpg\"))'
+  forkright check calc.py:calc --json | jq -r '.findings[].sentence'";
 
 const WHY_USAGE: &str = "forkright why [OPTIONS] SCRIPT [ARGS]...
        forkright why [OPTIONS] -m MODULE [ARGS]...";
@@ -92,6 +108,9 @@ enum Command {
     /// Run the same calls on every kind of worker, side by side, and say which suits them.
     #[command(after_help = COMPARE_EXAMPLES)]
     Compare(Compare),
+    /// Tell, without a call, whether a function may leave for worker processes, and what is against it.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Check),
     /// Measure what threads and processes cost on this machine, and say what will hurt.
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(Document),
@@ -127,6 +146,18 @@ struct Compare {
     /// Runs of each plan; if not given, as many as fit into some 20 seconds, and 3 unless that takes too long.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
+    #[command(flatten)]
+    document: Document,
+}
+
+#[derive(Args)]
+struct Check {
+    /// A Python file and the name of a function in it.
+    #[arg(value_name = "FILE.py:FUNCTION", value_parser = target)]
+    target: (String, String),
+    /// An expression for the items, evaluated in the file's namespace: 'range(100)'.
+    #[arg(long, value_name = "EXPR")]
+    items: Option<String>,
     #[command(flatten)]
     document: Document,
 }
@@ -253,6 +284,13 @@ impl CommandLine {
                 "plans": compare.plans,
                 "runs": compare.runs,
                 "json": compare.document.json,
+            }),
+            Command::Check(check) => json!({
+                "command": "check",
+                "file": check.target.0,
+                "function": check.target.1,
+                "items": check.items,
+                "json": check.document.json,
             }),
             Command::Doctor(document) => json!({ "command": "doctor", "json": document.json }),
             Command::Why(why) => json!({
