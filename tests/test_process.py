@@ -8,8 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from multiprocessing import connection, heap, resource_sharer, resource_tracker, shared_memory
+from multiprocessing import connection, shared_memory
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,6 @@ import forkright as fr
 import tasks
 from scripts import run, start
 from waiting import LIMIT, Flag, until
-
-
-@pytest.fixture(scope="module", autouse=True)
-def helpers() -> Iterator[None]:
-    """End what `multiprocessing` starts for its own and leaves until the interpreter ends."""
-    yield
-    heap.BufferWrapper._heap = heap.Heap()
-    gc.collect()
-    resource_sharer.stop()
-    resource_tracker._resource_tracker._stop()
 
 
 @pytest.fixture(params=["fork", "spawn", "forkserver"])

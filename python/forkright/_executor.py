@@ -58,10 +58,11 @@ class Executor(concurrent.futures.Executor):
         self._max_workers = max_workers or (fixed.workers if fixed else cpu_count())
         pickled = None
         if initializer is not None and (fixed is None or fixed.processes):
-            from . import _pickling
+            from . import _pickling, _spawning, _spec
 
+            role = "the initializer and its arguments"
             try:
-                pickled = _pickling.encode((initializer, tuple(initargs)), None, "the initializer and its arguments")
+                pickled = _spec.Initializer(*_spawning.encode((initializer, tuple(initargs)), role, lasting=True))
             except _pickling.UnpicklableError:
                 if fixed is not None:
                     raise

@@ -35,8 +35,7 @@ def encode(obj: object, role: str, *, lasting: bool) -> tuple[bytes, Lent | None
     before = context.get_spawning_popen()
     context.set_spawning_popen(lent)
     try:
-        inner = _dumps(obj, role, lent)
-        return pickle.dumps(_Arrival(*_surroundings(lent), inner), 5), lent
+        return _dumps(obj, role, lent), lent
     except BaseException:
         lent.close()
         raise
@@ -68,22 +67,30 @@ class Lent:
         sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
         duplicate = os.dup(descriptor)
         key = 0
+        lender = weakref.ref(self)  # the sharer must not keep what nobody else has any more
 
         def send(connection: Any, pid: int) -> None:
             reduction.send_handle(connection, duplicate, pid)
 
         def sent() -> None:
-            with self._lock:
-                if self._lasting and key in self._waiting:
-                    # The sharer has just forgotten it.
-                    sharer._cache[key] = send, sent
-                elif self._waiting.pop(key, None) is not None:
-                    os.close(duplicate)
+            lent = lender()
+            if lent is not None:
+                lent._sent(key, (send, sent))
 
         with self._lock:
             address, key = sharer.register(send, sent)
             self._waiting[key] = duplicate
         return Descriptor(address, key)
+
+    def _sent(self, key: int, entry: object) -> None:
+        from multiprocessing import resource_sharer
+
+        with self._lock:
+            if self._lasting and key in self._waiting:
+                # The sharer has just forgotten it.
+                resource_sharer._resource_sharer._cache[key] = entry  # type: ignore[attr-defined]
+            elif (duplicate := self._waiting.pop(key, None)) is not None:
+                os.close(duplicate)
 
     def keep(self, semaphore: object) -> None:
         """Keep what loses its name when nobody here has it any more."""
@@ -117,37 +124,6 @@ class Descriptor:
 
         with resource_sharer._resource_sharer.get_connection(self._where) as connection:  # type: ignore[attr-defined]
             return reduction.recv_handle(connection)
-
-
-class _Arrival:
-    """Travels as the call that settles the worker in before what it carries is unpickled."""
-
-    def __init__(self, *parts: object) -> None:
-        self._parts = parts
-
-    def __reduce__(self) -> Reduced:
-        return _arrive, self._parts
-
-
-def _surroundings(lent: Lent) -> Reduced:
-    """What `multiprocessing` has every child inherit."""
-    from multiprocessing import get_start_method, process, resource_tracker
-
-    tracker: Any = resource_tracker._resource_tracker
-    # Workers must not have a tracker of their own: it would remove shared memory that is still in use here.
-    shared = None if tracker._fd is None else lent.DupFd(tracker._fd)
-    return bytes(process.current_process().authkey), get_start_method(allow_none=True), shared
-
-
-def _arrive(authkey: bytes, start_method: str | None, tracker: Descriptor | None, inner: bytes) -> Any:
-    from multiprocessing import context, process, resource_tracker
-
-    process.current_process().authkey = authkey
-    if start_method is not None:
-        context._force_start_method(start_method)
-    if tracker is not None:
-        resource_tracker._resource_tracker._fd = tracker.detach()  # type: ignore[attr-defined]
-    return pickle.loads(inner)
 
 
 # Pickling

@@ -12,7 +12,7 @@ use forkright_engine::state::{Start, Wait};
 use forkright_engine::store::Store;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 use rustix::process::Signal;
 
 use crate::call::{Call, Carrier, SIGNALS};
@@ -60,10 +60,10 @@ impl Pool {
         prefix: String,
         initializer: Option<Py<PyAny>>,
         initargs: Py<PyTuple>,
-        pickled_initializer: Option<&Bound<'_, PyBytes>>,
+        pickled_initializer: Option<Py<PyAny>>,
         tasks_per_worker: Option<u32>,
     ) -> PyResult<Pool> {
-        let pickled = pickled_initializer.map(|bytes| bytes.as_bytes().to_vec());
+        let pickled = pickled_initializer.map(Arc::new);
         let initializer = initializer.map(|initializer| (initializer, initargs));
         let route = match plan {
             None => Route::Auto(Choosing::new(workers, prefix, initializer, pickled)),

@@ -22,7 +22,7 @@ use crate::functions::Differing;
 use crate::governing::Governing;
 use crate::hands::{Hands, Hurry, Job};
 use crate::meter;
-use crate::recruit::Staff;
+use crate::recruit::{Initializer, Staff};
 use crate::work::{HereSource, Work};
 
 /// Threads of the common pool end after this long without work.
@@ -79,7 +79,7 @@ pub(crate) struct Run {
     hold: AtomicBool,
     pub(crate) starting: AtomicU32,
     trouble: Mutex<Option<PyErr>>,
-    initializer: Mutex<Option<Vec<u8>>>,
+    initializer: Mutex<Option<Initializer>>,
 }
 
 impl Run {
@@ -322,7 +322,7 @@ impl Run {
     }
 
     /// Workers of its own, each of which calls this pickled initializer first, instead of the shared ones.
-    pub(crate) fn set_initializer(&self, initializer: Option<Vec<u8>>) {
+    pub(crate) fn set_initializer(&self, initializer: Option<Initializer>) {
         *lock(&self.initializer) = initializer;
     }
 
