@@ -34,6 +34,9 @@ pub(crate) struct Pool {
     owner: u32,
 }
 
+/// Nobody shares the crew of a pool.
+const OWNER: u32 = 0;
+
 enum Route {
     /// In the thread that submits.
     Serial,
@@ -151,7 +154,7 @@ impl Pool {
             }
             Route::Processes(staff) => {
                 if cancel {
-                    staff.crew().abandon_waiting();
+                    staff.crew().abandon_waiting(OWNER);
                     staff.collector.settle(py);
                 }
                 // Somebody must see the workers off when nobody waits.
@@ -331,7 +334,17 @@ fn submit_to<'py>(
         Ok(Prepared { kind, function, encoded, .. }) => {
             let recipient = Arc::clone(&call);
             let codec::Encoded { payload, leases } = encoded;
-            let parcel = Parcel { id, kind, function, flags: None, payload, leases, tasks: 1, recipient };
+            let parcel = Parcel {
+                id,
+                owner: OWNER,
+                kind,
+                function,
+                flags: None,
+                payload,
+                leases,
+                tasks: 1,
+                recipient,
+            };
             let (wanted, backlog) = crew.submit(parcel);
             if wanted > 0 {
                 staff.hire(py, wanted)?;
