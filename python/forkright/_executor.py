@@ -146,8 +146,11 @@ class Executor(concurrent.futures.Executor):
         return f"<forkright.{type(self).__name__} {self._plan or 'auto'}>"
 
 
-class ThreadPoolExecutor(Executor):
-    """`Executor` on threads, with the standard library's signature."""
+class ThreadPoolExecutor(Executor, concurrent.futures.ThreadPoolExecutor):
+    """`Executor` on threads, with the standard library's signature.
+
+    It is one of the standard library's for ``isinstance`` alone: `asyncio` takes no other as a default executor.
+    """
 
     def __init__(
         self,
