@@ -358,6 +358,14 @@ def test_classes_with_unusual_insides_travel(tmp_path: Path) -> None:
     assert lines == ["1 41", "(4, True)", "True True"]
 
 
+def test_a_class_in_another_keeps_its_full_name(far: Far) -> None:
+    class Outer:
+        class Inner:
+            pass
+
+    assert far.call(lambda: Outer.Inner.__qualname__) == Outer.Inner.__qualname__
+
+
 def test_structures_of_ctypes_travel(tmp_path: Path) -> None:
     lines = script(
         """

@@ -163,7 +163,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return 0
         version = self._versions.get((module, name))
         if version is None:
-            version = self._versions[module, name] = _global_version(module, name, value)
+            version = self._versions[module, name] = _global_version(module, name, value, type(self))
         return version
 
 
@@ -220,9 +220,9 @@ def _function_token(function: types.FunctionType) -> str:
         return token
 
 
-def _global_version(module: str, name: str, value: object) -> int:
+def _global_version(module: str, name: str, value: object, kind: type[Pickler]) -> int:
     """The number of times this global was seen to change."""
-    digest = _digest(value)
+    digest = _digest(value, kind)
     with _lock:
         known, version = _sent_globals.get((module, name), (None, 0))
         if known != digest:
@@ -231,10 +231,10 @@ def _global_version(module: str, name: str, value: object) -> int:
         return version
 
 
-def _digest(value: object) -> object:
+def _digest(value: object, kind: type[Pickler]) -> object:
     if value is None or type(value) in (bool, int, float, complex, str, bytes):
         return type(value), repr(value)
-    pickler = Pickler(digest=True)
+    pickler = kind(digest=True)
     pickler.dump(value)
     return blake2b(pickler.file.getbuffer(), digest_size=16).digest()
 
@@ -261,6 +261,7 @@ def _body(cls: type) -> _Body:
     slots = vars(cls).get("__slots__")
     if slots and maker is cloudpickle._make_skeleton_class and isinstance(slots, (str, tuple, list, dict)):
         made_of[3]["__slots__"] = slots  # only a class made with slots has no `__dict__`
+    state[0]["__qualname__"] = cls.__qualname__  # pickle finds a class in another by it
     if _is_structure(cls):
         state = _state_of_structure(*state)
     first, second = Pickler(), Pickler()

@@ -6,6 +6,7 @@ to be pickled, or arrive as numbers of descriptors that mean something else in t
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import io
 import os
@@ -55,6 +56,7 @@ class Lent:
         self._lock = threading.Lock()
         self._waiting: dict[int, int] = {}
         self._kept: list[object] = []
+        self._sharer: Any = None  # at the end of the interpreter it could not be imported any more
 
     def duplicate_for_child(self, descriptor: int) -> int:
         """As the standard library's: what `DupFd` shall be given."""
@@ -64,7 +66,7 @@ class Lent:
         """As the standard library's: what travels in place of the descriptor."""
         from multiprocessing import reduction, resource_sharer
 
-        sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
+        sharer = self._sharer = resource_sharer._resource_sharer  # type: ignore[attr-defined]
         duplicate = os.dup(descriptor)
         key = 0
         lender = weakref.ref(self)  # the sharer must not keep what nobody else has any more
@@ -83,12 +85,10 @@ class Lent:
         return Descriptor(address, key)
 
     def _sent(self, key: int, entry: object) -> None:
-        from multiprocessing import resource_sharer
-
         with self._lock:
             if self._lasting and key in self._waiting:
                 # The sharer has just forgotten it.
-                resource_sharer._resource_sharer._cache[key] = entry  # type: ignore[attr-defined]
+                self._sharer._cache[key] = entry
             elif (duplicate := self._waiting.pop(key, None)) is not None:
                 os.close(duplicate)
 
@@ -101,12 +101,9 @@ class Lent:
         self._kept.clear()
         with self._lock:
             waiting, self._waiting = self._waiting, {}
-        if waiting:
-            from multiprocessing import resource_sharer
-
-            for key, duplicate in waiting.items():
-                resource_sharer._resource_sharer._cache.pop(key, None)  # type: ignore[attr-defined]
-                os.close(duplicate)
+        for key, duplicate in waiting.items():
+            self._sharer._cache.pop(key, None)
+            os.close(duplicate)
 
     def __del__(self) -> None:
         self.close()
@@ -124,6 +121,65 @@ class Descriptor:
 
         with resource_sharer._resource_sharer.get_connection(self._where) as connection:  # type: ignore[attr-defined]
             return reduction.recv_handle(connection)
+
+
+# The main module
+#
+# What comes through a queue or a pipe of `multiprocessing` was pickled by it, and names classes of the main module. A
+# worker did not run that, and asks its caller for what it lacks, by the thread that hands over descriptors.
+
+_offer: tuple[object, int] | None = None
+
+
+def offer_main() -> tuple[object, int]:
+    """Answer workers that ask for an attribute of the main module; where they must ask."""
+    global _offer
+    from multiprocessing import resource_sharer
+
+    sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
+    # One that was stopped, or left behind by a fork, has forgotten us.
+    if _offer is None or sharer._address != _offer[0]:
+        key = 0
+
+        def answered() -> None:
+            sharer._cache[key] = _answer, answered
+
+        address, key = sharer.register(_answer, answered)
+        _offer = address, key
+    return _offer
+
+
+def _answer(connection: Any, pid: int) -> None:
+    with contextlib.suppress(OSError, EOFError):  # whoever asked is gone
+        name = connection.recv()
+        try:
+            value = getattr(sys.modules["__main__"], name)
+            answer = True, _pickling.encode(value, None, f"`{name}` of the main module")
+        except Exception as error:
+            connection.send((False, str(error)))
+        else:
+            connection.send(answer)
+
+
+def ask_for_main(where: tuple[object, int]) -> None:
+    """In the worker: have the main module ask there for what it lacks."""
+
+    def missing(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module '__main__' has no attribute {name!r}")
+        from multiprocessing import resource_sharer
+
+        try:
+            with resource_sharer._resource_sharer.get_connection(where) as connection:  # type: ignore[attr-defined]
+                connection.send(name)
+                found, answer = connection.recv()
+        except (OSError, EOFError) as error:
+            raise AttributeError(f"module '__main__' has no attribute {name!r}") from error
+        if not found:
+            raise AttributeError(answer)
+        return _pickling.decode(answer)
+
+    sys.modules["__main__"].__getattr__ = missing  # type: ignore[method-assign]
 
 
 # Pickling
@@ -149,7 +205,11 @@ def _dumps_by_value(obj: object, role: str, reducers: dict[type, Any]) -> bytes:
     from . import _by_value
 
     class Pickler(_by_value.Pickler):
-        dispatch_table = ChainMap(reducers, _by_value.Pickler.dispatch_table)  # noqa: RUF012 - where pickle looks for it
+        def __init__(self, buffer_callback: Any = None, digest: bool = False) -> None:
+            # What only tells whether a global variable changed must lend nothing.
+            known: dict[type, Any] = dict.fromkeys(reducers, _by_identity) if digest else reducers
+            self.dispatch_table = ChainMap(known, _by_value.Pickler.dispatch_table)
+            super().__init__(buffer_callback, digest)
 
     try:
         pickler = Pickler()
@@ -160,6 +220,10 @@ def _dumps_by_value(obj: object, role: str, reducers: dict[type, Any]) -> bytes:
         # The error in the user's words.
         _pickling.encode_by_value(obj, None, role)
         raise
+
+
+def _by_identity(obj: object) -> Reduced:
+    return int, (id(obj),)
 
 
 def _reducers() -> dict[type, Any]:

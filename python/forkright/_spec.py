@@ -42,6 +42,7 @@ def make(initializer: Initializer | None) -> tuple[bytes, tuple[list[str], str, 
         "authkey": _authkey(),
         "start_method": _start_method(),
         "tracker": _tracker(),
+        "main": _main(),
     }
     return pickle.dumps(spec, 5), program()
 
@@ -135,6 +136,15 @@ def _tracker() -> str | None:
     if "multiprocessing.shared_memory" in sys.modules:
         tracker.ensure_running()
     return None if tracker._fd is None else f"/proc/{os.getpid()}/fd/{tracker._fd}"
+
+
+def _main() -> tuple[object, int] | None:
+    """Where to ask for what the main module has here, if objects may come there otherwise than with tasks."""
+    if "multiprocessing.connection" not in sys.modules:
+        return None
+    from . import _spawning
+
+    return _spawning.offer_main()
 
 
 def _umask() -> int:

@@ -61,6 +61,10 @@ def _settle_in(spec: dict[str, Any]) -> None:
 
         resource_tracker._resource_tracker._fd = os.open(spec["tracker"], os.O_WRONLY)  # type: ignore[attr-defined]
     _pickling.become_worker()
+    if spec["main"] is not None:
+        from . import _spawning
+
+        _spawning.ask_for_main(spec["main"])
 
 
 def _initialize(worker: Worker, initializer: bytes | None) -> bool:
