@@ -21,7 +21,7 @@ def no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
     _warm_up()
     before = _belongings()
     yield
-    gc.collect()
+    _end_helpers()
     _close()
     if request.session.testsfailed:
         return  # pytest keeps the frames of tests that failed, and with them what they hold
@@ -37,6 +37,16 @@ def _warm_up() -> None:
     forkright.map(abs, range(4), plan="threads")
     forkright.map(time.sleep, [0.02] * 3)
     _close()
+
+
+def _end_helpers() -> None:
+    """End what `multiprocessing` starts for its own and leaves until the interpreter ends."""
+    from multiprocessing import heap, resource_sharer, resource_tracker
+
+    heap.BufferWrapper._heap = heap.Heap()  # type: ignore[attr-defined]
+    gc.collect()
+    resource_sharer.stop()  # type: ignore[attr-defined]
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
 def _close() -> None:

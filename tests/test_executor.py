@@ -254,6 +254,15 @@ def test_futures_can_be_awaited(executor: fr.Executor) -> None:
     asyncio.run(asyncio.wait_for(main(), LIMIT))
 
 
+def test_asyncio_takes_threads_as_its_default_executor() -> None:
+    async def name() -> str:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(fr.ThreadPoolExecutor(1, thread_name_prefix="ours"))
+        return await asyncio.to_thread(lambda: threading.current_thread().name)
+
+    assert asyncio.run(name()).startswith("ours")
+
+
 def test_cancelling_what_awaits_a_call_that_waits_cancels_the_call(
     executor: fr.Executor, tmp_path: Path, go: Flag
 ) -> None:

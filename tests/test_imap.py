@@ -109,6 +109,15 @@ def test_closing_starts_nothing_more_and_does_not_wait(imap: Any, plan: Any, tmp
     assert len(tally.marks()) <= 2 < read
 
 
+@pytest.mark.parametrize("plan", ["threads", "processes", "auto"])
+def test_a_late_result_does_not_keep_whoever_asked_until_it_is_there(imap: Any, plan: Any, tmp_path: Path) -> None:
+    started, go = Flag(tmp_path / "started"), Flag(tmp_path / "go")
+    results = imap(tasks.hold, [started], [go], plan=plan, timeout=0.01)
+    with pytest.raises(TimeoutError):
+        next(results)
+    go.set()
+
+
 def test_an_abandoned_iterator_ends_its_workers(imap: Any) -> None:
     results = imap(tasks.pid, itertools.count(), plan=fr.Plan(2))
     pid = next(results)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,39 @@ def mark_or_fail(tally: Tally, number: int) -> None:
         raise ValueError("the worst")
 
 
+class Noticed(Exception):
+    """Tells when its map has heard of it: at its unpickling."""
+
+    def __init__(self, go: Flag) -> None:
+        self.go = go
+
+    def __reduce__(self) -> Any:
+        return notice, (self.go, os.getpid())
+
+
+def notice(go: Flag, sender: int) -> Noticed:
+    if os.getpid() != sender:
+        go.set()
+    return Noticed(go)
+
+
+def fail_or_hold(tally: Tally, number: int, go: Flag) -> None:
+    tally.mark(number)
+    if number == 0:
+        until(lambda: "1" in tally.marks(), "the other worker is busy")
+        raise Noticed(go)
+    while not go.is_set():
+        time.sleep(0.2)  # long enough for the caller to do what comes after the unpickling
+
+
+def test_after_an_error_nothing_begins_that_waits_for_a_busy_worker(tmp_path: Path, go: Flag) -> None:
+    tally = Tally(tmp_path / "ran")
+    with pytest.raises(Noticed):
+        fr.map(fail_or_hold, [tally] * 4, range(4), [go] * 4, plan=fr.Plan(2))
+    # The worker that raised took what it had been sent before anybody heard of it.
+    assert tally.marks() <= {"0", "1", "2"}
+
+
 def test_exceptions_take_the_places_of_results_if_asked_to(plan: Any) -> None:
     results: list[Any] = fr.map(tasks.fail_at, range(6), [4] * 6, plan=plan, on_error="return")
     assert results[:4] == [0, 1, 2, 3]
@@ -280,13 +314,60 @@ def test_a_map_whose_time_is_up_raises_and_what_has_not_started_never_does(
     assert len(tally.marks()) <= parallel.workers
 
 
+@pytest.mark.parametrize("shared", [fr.Plan(2), fr.Plan(2, 2)], ids=str)
+def test_a_map_whose_time_is_up_costs_another_that_shares_its_workers_nothing(
+    shared: Any, tmp_path: Path, go: Flag
+) -> None:
+    tally = Tally(tmp_path / "ran")
+    results: list[Any] = []
+
+    def other() -> None:
+        results.append(fr.map(tasks.mark_and_wait, [tally] * 20, range(20), [go] * 20, plan=shared))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    until(lambda: len(tally.marks()) == shared.workers, "the workers are busy")
+    late = Tally(tmp_path / "late")
+    with pytest.raises(TimeoutError):
+        fr.map(tasks.mark_and_wait, [late] * 20, range(20), [go] * 20, plan=shared, timeout=0.3)
+    go.set()
+    thread.join()
+    assert results == [list(range(20))]
+    assert not late.marks()
+
+
+def test_a_map_whose_time_is_up_takes_its_own_workers_with_it_and_no_others(tmp_path: Path, go: Flag) -> None:
+    tally, late = Tally(tmp_path / "ran"), Tally(tmp_path / "late")
+    results: list[Any] = []
+
+    def other() -> None:
+        results.append(fr.map(tasks.mark_and_wait, [tally] * 4, range(4), [go] * 4, plan=fr.Plan(2)))
+
+    def fail_late() -> None:
+        with pytest.raises(TimeoutError):
+            fr.map(tasks.mark_and_wait, [late], [0], [Flag(tmp_path / "never")], plan=fr.Plan(2), timeout=1)
+
+    first = threading.Thread(target=fail_late)
+    first.start()
+    until(late.marks, "one worker is busy")
+    second = threading.Thread(target=other)
+    second.start()
+    until(tally.marks, "the other worker is busy")
+    first.join()
+    # In place of the worker that went there is another.
+    until(lambda: len(tally.marks()) == 2, "a new worker takes what waits")
+    go.set()
+    second.join()
+    assert results == [[0, 1, 2, 3]]
+
+
 def test_a_map_that_ends_in_time_gives_its_results(plan: Any) -> None:
     assert fr.map(tasks.square, range(100), plan=plan, timeout=1000) == [number * number for number in range(100)]
 
 
-def test_a_map_without_time_raises(parallel: Any) -> None:
+def test_a_map_without_time_raises(plan: Any) -> None:
     with pytest.raises(TimeoutError):
-        fr.map(tasks.square, range(100_000), plan=parallel, timeout=0)
+        fr.map(tasks.square, range(100_000), plan=plan, timeout=0)
 
 
 # Ctrl-C

@@ -358,6 +358,48 @@ def test_classes_with_unusual_insides_travel(tmp_path: Path) -> None:
     assert lines == ["1 41", "(4, True)", "True True"]
 
 
+def test_a_class_in_another_keeps_its_full_name(far: Far) -> None:
+    class Outer:
+        class Inner:
+            pass
+
+    assert far.call(lambda: Outer.Inner.__qualname__) == Outer.Inner.__qualname__
+
+
+def test_structures_of_ctypes_travel(tmp_path: Path) -> None:
+    lines = script(
+        """
+        import ctypes
+        class Point(ctypes.Structure):
+            _pack_ = 1
+            _fields_ = [("x", ctypes.c_int), ("y", ctypes.c_double)]
+            def area(self): return self.x * self.y
+        class Either(ctypes.Union):
+            _anonymous_ = ("point",)
+            _fields_ = [("point", Point), ("number", ctypes.c_int)]
+        class Node(ctypes.Structure): pass
+        Node._fields_ = [("value", ctypes.c_int), ("next", ctypes.POINTER(Node))]
+        class Big(ctypes.BigEndianStructure):
+            _fields_ = [("low", ctypes.c_int, 3), ("high", ctypes.c_int, 5)]
+        class Solid(Point):
+            _fields_ = [("more", ctypes.c_int * 3)]
+        class Three(ctypes.c_int * 3): pass
+        def follow():
+            first = Node(1)
+            return Node(2, ctypes.pointer(first)).next.contents.value
+        moved = far.call(lambda point: Point(point.x + 1, point.y), Point(1, 2.5))
+        print(type(moved) is Point, moved.area(), far.call(ctypes.sizeof, Point))
+        print(far.call(lambda either: either.x, Either(number=7)), far.call(follow))
+        print(bytes(far.call(lambda big: Big(big.low, 2), Big(1, 3))) == bytes(Big(1, 2)))
+        print(list(far.call(lambda: Solid(1, 2, (3, 4, 5))).more), list(far.call(lambda: Three(1, 2, 3))))
+        Point.area = lambda point: -1
+        print(far.call(lambda point: point.area(), Point()))
+        """,
+        tmp_path,
+    )
+    assert lines == ["True 5.0 12", "7 1", "True", "[3, 4, 5] [1, 2, 3]", "-1"]
+
+
 def test_endless_nesting_is_an_error_and_no_crash() -> None:
     deep: list[Any] = []
     for _ in range(100_000):

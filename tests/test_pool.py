@@ -6,8 +6,10 @@ import gc
 import itertools
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Iterator
+from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,68 @@ def test_initializer_runs_in_each_worker_and_workers_are_replaced() -> None:
     pool.join()
     assert {value for _, value in calls} == {"7"}
     assert len({pid for pid, _ in calls}) == 3
+
+
+shared: Any = None
+
+
+def take_over(*parts: Any) -> None:
+    global shared
+    shared = parts
+
+
+def use_shared(number: int) -> int:
+    lock, event, value, queue = shared
+    assert event.wait(LIMIT)
+    with lock:
+        value.value += number
+    queue.put(number)
+    return os.getpid()
+
+
+@pytest.mark.parametrize("plan", ["processes", "hybrid", "auto"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_initargs_take_what_multiprocessing_shares_to_every_worker_that_comes(
+    method: str, plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "shared", None)  # threads set it here
+    context = multiprocessing.get_context(method)
+    lock, event, value, queue = context.Lock(), context.Event(), context.Value("i"), context.Queue()
+    with fr.Pool(2, take_over, (lock, event, value, queue), maxtasksperchild=2, plan=plan) as pool:
+        calls = pool.map_async(use_shared, range(20), chunksize=1)
+        event.set()
+        pids = calls.get(LIMIT)
+        assert sorted(queue.get(timeout=LIMIT) for _ in range(20)) == list(range(20))
+    pool.join()
+    assert value.value == sum(range(20))
+    assert plan == "auto" or len(set(pids)) >= 4
+    queue.close()
+    queue.join_thread()
+
+
+def count_up(name: str) -> None:
+    memory = shared_memory.SharedMemory(name)
+    memory.buf[0] += 1
+    memory.close()
+
+
+@pytest.mark.parametrize("first", ["memory", "workers"])
+def test_shared_memory_outlives_the_workers_that_attached_it(first: str) -> None:
+    early = fr.Pool(1)
+    if first == "workers":
+        early.apply(os.getpid)
+    memory = shared_memory.SharedMemory(create=True, size=1)
+    try:
+        with early as pool:
+            pool.map(count_up, [memory.name] * 3)
+            pool.close()
+            pool.join()
+        again = shared_memory.SharedMemory(memory.name)
+        assert again.buf[0] == 3
+        again.close()
+    finally:
+        memory.close()
+        memory.unlink()
 
 
 def test_a_pool_nobody_holds_warns_and_ends_its_workers() -> None:

@@ -8,8 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from multiprocessing import connection, heap, resource_sharer, resource_tracker, shared_memory
+from multiprocessing import connection, shared_memory
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,6 @@ import forkright as fr
 import tasks
 from scripts import run, start
 from waiting import LIMIT, Flag, until
-
-
-@pytest.fixture(scope="module", autouse=True)
-def helpers() -> Iterator[None]:
-    """End what `multiprocessing` starts for its own and leaves until the interpreter ends."""
-    yield
-    heap.BufferWrapper._heap = heap.Heap()
-    gc.collect()
-    resource_sharer.stop()
-    resource_tracker._resource_tracker._stop()
 
 
 @pytest.fixture(params=["fork", "spawn", "forkserver"])
@@ -346,6 +335,71 @@ def test_a_script_of_multiprocessing_needs_only_other_imports(tmp_path: Path) ->
         tmp_path,
     )
     assert lines == ["[(0, 'Process-1'), (1, 'Process-2'), (2, 'Process-3'), (3, 'Process-4')]", "6 [0, 0, 0, 0]"]
+
+
+def test_what_queues_bring_may_be_of_the_scripts_own_classes(tmp_path: Path) -> None:
+    lines = run(
+        """
+        import enum
+        from multiprocessing import Queue
+        from forkright import Pool, Process
+
+        class Outer:
+            class Task:
+                def __init__(self, number):
+                    self.number = number
+
+        class Color(enum.Enum):
+            RED = 1
+
+        factor = 10
+
+        def times(number):
+            return number * factor
+
+        def work(tasks, results):
+            for task in iter(tasks.get, None):
+                results.put((task, times(3)) if callable(task) else task)
+
+        def pass_on(tasks, results):
+            process = Process(target=work, args=(tasks, results))
+            process.start()
+            process.join()
+
+        def set_up(queue):
+            global given
+            given = queue
+
+        def take(_):
+            return given.get()
+
+        tasks, results = Queue(), Queue()
+        for target in (work, pass_on):
+            process = Process(target=target, args=(tasks, results))
+            process.start()
+            for task in (Outer.Task(7), Color.RED, times, None):
+                tasks.put(task)
+            came = results.get()
+            print(type(came) is Outer.Task, came.number, results.get() is Color.RED, results.get() == (times, 30))
+            process.join()
+        with Pool(1, set_up, (tasks,)) as pool:
+            tasks.put(Color.RED)
+            print(pool.apply(take, (0,)) is Color.RED)
+        """,
+        tmp_path,
+    )
+    assert lines == ["True 7 True True", "True 7 True True", "True"]
+
+
+def test_what_the_main_module_does_not_have_is_missed_in_a_process_too() -> None:
+    process = started(name_of_main, multiprocessing.get_context("spawn").Lock())
+    with pytest.raises(AttributeError, match="no_such_name"):
+        process.result(LIMIT)
+    process.join(LIMIT)
+
+
+def name_of_main(_: Any) -> Any:
+    return sys.modules["__main__"].no_such_name
 
 
 def test_the_end_of_a_script_joins_processes_and_ends_daemons(tmp_path: Path) -> None:

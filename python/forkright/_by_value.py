@@ -28,7 +28,7 @@ from _thread import RLock
 from abc import ABCMeta
 from collections import ChainMap
 from collections.abc import Callable, Iterable
-from operator import is_
+from operator import is_, mul
 from typing import Any, NamedTuple
 
 from cloudpickle import cloudpickle  # type: ignore[import-untyped]
@@ -113,6 +113,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 return cloudpickle._class_reduce(obj)
             if importable(obj):
                 return NotImplemented
+            if (derived := _derived(obj)) is not None:
+                return derived
             self.classes[id(obj)] = obj
             return _class, (_class_token(obj),)
         return NotImplemented
@@ -161,7 +163,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return 0
         version = self._versions.get((module, name))
         if version is None:
-            version = self._versions[module, name] = _global_version(module, name, value)
+            version = self._versions[module, name] = _global_version(module, name, value, type(self))
         return version
 
 
@@ -218,9 +220,9 @@ def _function_token(function: types.FunctionType) -> str:
         return token
 
 
-def _global_version(module: str, name: str, value: object) -> int:
+def _global_version(module: str, name: str, value: object, kind: type[Pickler]) -> int:
     """The number of times this global was seen to change."""
-    digest = _digest(value)
+    digest = _digest(value, kind)
     with _lock:
         known, version = _sent_globals.get((module, name), (None, 0))
         if known != digest:
@@ -229,10 +231,10 @@ def _global_version(module: str, name: str, value: object) -> int:
         return version
 
 
-def _digest(value: object) -> object:
+def _digest(value: object, kind: type[Pickler]) -> object:
     if value is None or type(value) in (bool, int, float, complex, str, bytes):
         return type(value), repr(value)
-    pickler = Pickler(digest=True)
+    pickler = kind(digest=True)
     pickler.dump(value)
     return blake2b(pickler.file.getbuffer(), digest_size=16).digest()
 
@@ -259,6 +261,9 @@ def _body(cls: type) -> _Body:
     slots = vars(cls).get("__slots__")
     if slots and maker is cloudpickle._make_skeleton_class and isinstance(slots, (str, tuple, list, dict)):
         made_of[3]["__slots__"] = slots  # only a class made with slots has no `__dict__`
+    state[0]["__qualname__"] = cls.__qualname__  # pickle finds a class in another by it
+    if _is_structure(cls):
+        state = _state_of_structure(*state)
     first, second = Pickler(), Pickler()
     first.dump((maker, (*made_of, None, extra)))
     second.dump(state)
@@ -276,6 +281,41 @@ def _body(cls: type) -> _Body:
                 _made.clear()
             _made[id(cls)] = _Made(cls, names, values, tuple(reach.watch), body)
         return body
+
+
+def _is_structure(cls: type) -> bool:
+    """Whether `ctypes` lays out the instances of a class."""
+    ctypes = sys.modules.get("_ctypes")
+    return ctypes is not None and issubclass(cls, (ctypes.Structure, ctypes.Union))
+
+
+def _state_of_structure(content: dict[str, Any], slots: dict[str, Any]) -> _Reduced:
+    """Without the descriptors of the fields, which come with `_fields_`; first what `ctypes` must know before that."""
+    layout = ("_swappedbytes_", "_pack_", "_align_", "_layout_", "_anonymous_", "_fields_")
+    state = {name: content.pop(name) for name in layout if name in content}
+    return state | {name: value for name, value in content.items() if type(value).__name__ != "CField"}, slots
+
+
+def _derived(cls: Any) -> _Reduced:
+    """How to have a type of `ctypes` that is no attribute of a module; None for any other.
+
+    These are its metaclasses, and what it makes of another type, once for each: pointers, arrays, the other byte order.
+    """
+    ctypes = sys.modules.get("ctypes")
+    if ctypes is None:
+        return None
+    if issubclass(cls, type):
+        bases = (ctypes.Structure, ctypes.Union, ctypes.Array, ctypes._Pointer, ctypes._SimpleCData, ctypes._CFuncPtr)
+        return next(((type, (base,)) for base in bases if type(base) is cls), None)
+    if not hasattr(cls, "_type_"):
+        return None
+    if issubclass(cls, ctypes.Array) and cls._type_ * cls._length_ is cls:
+        return mul, (cls._type_, cls._length_)
+    if issubclass(cls, ctypes._Pointer) and ctypes.POINTER(cls._type_) is cls:
+        return ctypes.POINTER, (cls._type_,)
+    if vars(cls).get("__ctype_be__") is cls:
+        return getattr, (cls.__ctype_le__, "__ctype_be__")
+    return None
 
 
 def _declaration(table: dict[str, _Body]) -> bytes:
@@ -409,7 +449,10 @@ def _update_class(cls: type, token: str, body: _Body) -> None:
         return  # at home here, or nothing new
     _received[cls] = body  # first: the state may contain the class
     try:
-        cloudpickle._class_setstate(cls, pickle.loads(body.state))
+        content, slots = pickle.loads(body.state)
+        if _is_structure(cls) and "_fields_" in vars(cls):
+            del content["_fields_"]  # can be set once
+        cloudpickle._class_setstate(cls, (content, slots))
     except BaseException:
         _received[cls] = known
         raise

@@ -8,6 +8,8 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
+from ._spec import Initializer
+
 __all__ = [
     "FutureBase",
     "Pool",
@@ -96,7 +98,7 @@ class Pool:
         prefix: str,
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
-        pickled_initializer: bytes | None,
+        pickled_initializer: Initializer | None,
         tasks_per_worker: int | None,
     ) -> Pool:
         """``plan`` is (processes, threads), or None for the choice to be made, among at most ``workers``.

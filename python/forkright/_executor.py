@@ -58,10 +58,11 @@ class Executor(concurrent.futures.Executor):
         self._max_workers = max_workers or (fixed.workers if fixed else cpu_count())
         pickled = None
         if initializer is not None and (fixed is None or fixed.processes):
-            from . import _pickling
+            from . import _pickling, _spawning, _spec
 
+            role = "the initializer and its arguments"
             try:
-                pickled = _pickling.encode((initializer, tuple(initargs)), None, "the initializer and its arguments")
+                pickled = _spec.Initializer(*_spawning.encode((initializer, tuple(initargs)), role, lasting=True))
             except _pickling.UnpicklableError:
                 if fixed is not None:
                     raise
@@ -145,8 +146,11 @@ class Executor(concurrent.futures.Executor):
         return f"<forkright.{type(self).__name__} {self._plan or 'auto'}>"
 
 
-class ThreadPoolExecutor(Executor):
-    """`Executor` on threads, with the standard library's signature."""
+class ThreadPoolExecutor(Executor, concurrent.futures.ThreadPoolExecutor):
+    """`Executor` on threads, with the standard library's signature.
+
+    It is one of the standard library's for ``isinstance`` alone: `asyncio` takes no other as a default executor.
+    """
 
     def __init__(
         self,

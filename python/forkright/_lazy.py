@@ -179,17 +179,19 @@ class _Job:
 def _ordered(job: _Job, timeout: float | None) -> Iterator[Any]:
     executor, work = job.hire(), job.work
     futures = deque[Any]()
+    whole = False
     try:
         while True:
             for future in _more(executor, work, futures):
                 futures.append(future)
                 del future
             if not futures:
+                whole = True
                 break
             yield from work.values([_first_result(futures, timeout)])
     finally:
-        # Whoever stops early does not wait for the calls that run.
-        executor.shutdown(wait=not futures, cancel_futures=True)
+        # Whoever stops early, or has waited for long enough, does not wait for the calls that run.
+        executor.shutdown(wait=whole, cancel_futures=True)
     if work.error is not None:
         raise work.error
 

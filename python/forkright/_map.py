@@ -159,7 +159,7 @@ def _run(
     # A range stays one; everything else is copied, so that nobody changes it while it is walked.
     if type(items) is not range and type(items) is not tuple:
         items = tuple(items)
-    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    name = (getattr(fn, "__qualname__", None) or type(fn).__qualname__).replace("<locals>.", "")
     return_errors = on_error == "return"
     results, _last = _core.run_map(fn, name, items, star, fixed, workers, chunksize, timeout, return_errors)
     return results

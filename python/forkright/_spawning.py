@@ -6,6 +6,7 @@ to be pickled, or arrive as numbers of descriptors that mean something else in t
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import io
 import os
@@ -35,8 +36,7 @@ def encode(obj: object, role: str, *, lasting: bool) -> tuple[bytes, Lent | None
     before = context.get_spawning_popen()
     context.set_spawning_popen(lent)
     try:
-        inner = _dumps(obj, role, lent)
-        return pickle.dumps(_Arrival(*_surroundings(lent), inner), 5), lent
+        return _dumps(obj, role, lent), lent
     except BaseException:
         lent.close()
         raise
@@ -56,6 +56,7 @@ class Lent:
         self._lock = threading.Lock()
         self._waiting: dict[int, int] = {}
         self._kept: list[object] = []
+        self._sharer: Any = None  # at the end of the interpreter it could not be imported any more
 
     def duplicate_for_child(self, descriptor: int) -> int:
         """As the standard library's: what `DupFd` shall be given."""
@@ -65,25 +66,31 @@ class Lent:
         """As the standard library's: what travels in place of the descriptor."""
         from multiprocessing import reduction, resource_sharer
 
-        sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
+        sharer = self._sharer = resource_sharer._resource_sharer  # type: ignore[attr-defined]
         duplicate = os.dup(descriptor)
         key = 0
+        lender = weakref.ref(self)  # the sharer must not keep what nobody else has any more
 
         def send(connection: Any, pid: int) -> None:
             reduction.send_handle(connection, duplicate, pid)
 
         def sent() -> None:
-            with self._lock:
-                if self._lasting and key in self._waiting:
-                    # The sharer has just forgotten it.
-                    sharer._cache[key] = send, sent
-                elif self._waiting.pop(key, None) is not None:
-                    os.close(duplicate)
+            lent = lender()
+            if lent is not None:
+                lent._sent(key, (send, sent))
 
         with self._lock:
             address, key = sharer.register(send, sent)
             self._waiting[key] = duplicate
         return Descriptor(address, key)
+
+    def _sent(self, key: int, entry: object) -> None:
+        with self._lock:
+            if self._lasting and key in self._waiting:
+                # The sharer has just forgotten it.
+                self._sharer._cache[key] = entry
+            elif (duplicate := self._waiting.pop(key, None)) is not None:
+                os.close(duplicate)
 
     def keep(self, semaphore: object) -> None:
         """Keep what loses its name when nobody here has it any more."""
@@ -94,12 +101,9 @@ class Lent:
         self._kept.clear()
         with self._lock:
             waiting, self._waiting = self._waiting, {}
-        if waiting:
-            from multiprocessing import resource_sharer
-
-            for key, duplicate in waiting.items():
-                resource_sharer._resource_sharer._cache.pop(key, None)  # type: ignore[attr-defined]
-                os.close(duplicate)
+        for key, duplicate in waiting.items():
+            self._sharer._cache.pop(key, None)
+            os.close(duplicate)
 
     def __del__(self) -> None:
         self.close()
@@ -119,35 +123,63 @@ class Descriptor:
             return reduction.recv_handle(connection)
 
 
-class _Arrival:
-    """Travels as the call that settles the worker in before what it carries is unpickled."""
+# The main module
+#
+# What comes through a queue or a pipe of `multiprocessing` was pickled by it, and names classes of the main module. A
+# worker did not run that, and asks its caller for what it lacks, by the thread that hands over descriptors.
 
-    def __init__(self, *parts: object) -> None:
-        self._parts = parts
-
-    def __reduce__(self) -> Reduced:
-        return _arrive, self._parts
+_offer: tuple[object, int] | None = None
 
 
-def _surroundings(lent: Lent) -> Reduced:
-    """What `multiprocessing` has every child inherit."""
-    from multiprocessing import get_start_method, process, resource_tracker
+def offer_main() -> tuple[object, int]:
+    """Answer workers that ask for an attribute of the main module; where they must ask."""
+    global _offer
+    from multiprocessing import resource_sharer
 
-    tracker: Any = resource_tracker._resource_tracker
-    # Workers must not have a tracker of their own: it would remove shared memory that is still in use here.
-    shared = None if tracker._fd is None else lent.DupFd(tracker._fd)
-    return bytes(process.current_process().authkey), get_start_method(allow_none=True), shared
+    sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
+    # One that was stopped, or left behind by a fork, has forgotten us.
+    if _offer is None or sharer._address != _offer[0]:
+        key = 0
+
+        def answered() -> None:
+            sharer._cache[key] = _answer, answered
+
+        address, key = sharer.register(_answer, answered)
+        _offer = address, key
+    return _offer
 
 
-def _arrive(authkey: bytes, start_method: str | None, tracker: Descriptor | None, inner: bytes) -> Any:
-    from multiprocessing import context, process, resource_tracker
+def _answer(connection: Any, pid: int) -> None:
+    with contextlib.suppress(OSError, EOFError):  # whoever asked is gone
+        name = connection.recv()
+        try:
+            value = getattr(sys.modules["__main__"], name)
+            answer = True, _pickling.encode(value, None, f"`{name}` of the main module")
+        except Exception as error:
+            connection.send((False, str(error)))
+        else:
+            connection.send(answer)
 
-    process.current_process().authkey = authkey
-    if start_method is not None:
-        context._force_start_method(start_method)
-    if tracker is not None:
-        resource_tracker._resource_tracker._fd = tracker.detach()  # type: ignore[attr-defined]
-    return pickle.loads(inner)
+
+def ask_for_main(where: tuple[object, int]) -> None:
+    """In the worker: have the main module ask there for what it lacks."""
+
+    def missing(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module '__main__' has no attribute {name!r}")
+        from multiprocessing import resource_sharer
+
+        try:
+            with resource_sharer._resource_sharer.get_connection(where) as connection:  # type: ignore[attr-defined]
+                connection.send(name)
+                found, answer = connection.recv()
+        except (OSError, EOFError) as error:
+            raise AttributeError(f"module '__main__' has no attribute {name!r}") from error
+        if not found:
+            raise AttributeError(answer)
+        return _pickling.decode(answer)
+
+    sys.modules["__main__"].__getattr__ = missing  # type: ignore[method-assign]
 
 
 # Pickling
@@ -173,7 +205,11 @@ def _dumps_by_value(obj: object, role: str, reducers: dict[type, Any]) -> bytes:
     from . import _by_value
 
     class Pickler(_by_value.Pickler):
-        dispatch_table = ChainMap(reducers, _by_value.Pickler.dispatch_table)  # noqa: RUF012 - where pickle looks for it
+        def __init__(self, buffer_callback: Any = None, digest: bool = False) -> None:
+            # What only tells whether a global variable changed must lend nothing.
+            known: dict[type, Any] = dict.fromkeys(reducers, _by_identity) if digest else reducers
+            self.dispatch_table = ChainMap(known, _by_value.Pickler.dispatch_table)
+            super().__init__(buffer_callback, digest)
 
     try:
         pickler = Pickler()
@@ -184,6 +220,10 @@ def _dumps_by_value(obj: object, role: str, reducers: dict[type, Any]) -> bytes:
         # The error in the user's words.
         _pickling.encode_by_value(obj, None, role)
         raise
+
+
+def _by_identity(obj: object) -> Reduced:
+    return int, (id(obj),)
 
 
 def _reducers() -> dict[type, Any]:

@@ -6,6 +6,10 @@ import os
 import pickle
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._spawning import Lent
+
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # -P: the working directory must not shadow a module that the helper imports. The caller's paths come with each worker.
 _BOOTSTRAP = (
@@ -14,20 +18,31 @@ _BOOTSTRAP = (
 )
 
 
-def make(initializer: bytes | None) -> tuple[bytes, tuple[list[str], str, str]]:
+class Initializer:
+    """What each worker calls first, pickled with its arguments, and what they lend to every worker that comes."""
+
+    def __init__(self, payload: bytes, lent: Lent | None) -> None:
+        self.payload = payload
+        self._lent = lent
+
+
+def make(initializer: Initializer | None) -> tuple[bytes, tuple[list[str], str, str]]:
     """The spec of a worker, and the program that forks it."""
     try:
         directory = os.getcwd()
     except OSError:
         directory = None
     spec = {
-        "initializer": initializer,
+        "initializer": initializer and initializer.payload,
         "directory": directory,
         "environment": dict(os.environb),
         "path": list(sys.path),
         "argv": list(getattr(sys, "argv", [""])),
         "umask": _umask(),
         "authkey": _authkey(),
+        "start_method": _start_method(),
+        "tracker": _tracker(),
+        "main": _main(),
     }
     return pickle.dumps(spec, 5), program()
 
@@ -97,6 +112,39 @@ def _authkey() -> bytes | None:
     """What multiprocessing's managers and listeners know their own processes by, if it is in use here."""
     process = sys.modules.get("multiprocessing.process")
     return None if process is None else bytes(process.current_process().authkey)
+
+
+def _start_method() -> str | None:
+    """How multiprocessing shall start processes there, if it has been told to."""
+    context = sys.modules.get("multiprocessing.context")
+    if context is None:
+        return None
+    methods = context._default_context
+    method: str | None = methods.get_start_method(allow_none=True)
+    return None if method == methods.get_all_start_methods()[0] else method
+
+
+def _tracker() -> str | None:
+    """Where to find the pipe to multiprocessing's tracker of shared memory, if that is in use here.
+
+    A worker must not have a tracker of its own: it would remove, at the worker's end, what is still in use elsewhere.
+    """
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    if module is None:
+        return None
+    tracker = module._resource_tracker
+    if "multiprocessing.shared_memory" in sys.modules:
+        tracker.ensure_running()
+    return None if tracker._fd is None else f"/proc/{os.getpid()}/fd/{tracker._fd}"
+
+
+def _main() -> tuple[object, int] | None:
+    """Where to ask for what the main module has here, if objects may come there otherwise than with tasks."""
+    if "multiprocessing.connection" not in sys.modules:
+        return None
+    from . import _spawning
+
+    return _spawning.offer_main()
 
 
 def _umask() -> int:

@@ -52,7 +52,19 @@ def _settle_in(spec: dict[str, Any]) -> None:
         from multiprocessing import process
 
         process.current_process().authkey = spec["authkey"]
+    if spec["start_method"] is not None:
+        from multiprocessing import context
+
+        context._force_start_method(spec["start_method"])
+    if spec["tracker"] is not None:
+        from multiprocessing import resource_tracker
+
+        resource_tracker._resource_tracker._fd = os.open(spec["tracker"], os.O_WRONLY)  # type: ignore[attr-defined]
     _pickling.become_worker()
+    if spec["main"] is not None:
+        from . import _spawning
+
+        _spawning.ask_for_main(spec["main"])
 
 
 def _initialize(worker: Worker, initializer: bytes | None) -> bool:

@@ -27,7 +27,7 @@ FAILS = (
         "test_thread_names_default",
         "joins the threads in `_threads`",
     ),
-    LeftOut("threads", "failing_initializer", "test_initializer", "waits for `_broken` to be set"),
+    LeftOut("threads processes", "failing_initializer", "test_initializer", "waits for `_broken` to be set"),
     LeftOut(
         "processes",
         "executor",
@@ -75,14 +75,6 @@ FAILS = (
         "future",
         "test_exception_with_success",
         "ends a future by writing to `_state` and `_exception`, which are read only; `set_exception` is the public way",
-    ),
-    # What only a process that inherits from its parent could do.
-    LeftOut(
-        "processes",
-        "failing_initializer",
-        "test_initializer",
-        "gives the initializer a multiprocessing queue, which a process can only inherit when it starts, "
-        "and waits for `_broken`",
     ),
     # Otherwise by design: a worker's death costs the task it ran, never the pool.
     LeftOut(

@@ -58,6 +58,7 @@ fn crew() -> Arc<Crew> {
 fn parcel(crew: &Crew, diary: &Arc<Diary>) -> Parcel {
     Parcel {
         id: crew.next_id(),
+        owner: 1,
         kind: down::TASK,
         function: None,
         flags: None,
@@ -106,9 +107,20 @@ fn a_message_no_worker_has_started_can_be_revoked_once() {
 fn abandoned_messages_tell_their_recipients() {
     let (crew, diary) = (crew(), Arc::new(Diary::default()));
     let _ = crew.submit(parcel(&crew, &diary));
-    crew.abandon_waiting();
+    crew.abandon_waiting(1);
     assert_eq!(diary.read(), ["abandoned"]);
     assert_eq!(crew.outstanding(), 0);
+}
+
+#[test]
+fn abandoned_messages_are_their_owners_alone() {
+    let (crew, mine, others) = (crew(), Arc::new(Diary::default()), Arc::new(Diary::default()));
+    let _ = crew.submit(parcel(&crew, &mine));
+    let _ = crew.submit(Parcel { owner: 2, ..parcel(&crew, &others) });
+    crew.abandon_waiting(1);
+    assert_eq!(mine.read(), ["abandoned"]);
+    assert!(others.read().is_empty());
+    assert_eq!(crew.outstanding(), 1);
 }
 
 #[test]

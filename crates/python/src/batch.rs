@@ -326,6 +326,7 @@ impl Work for Batch {
         }
         let parcel = Parcel {
             id: staff.crew().next_id(),
+            owner: self.progress.owner,
             kind: down::CHUNK,
             function: Some(Arc::clone(&function.blob)),
             flags: Some(flags),
@@ -361,6 +362,10 @@ impl Work for Batch {
 
     fn stop(&self) {
         self.end();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Acquire)
     }
 }
 

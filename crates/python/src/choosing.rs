@@ -12,6 +12,7 @@ use crate::functions::kind_of;
 use crate::future::face;
 use crate::governing::Governing;
 use crate::hands::Hands;
+use crate::recruit::Initializer;
 use crate::run::Run;
 use crate::submissions::{Submissions, Submitted};
 use crate::work::Work;
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Choosing {
     hands: Arc<Hands>,
     workers: Option<u32>,
-    initializer: Option<Vec<u8>>,
+    initializer: Option<Initializer>,
     streams: Mutex<HashMap<usize, Arc<Stream>>>,
 }
 
@@ -46,7 +47,7 @@ impl Choosing {
         workers: Option<u32>,
         prefix: String,
         initializer: Option<(Py<PyAny>, Py<PyTuple>)>,
-        pickled: Option<Vec<u8>>,
+        pickled: Option<Initializer>,
     ) -> Choosing {
         let hands = Hands::new(1, prefix, Some(PATIENCE), initializer);
         Choosing { hands, workers, initializer: pickled, streams: Mutex::default() }

@@ -12,7 +12,7 @@ use forkright_engine::state::{Start, Wait};
 use forkright_engine::store::Store;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 use rustix::process::Signal;
 
 use crate::call::{Call, Carrier, SIGNALS};
@@ -33,6 +33,9 @@ pub(crate) struct Pool {
     /// The process that made it: a forked child has none of its workers.
     owner: u32,
 }
+
+/// Nobody shares the crew of a pool.
+const OWNER: u32 = 0;
 
 enum Route {
     /// In the thread that submits.
@@ -60,10 +63,10 @@ impl Pool {
         prefix: String,
         initializer: Option<Py<PyAny>>,
         initargs: Py<PyTuple>,
-        pickled_initializer: Option<&Bound<'_, PyBytes>>,
+        pickled_initializer: Option<Py<PyAny>>,
         tasks_per_worker: Option<u32>,
     ) -> PyResult<Pool> {
-        let pickled = pickled_initializer.map(|bytes| bytes.as_bytes().to_vec());
+        let pickled = pickled_initializer.map(Arc::new);
         let initializer = initializer.map(|initializer| (initializer, initargs));
         let route = match plan {
             None => Route::Auto(Choosing::new(workers, prefix, initializer, pickled)),
@@ -151,7 +154,7 @@ impl Pool {
             }
             Route::Processes(staff) => {
                 if cancel {
-                    staff.crew().abandon_waiting();
+                    staff.crew().abandon_waiting(OWNER);
                     staff.collector.settle(py);
                 }
                 // Somebody must see the workers off when nobody waits.
@@ -331,7 +334,17 @@ fn submit_to<'py>(
         Ok(Prepared { kind, function, encoded, .. }) => {
             let recipient = Arc::clone(&call);
             let codec::Encoded { payload, leases } = encoded;
-            let parcel = Parcel { id, kind, function, flags: None, payload, leases, tasks: 1, recipient };
+            let parcel = Parcel {
+                id,
+                owner: OWNER,
+                kind,
+                function,
+                flags: None,
+                payload,
+                leases,
+                tasks: 1,
+                recipient,
+            };
             let (wanted, backlog) = crew.submit(parcel);
             if wanted > 0 {
                 staff.hire(py, wanted)?;

@@ -14,6 +14,8 @@ use forkright_meter::{Slot, Tally, View, clock};
 use crate::meter::{self, Spent};
 
 pub(crate) struct Progress {
+    /// Tells its messages from others' in the crew they share.
+    pub(crate) owner: u32,
     /// What the user called.
     pub(crate) name: Arc<str>,
     /// Threads of this process that may run tasks.
@@ -86,7 +88,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Progress {
     pub(crate) fn new(name: Arc<str>) -> Progress {
+        static OWNERS: AtomicU32 = AtomicU32::new(1);
         Progress {
+            owner: OWNERS.fetch_add(1, Relaxed),
             name,
             width: AtomicU32::new(1),
             word: Arc::default(),

@@ -6,17 +6,18 @@ use forkright_engine::crew::{Crew, Limits, Spec};
 use forkright_engine::warden::{Program, Warden};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 use crate::collector::Collector;
 use crate::functions::Functions;
+
+/// A `forkright._spec.Initializer`: what each worker calls first. It lives as long as workers may come.
+pub(crate) type Initializer = Arc<Py<PyAny>>;
 
 /// A crew with all that sending to it needs.
 pub(crate) struct Staff {
     pub(crate) collector: Arc<Collector>,
     pub(crate) functions: Functions,
-    /// Pickled by `forkright._spec`: what each worker calls first.
-    initializer: Option<Vec<u8>>,
+    initializer: Option<Initializer>,
 }
 
 /// Starts all workers of this process. A forked child has none of its threads and gets a new one.
@@ -35,8 +36,7 @@ pub(crate) fn warden() -> Arc<Warden> {
     Arc::clone(&warden.1)
 }
 
-fn spec(py: Python<'_>, initializer: Option<&[u8]>) -> PyResult<Spec> {
-    let initializer = initializer.map(|bytes| PyBytes::new(py, bytes));
+fn spec(py: Python<'_>, initializer: Option<&Py<PyAny>>) -> PyResult<Spec> {
     let made = py.import("forkright._spec")?.getattr("make")?.call1((initializer,))?;
     let bytes: Vec<u8> = made.get_item(0)?.extract()?;
     Ok(Spec { bytes: bytes.into(), program: program_of(&made.get_item(1)?)? })
@@ -54,7 +54,7 @@ pub(crate) fn warm(py: Python<'_>) -> PyResult<()> {
 }
 
 impl Staff {
-    pub(crate) fn create(limits: Limits, initializer: Option<Vec<u8>>) -> PyResult<Arc<Staff>> {
+    pub(crate) fn create(limits: Limits, initializer: Option<Initializer>) -> PyResult<Arc<Staff>> {
         let crew = Crew::create(limits, warden())?;
         Ok(Arc::new(Staff { collector: Collector::new(crew), functions: Functions::default(), initializer }))
     }

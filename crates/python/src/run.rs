@@ -22,7 +22,7 @@ use crate::functions::Differing;
 use crate::governing::Governing;
 use crate::hands::{Hands, Hurry, Job};
 use crate::meter;
-use crate::recruit::Staff;
+use crate::recruit::{Initializer, Staff};
 use crate::work::{HereSource, Work};
 
 /// Threads of the common pool end after this long without work.
@@ -79,7 +79,7 @@ pub(crate) struct Run {
     hold: AtomicBool,
     pub(crate) starting: AtomicU32,
     trouble: Mutex<Option<PyErr>>,
-    initializer: Mutex<Option<Vec<u8>>>,
+    initializer: Mutex<Option<Initializer>>,
 }
 
 impl Run {
@@ -245,7 +245,12 @@ impl Run {
     fn keep_busy(&self, py: Python<'_>, staff: &Arc<Staff>, until: Option<Instant>) -> PyResult<()> {
         let work = &self.work;
         let sleeper: Sleeper = Arc::clone(&work.progress().word) as Sleeper;
+        let mut stopped = false;
         loop {
+            if work.is_stopped() && !std::mem::replace(&mut stopped, true) {
+                // The workers were sent more than they have begun.
+                py.detach(|| staff.crew().abandon_waiting(work.progress().owner));
+            }
             self.fill(py, staff)?;
             let settled = work.settle(py);
             staff.collector.warn(py)?;
@@ -258,6 +263,7 @@ impl Run {
             let ready = || {
                 work.has_arrivals()
                     || work.is_over()
+                    || work.is_stopped() != stopped
                     || (work.pending() > 0 && staff.crew().appetite() > 0 && self.away().is_some())
             };
             let left = until.map_or(SIGNALS, |until| until.saturating_duration_since(Instant::now()));
@@ -273,11 +279,11 @@ impl Run {
         let progress = self.work.progress();
         meter::with_own(py, |slot| {
             while self.inline.load(Acquire) && !self.hold.load(Acquire) {
-                let Some(range) = batch.take(progress.width.load(Acquire)) else { break };
-                batch.run_here(py, range, slot);
                 if until.is_some_and(|until| Instant::now() >= until) {
                     break;
                 }
+                let Some(range) = batch.take(progress.width.load(Acquire)) else { break };
+                batch.run_here(py, range, slot);
             }
         });
         self.inline.store(false, Release);
@@ -322,7 +328,7 @@ impl Run {
     }
 
     /// Workers of its own, each of which calls this pickled initializer first, instead of the shared ones.
-    pub(crate) fn set_initializer(&self, initializer: Option<Vec<u8>>) {
+    pub(crate) fn set_initializer(&self, initializer: Option<Initializer>) {
         *lock(&self.initializer) = initializer;
     }
 
@@ -348,7 +354,7 @@ impl Run {
     pub(crate) fn cancel_waiting(&self, py: Python<'_>) {
         let staff = lock(&self.staff).clone();
         if let Some(staff) = staff {
-            staff.crew().abandon_waiting();
+            staff.crew().abandon_waiting(self.work.progress().owner);
             staff.collector.settle(py);
         }
     }
@@ -428,14 +434,13 @@ fn begin_fixed(py: Python<'_>, run: &Arc<Run>, total: usize, plan: Plan) -> PyRe
 
 impl Run {
     /// The map ended early (a signal, the deadline, trouble): what is queued comes back, and what workers still run
-    /// has no reader. Its processes go, so that nothing of it runs on.
+    /// has no reader. Its processes go, so that nothing of it runs on, if nobody else has work in them.
     fn abandon(&self, py: Python<'_>) {
         let Some(staff) = lock(&self.staff).take() else { return };
+        let owner = self.work.progress().owner;
         py.detach(|| {
-            staff.crew().abandon_waiting();
-            if self.work.progress().away() > 0 {
-                staff.crew().signal(rustix::process::Signal::KILL);
-            }
+            staff.crew().abandon_waiting(owner);
+            staff.crew().kill_running(owner);
         });
     }
 

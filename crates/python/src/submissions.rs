@@ -186,8 +186,9 @@ impl Work for Submissions {
         call.entrust(py, Carrier { collector: Arc::clone(&staff.collector), id, name });
         let call = Arc::clone(call);
         let kept = Mutex::new(checked.then_some(submitted));
+        let owner = self.progress.owner;
         let recipient = Arc::new(CallOut { work: Arc::clone(&self), call, sent, kept });
-        let parcel = Parcel { id, kind, function, flags: None, payload, leases, tasks: 1, recipient };
+        let parcel = Parcel { id, owner, kind, function, flags: None, payload, leases, tasks: 1, recipient };
         let (wanted, backlog) = staff.crew().submit(parcel);
         staff.hire(py, wanted)?;
         if backlog {
@@ -201,6 +202,10 @@ impl Work for Submissions {
     }
 
     fn stop(&self) {}
+
+    fn is_stopped(&self) -> bool {
+        false
+    }
 }
 
 /// A call on its way through a worker process: the call gets the answer, the work learns from it.

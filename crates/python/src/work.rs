@@ -37,6 +37,9 @@ pub(crate) trait Work: Send + Sync {
 
     /// No task starts from now on.
     fn stop(&self);
+
+    /// Whether that is so.
+    fn is_stopped(&self) -> bool;
 }
 
 /// Gives work to the threads of this process.

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from .. import _functions, _pickling, _plan
 from .._errors import BrokenWorkers
+from .._spec import Initializer
 from . import EXTENSION, reason, say_once, warn
 
 try:
@@ -98,7 +99,7 @@ class Pool:
         prefix: str,
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
-        pickled_initializer: bytes | None,
+        pickled_initializer: Initializer | None,
         tasks_per_worker: int | None,
     ) -> None:
         say_once()

@@ -49,6 +49,8 @@ pub struct Blob {
 pub struct Parcel {
     /// From [`Crew::next_id`].
     pub id: u64,
+    /// Whose it is: where several share a crew, one of them may end without the others.
+    pub owner: u32,
     /// One of `frame::down`.
     pub kind: u32,
     /// What must have been sent before.
@@ -472,12 +474,15 @@ impl Crew {
         parcel.is_some()
     }
 
-    /// Takes back all messages no worker has started; their recipients are told that they will not run.
-    pub fn abandon_waiting(&self) {
+    /// Takes back all messages of `owner` no worker has started; their recipients are told that they will not run.
+    pub fn abandon_waiting(&self, owner: u32) {
         let mut yard = self.lock();
-        let mut waiting: Vec<Parcel> = std::mem::take(&mut yard.backlog).into();
+        let backlog = std::mem::take(&mut yard.backlog);
+        let (mut waiting, others): (Vec<_>, Vec<_>) =
+            backlog.into_iter().partition(|parcel| parcel.owner == owner);
+        yard.backlog = others.into();
         for seat in &mut yard.seats {
-            waiting.extend(seat.take_back(usize::MAX));
+            waiting.extend(seat.revoke_all(owner));
         }
         yard.outstanding -= waiting.len();
         drop(yard);
@@ -500,6 +505,32 @@ impl Crew {
         }
         drop(yard);
         self.lead.want();
+    }
+
+    /// Kills the workers that run messages of `owner`, but those that run another's beside them.
+    pub fn kill_running(&self, owner: u32) {
+        let mut post = Post::new();
+        let mut yard = self.lock();
+        // What has been answered does not run any more.
+        let mut doomed = yard.hear(&mut post);
+        let mut waiting = Vec::new();
+        for seat in yard.seats.iter_mut().filter(|seat| seat.has_of(owner)) {
+            // What it might still begin goes elsewhere.
+            waiting.extend(seat.take_back(usize::MAX));
+            if seat.has_only(owner) {
+                seat.stage = Stage::Stopping;
+                doomed.push(seat.token);
+            }
+        }
+        for parcel in waiting.into_iter().rev() {
+            yard.backlog.push_front(parcel);
+        }
+        yard.pump();
+        drop(yard);
+        for token in doomed {
+            self.warden.signal(token, Signal::KILL);
+        }
+        deliver(post);
     }
 
     /// Signals every worker.

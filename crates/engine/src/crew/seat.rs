@@ -294,17 +294,21 @@ impl Seat {
             if self.line.producer.revoke(self.inflight[index].position) != Revocation::Revoked {
                 break;
             }
-            if let Some(sent) = self.inflight.remove(index) {
-                for lease in &sent.parcel.leases {
-                    self.unlease(lease.block().offset);
-                }
-                self.budget = self.budget.map(|budget| budget + sent.parcel.tasks);
-                sent.parcel.recipient.recall();
-                parcels.push(sent.parcel);
-            }
+            parcels.extend(self.remove(index));
         }
         parcels.reverse();
         parcels
+    }
+
+    /// Forgets a message that was revoked.
+    fn remove(&mut self, index: usize) -> Option<Parcel> {
+        let sent = self.inflight.remove(index)?;
+        for lease in &sent.parcel.leases {
+            self.unlease(lease.block().offset);
+        }
+        self.budget = self.budget.map(|budget| budget + sent.parcel.tasks);
+        sent.parcel.recipient.recall();
+        Some(sent.parcel)
     }
 
     /// Takes one message back if its worker has not started it.
@@ -313,12 +317,24 @@ impl Seat {
         if self.line.producer.revoke(self.inflight[index].position) != Revocation::Revoked {
             return None;
         }
-        let sent = self.inflight.remove(index)?;
-        for lease in &sent.parcel.leases {
-            self.unlease(lease.block().offset);
-        }
-        sent.parcel.recipient.recall();
-        Some(sent.parcel)
+        self.remove(index)
+    }
+
+    /// Takes back all messages of `owner` that its worker has not started.
+    pub(super) fn revoke_all(&mut self, owner: u32) -> Vec<Parcel> {
+        let theirs = self.inflight.iter().filter(|sent| sent.parcel.owner == owner);
+        let ids: Vec<u64> = theirs.map(|sent| sent.parcel.id).collect();
+        ids.into_iter().filter_map(|id| self.revoke(id)).collect()
+    }
+
+    /// Whether it was sent something of `owner`'s that is not answered.
+    pub(super) fn has_of(&self, owner: u32) -> bool {
+        self.inflight.iter().any(|sent| sent.parcel.owner == owner)
+    }
+
+    /// Whether all that is not answered is `owner`'s.
+    pub(super) fn has_only(&self, owner: u32) -> bool {
+        self.inflight.iter().all(|sent| sent.parcel.owner == owner)
     }
 
     /// Whether the worker has taken the message. `None`: it is not here.
