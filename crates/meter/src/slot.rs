@@ -234,14 +234,11 @@ impl Seat {
                 Some(State::Futex(_) | State::Call | State::Blocked) if holds(gil) => Class::HeldBlocked,
                 _ => Class::Held,
             },
-            // It may be the holder, for all that is known.
-            Some(_) if self.thread_state == 0 => {
-                match class::without_gil(self.state(syscall), gil.map(|gil| |address| gil.covers(address))) {
-                    Class::OffGil => Class::Unknown,
-                    told => told,
-                }
-            }
-            _ => class::without_gil(self.state(syscall), gil.map(|gil| |address| gil.covers(address))),
+            _ => match class::without_gil(self.state(syscall), gil.map(|gil| |address| gil.covers(address))) {
+                // It may be the holder, for all that is known.
+                Class::OffGil if self.thread_state == 0 => Class::Unknown,
+                class => class,
+            },
         }
     }
 
