@@ -234,11 +234,13 @@ impl Seat {
                 Some(State::Futex(_) | State::Call | State::Blocked) if holds(gil) => Class::HeldBlocked,
                 _ => Class::Held,
             },
-            _ => match class::without_gil(self.state(syscall), gil.map(|gil| |address| gil.covers(address))) {
-                // It may be the holder, for all that is known.
-                Class::OffGil if self.thread_state == 0 => Class::Unknown,
-                class => class,
-            },
+            _ => {
+                match class::without_gil(self.state(syscall), gil.map(|gil| |address| gil.covers(address))) {
+                    // It may be the holder, for all that is known.
+                    Class::OffGil if self.thread_state == 0 => Class::Unknown,
+                    class => class,
+                }
+            }
         }
     }
 

@@ -23,8 +23,8 @@ STATES = {
 # The states in which a thread has the GIL.
 HOLDING = ("held", "held_blocked")
 
-# Control characters draw nothing, or break what is drawn, or turn it round; half surrogates have no UTF-8 form.
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+# Control characters draw nothing, or break what is drawn; half surrogates have no UTF-8 form.
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def label(state: str) -> str:
