@@ -14,6 +14,9 @@ import pytest
 
 from waiting import until
 
+# Helpers that assert say what they saw, as tests do.
+pytest.register_assert_rewrite("measuring")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:

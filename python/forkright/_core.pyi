@@ -166,7 +166,7 @@ def pause_recording() -> None:
 def resume_recording() -> None:
     """Go on in the process that forked."""
 
-def enlist(name: str) -> None:
+def enlist(name: object) -> None:
     """Register the calling thread until it ends, or rename it."""
 
 def account_recordings(recordings: list[bytes], others: list[int]) -> str:

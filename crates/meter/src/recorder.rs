@@ -4,28 +4,35 @@
 //! thing, and writes it when it ends. Nothing is kept back for long: whatever ends the process, even a signal that
 //! nothing can catch, the recording lacks its last hundredth of a second or two. The binding registers threads and
 //! tells where in the program they are.
+//!
+//! The file is the sampler thread's, which has [a descriptor table of its own](crate::Sampler::apart) and all signals
+//! blocked: so what the program closes and what limits it meets are nothing to the recording, and the other way round.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use crate::class::Class;
-use crate::clock::{self, RunDelay};
+use crate::clock;
 use crate::native::Snapshot;
 use crate::record::{FORM, Record, microseconds};
 use crate::sampler::Sampler;
 use crate::slot::Slot;
+use crate::thread::without_file_size_signal;
 use crate::watch::{Glance, Pace, Watch};
 use crate::{lock, tally::Tally};
 
 /// Stretches that go on are written this often.
 const FLUSH: Duration = Duration::from_millis(20);
-/// Clocks are read this often.
+/// Clocks are read this often, and less where so many threads more make it dearer.
 const CLOCKS: Duration = Duration::from_millis(100);
+const CLOCKED: u32 = 20;
 /// So long the sampler learns.
 const LEARNING: Duration = Duration::from_secs(1);
 /// Native threads that have used less than this are not worth a word.
@@ -52,6 +59,8 @@ pub struct Recorder {
     book: Mutex<Book>,
     /// The thread that tells where the others are: it is measuring, too.
     teller: AtomicI32,
+    /// Nothing but the rest of what was seen is to be written.
+    ending: AtomicBool,
     closed: AtomicBool,
     began: Duration,
     cpu_before: Duration,
@@ -59,11 +68,16 @@ pub struct Recorder {
     process: u32,
 }
 
-/// The file, and what has yet to be written to it.
+/// What has yet to be written, and where.
 #[derive(Debug)]
 struct Out {
     lines: Vec<u8>,
-    file: File,
+    path: PathBuf,
+}
+
+thread_local! {
+    /// The sampler thread's open file: a number that other threads must not close.
+    static FILE: RefCell<Option<(PathBuf, File)>> = const { RefCell::new(None) };
 }
 
 /// All threads under way.
@@ -91,8 +105,9 @@ struct Page {
     looked: Duration,
     stretch: Option<Stretch>,
     cpu_before: Duration,
-    delay: RunDelay,
     delay_before: Option<Duration>,
+    /// It began before the recording did, and does not say when it ends.
+    is_guest: bool,
     /// Whether it has done anything since somebody asked where it is.
     moved: bool,
 }
@@ -108,8 +123,9 @@ struct Stretch {
 }
 
 impl Recorder {
-    /// Begins a recording in `file`, with the looks of `sampler`.
-    pub fn begin(sampler: Arc<Sampler>, file: File, subject: &Subject) -> io::Result<Arc<Recorder>> {
+    /// Begins a recording in the file at `path`, which is made, with the looks of `sampler`: one that is
+    /// [apart](Sampler::apart) and has no other watch.
+    pub fn begin(sampler: Arc<Sampler>, path: &Path, subject: &Subject) -> io::Result<Arc<Recorder>> {
         let began = clock::monotonic();
         let mut lines = Vec::new();
         let gil = sampler.gil().err().map_or_else(String::new, |unknown| unknown.to_string());
@@ -123,13 +139,15 @@ impl Recorder {
             gil,
         };
         header.write(&mut lines);
-        let mut out = Out { lines, file };
-        out.flush()?;
+        // By the calling thread, so that there is a recording of whatever ends before the sampler begins.
+        without_file_size_signal(|| open(path)?.write_all(&lines))?;
+        let out = Out { lines: Vec::new(), path: path.to_owned() };
         let switches = sampler.gil().ok().and_then(crate::Gil::switches);
         let recorder = Arc::new(Recorder {
             out: Mutex::new(out),
             book: Mutex::new(Book { active: began, switches, ..Book::default() }),
             teller: AtomicI32::new(0),
+            ending: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             began,
             cpu_before: clock::process_cpu(),
@@ -144,21 +162,30 @@ impl Recorder {
 
     /// Registers the calling thread, which runs Python with this thread state, until the entry is dropped.
     pub fn enter(self: &Arc<Self>, thread_state: usize) -> Entry {
-        let slot = self.sampler.enter(thread_state);
+        self.enter_as(clock::current_tid(), thread_state, false)
+    }
+
+    /// Registers another thread of this process, which is in Python already, until it ends or the entry is dropped.
+    /// Without its thread state (`None`) it can't be told whether it computes with the GIL.
+    pub fn enter_guest(self: &Arc<Self>, tid: i32, thread_state: Option<usize>) -> Entry {
+        self.enter_as(tid, thread_state.unwrap_or(0), true)
+    }
+
+    fn enter_as(self: &Arc<Self>, tid: i32, thread_state: usize, is_guest: bool) -> Entry {
+        let slot = self.sampler.enter_for(tid, thread_state);
         let now = clock::monotonic();
-        let delay = RunDelay::of_this_thread();
         let mut book = lock(&self.book);
         let thread = book.count;
         book.count += 1;
         let page = Page {
             thread,
-            tid: clock::current_tid(),
+            tid,
             thread_state,
             looked: now,
             stretch: None,
-            cpu_before: clock::thread_cpu(),
-            delay_before: delay.read(),
-            delay,
+            cpu_before: clock::thread_cpu_of(tid).unwrap_or_default(),
+            delay_before: clock::run_delay_of(tid),
+            is_guest,
             moved: true,
         };
         book.tids.push(page.tid);
@@ -207,34 +234,27 @@ impl Recorder {
         }
     }
 
-    /// Writes what is known so far. Fails where the disk is full, say.
-    pub fn flush(&self) -> io::Result<()> {
-        if !self.is_ours() {
-            return Ok(());
+    /// Ends the sampler's thread until [`Recorder::resume`], with all written that is known: for a fork.
+    pub fn pause(&self) {
+        if self.is_ours() {
+            self.sampler.pause();
         }
-        let now = clock::monotonic();
-        let mut out = lock(&self.out);
-        let mut book = lock(&self.book);
-        book.write_stretches(&mut out.lines);
-        book.write_clocks(self, now, &mut out.lines);
-        drop(book);
-        out.flush()
+    }
+
+    /// Goes on after a [`Recorder::pause`].
+    pub fn resume(&self) -> io::Result<()> {
+        if self.is_ours() { self.sampler.resume() } else { Ok(()) }
     }
 
     /// Ends the recording.
-    pub fn end(&self) -> io::Result<()> {
-        self.say_native();
-        if self.closed.swap(true, Ordering::AcqRel) || self.process != process::id() {
-            return Ok(());
+    pub fn end(&self) {
+        if !self.is_ours() {
+            return;
         }
-        let now = clock::monotonic();
-        let mut out = lock(&self.out);
-        let mut book = lock(&self.book);
-        book.write_stretches(&mut out.lines);
-        book.write_clocks(self, now, &mut out.lines);
-        drop(book);
-        Record::End { at: microseconds(now) }.write(&mut out.lines);
-        out.flush()
+        self.say_native();
+        self.ending.store(true, Ordering::Release);
+        self.sampler.pause();
+        self.closed.store(true, Ordering::Release);
     }
 
     fn is_ours(&self) -> bool {
@@ -248,10 +268,10 @@ impl Recorder {
         let now = clock::monotonic();
         let mut out = lock(&self.out);
         let mut book = lock(&self.book);
-        let Some(mut page) = book.threads.remove(&entry.slot.id()) else { return };
-        page.write_stretch(&mut out.lines);
-        page.write_clock(now, &mut out.lines);
-        Record::Gone { thread: page.thread, at: microseconds(now) }.write(&mut out.lines);
+        if let Some(mut page) = book.threads.remove(&entry.slot.id()) {
+            page.write_clock(now, &mut out.lines);
+            page.write_end(now, &mut out.lines);
+        }
     }
 }
 
@@ -276,7 +296,7 @@ impl Watch for Recorder {
                 book.active = now;
             }
         }
-        if now >= book.clocked + CLOCKS {
+        if now >= book.clocked + CLOCKS * (1 + book.threads.len() as u32 / CLOCKED) {
             book.clocked = now;
             book.write_clocks(self, now, &mut out.lines);
         }
@@ -298,6 +318,27 @@ impl Watch for Recorder {
         }
         pace
     }
+
+    fn rest(&self) -> bool {
+        if !self.is_ours() {
+            return false;
+        }
+        let now = clock::monotonic();
+        let mut out = lock(&self.out);
+        let mut book = lock(&self.book);
+        book.write_stretches(&mut out.lines);
+        book.write_clocks(self, now, &mut out.lines);
+        drop(book);
+        let ends = self.ending.load(Ordering::Acquire);
+        if ends {
+            Record::End { at: microseconds(now) }.write(&mut out.lines);
+        }
+        if out.flush().is_err() {
+            self.closed.store(true, Ordering::Release);
+            return false;
+        }
+        !ends
+    }
 }
 
 impl Book {
@@ -308,9 +349,13 @@ impl Book {
     }
 
     fn write_clocks(&mut self, recorder: &Recorder, now: Duration, lines: &mut Vec<u8>) {
-        for page in self.threads.values() {
-            page.write_clock(now, lines);
-        }
+        self.threads.retain(|_, page| {
+            let lives = page.write_clock(now, lines) || !page.is_guest;
+            if !lives {
+                page.write_end(now, lines);
+            }
+            lives
+        });
         let teller = clock::thread_cpu_of(recorder.teller.load(Ordering::Relaxed)).unwrap_or_default();
         // Either thread may have ended: what it cost before is still the most that was seen.
         self.meter = self.meter.max(recorder.sampler.cost().cpu + teller);
@@ -360,10 +405,10 @@ impl Page {
         *stretch = Stretch { from: stretch.to, samples: 0, ..*stretch };
     }
 
-    fn write_clock(&self, now: Duration, lines: &mut Vec<u8>) {
-        // It may be about to end: then it writes the last word itself.
-        let Some(cpu) = clock::thread_cpu_of(self.tid) else { return };
-        let delay = self.delay.read().zip(self.delay_before);
+    /// Whether the thread has clocks. If not it has ended; unless it is a guest, it wrote its last word itself.
+    fn write_clock(&self, now: Duration, lines: &mut Vec<u8>) -> bool {
+        let Some(cpu) = clock::thread_cpu_of(self.tid) else { return false };
+        let delay = clock::run_delay_of(self.tid).zip(self.delay_before);
         Record::Clock {
             thread: self.thread,
             at: microseconds(now),
@@ -371,15 +416,33 @@ impl Page {
             delay: delay.map(|(now, before)| microseconds(now.saturating_sub(before))),
         }
         .write(lines);
+        true
+    }
+
+    fn write_end(&mut self, now: Duration, lines: &mut Vec<u8>) {
+        self.write_stretch(lines);
+        Record::Gone { thread: self.thread, at: microseconds(now) }.write(lines);
     }
 }
 
 impl Out {
+    /// Writes it, on the sampler's thread. Fails where the disk is full, say.
     fn flush(&mut self) -> io::Result<()> {
-        let written = self.file.write_all(&self.lines);
-        self.lines.clear();
-        written
+        let lines = std::mem::take(&mut self.lines);
+        FILE.with_borrow_mut(|known| {
+            let mut file = match known.take() {
+                Some((path, file)) if path == self.path => file,
+                _ => open(&self.path)?,
+            };
+            file.write_all(&lines)?;
+            *known = Some((self.path.clone(), file));
+            Ok(())
+        })
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
 }
 
 /// A thread's part in a recording.

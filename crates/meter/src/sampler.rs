@@ -4,6 +4,7 @@
 //! [`watch`](Sampler::watch)es. Without it a running task would say nothing until it ends. The thread is started for
 //! the first watch, owns no Python state, and costs nothing while nobody watches.
 
+use std::collections::HashMap;
 use std::mem;
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,10 +17,11 @@ use std::{io, process};
 use crate::gil::{Gil, Unknown};
 use crate::schedule::Schedule;
 use crate::slot::{Seat, Seats, Slot};
+use crate::task_file::TaskFile;
 use crate::thread::{spawn_quiet, wait_gone};
 use crate::thrift::{self, Thrift};
 use crate::watch::{Glance, Look, Pace, Watch};
-use crate::{clock, lock};
+use crate::{clock, descriptors, lock};
 
 /// Threads looked at per tick: each costs about 2 µs, so of more than these a random choice is looked at.
 const CROWD: usize = 16;
@@ -63,8 +65,19 @@ impl Cost {
 impl Sampler {
     /// A sampler that knows this much of the GIL. It starts no thread yet.
     pub fn new(gil: Result<Gil, Unknown>) -> Arc<Sampler> {
+        Sampler::with(gil, false)
+    }
+
+    /// A sampler whose thread has [a descriptor table of its own](descriptors), so that it can look at programs which
+    /// know nothing of it. Its watches must start no thread.
+    pub fn apart(gil: Result<Gil, Unknown>) -> Arc<Sampler> {
+        Sampler::with(gil, true)
+    }
+
+    fn with(gil: Result<Gil, Unknown>, apart: bool) -> Arc<Sampler> {
         let room = Arc::new(Room {
             gil,
+            apart,
             seats: Arc::new(Seats::new()),
             arrivals: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -83,7 +96,15 @@ impl Sampler {
 
     /// Registers the calling thread, which runs Python with this thread state.
     pub fn enter(&self, thread_state: usize) -> Slot {
-        self.room.seats.enter(thread_state)
+        match self.room.apart {
+            true => self.enter_for(clock::current_tid(), thread_state),
+            false => self.room.seats.enter(thread_state),
+        }
+    }
+
+    /// Registers another thread of this process with a sampler that is [apart](Sampler::apart).
+    pub(crate) fn enter_for(&self, tid: i32, thread_state: usize) -> Slot {
+        self.room.seats.enter_with(tid, thread_state, None)
     }
 
     /// Has `watch` called after every sampling, for the first time within about a millisecond, until it is done or
@@ -158,6 +179,8 @@ impl Drop for Sampler {
 #[derive(Debug)]
 struct Room {
     gil: Result<Gil, Unknown>,
+    /// Whether the thread leaves the program's descriptors alone.
+    apart: bool,
     seats: Arc<Seats>,
     arrivals: Mutex<Vec<Weak<dyn Watch>>>,
     closed: AtomicBool,
@@ -175,6 +198,7 @@ fn run(room: &Room) -> i32 {
     // Refused only by kernels that don't know it; then ticks come some 50 µs late.
     let _ = rustix::thread::set_current_timer_slack(Some(SLACK));
     let tid = clock::current_tid();
+    let mut files = room.apart.then(|| Files { kept: descriptors::separate(), ..Files::default() });
     room.tid.store(tid, Ordering::Relaxed);
     let eager = Pace::Learning.period().unwrap_or_default();
     let mut schedule = Schedule::new(clock::monotonic().as_nanos() as u64 ^ tid as u64);
@@ -202,7 +226,7 @@ fn run(room: &Room) -> i32 {
         } else {
             // Whom others wait for is asked before each of them is looked at: later it may be somebody else.
             let holder = room.gil.as_ref().ok().and_then(Gil::holder);
-            sample(room, now, holder, &mut crowd, &mut looks, &mut schedule);
+            sample(room, now, holder, &mut crowd, &mut looks, &mut schedule, files.as_mut());
             room.ticks.fetch_add(1, Ordering::Relaxed);
             room.watched.fetch_add((now - before).as_nanos() as u64, Ordering::Relaxed);
             before = now;
@@ -213,11 +237,41 @@ fn run(room: &Room) -> i32 {
             }
         }
     }
+    watches.retain(|watch| {
+        let rest = |watch: Arc<dyn Watch>| catch_unwind(AssertUnwindSafe(|| watch.rest())).unwrap_or(false);
+        watch.upgrade().is_some_and(rest)
+    });
     // For the thread that goes on, if one does.
     lock(&room.arrivals).append(&mut watches);
     room.spent.fetch_add(clock::thread_cpu().as_nanos() as u64, Ordering::Relaxed);
     room.tid.store(0, Ordering::Relaxed);
     tid
+}
+
+/// The files of a sampler that is apart: none of the program's threads may close them.
+#[derive(Default)]
+struct Files {
+    by_seat: HashMap<u64, TaskFile>,
+    /// Whether they may stay open: not where the program has the same descriptors.
+    kept: bool,
+    looks: usize,
+}
+
+impl Files {
+    fn of(&mut self, seat: &Seat) -> &TaskFile {
+        self.by_seat.entry(seat.id()).or_insert_with(|| seat.open())
+    }
+
+    /// After a tick: closes the files of threads that are not busy any more, once in as many ticks as there are files.
+    fn tidy(&mut self, busy: &[Arc<Seat>]) {
+        self.looks += 1;
+        if !self.kept {
+            self.by_seat.clear();
+        } else if self.looks > self.by_seat.len() {
+            self.looks = 0;
+            self.by_seat.retain(|id, _| busy.iter().any(|seat| seat.id() == *id));
+        }
+    }
 }
 
 /// Looks at the busy workers, or at some of them.
@@ -228,6 +282,7 @@ fn sample(
     crowd: &mut Vec<Arc<Seat>>,
     looks: &mut Vec<Look>,
     schedule: &mut Schedule,
+    mut files: Option<&mut Files>,
 ) {
     looks.clear();
     room.seats.collect_busy(crowd);
@@ -241,12 +296,16 @@ fn sample(
         }
     }
     looks.extend(crowd.iter().take(CROWD).filter_map(|seat| {
-        seat.sample(room.gil.as_ref().ok(), now, || {
+        let file = files.as_mut().map(|files| files.of(seat));
+        seat.sample(room.gil.as_ref().ok(), now, file, || {
             // Whoever released the GIL a moment ago and wants it back does not wait for itself.
             holder.filter(|holder| !seat.is(*holder))?;
             Some(name.get_or_insert_with(|| holding.as_ref().and_then(|seat| seat.runs())).clone())
         })
     }));
+    if let Some(files) = files {
+        files.tidy(crowd);
+    }
     crowd.clear();
 }
 

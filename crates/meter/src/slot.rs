@@ -35,8 +35,8 @@ pub struct Standing {
 pub struct Slot {
     seat: Arc<Seat>,
     seats: Arc<Seats>,
-    /// The tally that the seat keeps alive: a comparison spares the lock.
-    tally: Cell<*const Tally>,
+    /// The address of the tally that the seat keeps alive: a comparison spares the lock.
+    tally: Cell<usize>,
 }
 
 impl Slot {
@@ -46,7 +46,7 @@ impl Slot {
     pub fn begin(&self, tally: &Arc<Tally>) {
         // Odd: busy. Only this thread writes it.
         let task = (self.seat.task.load(Ordering::Relaxed) + 1) | 1;
-        if self.tally.get() == Arc::as_ptr(tally) {
+        if self.tally.get() == Arc::as_ptr(tally).addr() {
             self.seat.task.store(task, Ordering::Release);
             return;
         }
@@ -54,7 +54,7 @@ impl Slot {
         // Under the lock, so that whoever sees this task under it also sees its tally.
         self.seat.task.store(task, Ordering::Release);
         let previous = desk.tally.replace(Arc::clone(tally));
-        self.tally.set(Arc::as_ptr(tally));
+        self.tally.set(Arc::as_ptr(tally).addr());
         drop(desk);
         drop(previous);
     }
@@ -109,10 +109,10 @@ impl View {
 pub(crate) struct Seat {
     id: u64,
     tid: i32,
-    /// Its thread state: compared with the GIL's holder, never followed.
+    /// Its thread state: compared with the GIL's holder, never followed; 0 if it isn't known.
     thread_state: usize,
-    /// Its `/proc/…/syscall`.
-    syscall: TaskFile,
+    /// Its `/proc/…/syscall`; a sampler that is [apart](crate::Sampler::apart) has it with its own files.
+    syscall: Option<TaskFile>,
     /// Which task it runs: odd while it runs one, and another number for each.
     task: AtomicU64,
     desk: Mutex<Desk>,
@@ -159,6 +159,16 @@ impl Seat {
         self.task.load(Ordering::Acquire) & 1 == 1
     }
 
+    /// Names it: no other seat of its sampler ever has the same.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Opens its `/proc/…/syscall` for a sampler that keeps it.
+    pub(crate) fn open(&self) -> TaskFile {
+        TaskFile::of(self.tid, "syscall")
+    }
+
     /// Whether this thread has that thread state.
     pub(crate) fn is(&self, thread_state: usize) -> bool {
         self.thread_state == thread_state
@@ -171,11 +181,12 @@ impl Seat {
     }
 
     /// Looks what the thread is doing and counts it, if it runs a task. `blame` is asked who held the GIL if it
-    /// waits for that.
+    /// waits for that. `syscall` is the sampler's file, if it keeps those.
     pub(crate) fn sample(
         &self,
         gil: Option<&Gil>,
         now: Duration,
+        syscall: Option<&TaskFile>,
         blame: impl FnOnce() -> Option<Option<Arc<str>>>,
     ) -> Option<Look> {
         // The tally is fixed before the look: a task that ends meanwhile was still the one running.
@@ -184,7 +195,7 @@ impl Seat {
             (self.task.load(Ordering::Acquire), desk.tally.clone())
         };
         let tally = tally.filter(|_| task & 1 == 1)?;
-        let class = self.look(gil, now);
+        let class = self.look(gil, now, syscall);
         tally.count(class);
         if class == Class::GilWait
             && let Some(by) = blame()
@@ -198,8 +209,8 @@ impl Seat {
         Some(Look { slot: self.id, class })
     }
 
-    fn look(&self, gil: Option<&Gil>, now: Duration) -> Class {
-        let class = self.look_once(gil);
+    fn look(&self, gil: Option<&Gil>, now: Duration, syscall: Option<&TaskFile>) -> Class {
+        let class = self.look_once(gil, syscall);
         let mut desk = lock(&self.desk);
         let waits = |class| matches!(class, Class::Io | Class::LockWait);
         if waits(class) && waits(desk.sight.class) {
@@ -214,22 +225,28 @@ impl Seat {
         }
     }
 
-    fn look_once(&self, gil: Option<&Gil>) -> Class {
+    fn look_once(&self, gil: Option<&Gil>, syscall: Option<&TaskFile>) -> Class {
         let holds = |gil: &Gil| gil.holder() == Some(self.thread_state);
         match gil {
-            Some(gil) if holds(gil) => match self.state() {
+            Some(gil) if holds(gil) => match self.state(syscall) {
                 // The kernel was asked a moment after the GIL: the thread may have released it to block, which is
                 // no sin. It held it at the first look, in any case.
                 Some(State::Futex(_) | State::Call | State::Blocked) if holds(gil) => Class::HeldBlocked,
                 _ => Class::Held,
             },
-            _ => class::without_gil(self.state(), gil.map(|gil| |address| gil.covers(address))),
+            _ => {
+                match class::without_gil(self.state(syscall), gil.map(|gil| |address| gil.covers(address))) {
+                    // It may be the holder, for all that is known.
+                    Class::OffGil if self.thread_state == 0 => Class::Unknown,
+                    class => class,
+                }
+            }
         }
     }
 
-    fn state(&self) -> Option<State> {
+    fn state(&self, syscall: Option<&TaskFile>) -> Option<State> {
         let mut content = [0; 256];
-        class::parse(self.syscall.read(&mut content)?)
+        class::parse(syscall.or(self.syscall.as_ref())?.read(&mut content)?)
     }
 }
 
@@ -271,19 +288,29 @@ impl Seats {
 
     /// Registers the calling thread.
     pub(crate) fn enter(self: &Arc<Self>, thread_state: usize) -> Slot {
+        let tid = clock::current_tid();
+        self.enter_with(tid, thread_state, Some(TaskFile::of(tid, "syscall")))
+    }
+
+    /// Registers a thread, for a sampler that opens `/proc/…/syscall` itself if there is none here.
+    pub(crate) fn enter_with(
+        self: &Arc<Self>,
+        tid: i32,
+        thread_state: usize,
+        syscall: Option<TaskFile>,
+    ) -> Slot {
         let sight = Sight { task: 0, class: Class::Unknown, first: Duration::ZERO, last: Duration::ZERO };
         let progress = Progress { at: Duration::ZERO, cpu: Duration::ZERO, owed: 0.5 };
-        let tid = clock::current_tid();
         let seat = Arc::new(Seat {
             id: self.count.fetch_add(1, Ordering::Relaxed),
             tid,
             thread_state,
-            syscall: TaskFile::of(tid, "syscall"),
+            syscall,
             task: AtomicU64::new(0),
             desk: Mutex::new(Desk { tally: None, sight, progress }),
         });
         lock(&self.list).push(Arc::clone(&seat));
-        Slot { seat, seats: Arc::clone(self), tally: Cell::new(std::ptr::null()) }
+        Slot { seat, seats: Arc::clone(self), tally: Cell::new(0) }
     }
 
     fn remove(&self, seat: &Arc<Seat>) {

@@ -23,6 +23,30 @@ pub fn spawn_quiet<T: Send + 'static>(
     thread
 }
 
+/// Runs `body` in the calling thread, without the signal that a file beyond the limit of sizes would mean for it.
+pub(crate) fn without_file_size_signal<T>(body: impl FnOnce() -> T) -> T {
+    let mut one = MaybeUninit::<libc::sigset_t>::zeroed();
+    let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
+    let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: `one` is made a valid set before it is read; the other two are only written to.
+    unsafe {
+        libc::sigemptyset(one.as_mut_ptr());
+        libc::sigaddset(one.as_mut_ptr(), libc::SIGXFSZ);
+        libc::sigpending(pending.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, one.as_ptr(), before.as_mut_ptr());
+    }
+    let made = body();
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: all three were written above: by the kernel, or as a valid set.
+    unsafe {
+        if libc::sigismember(pending.as_ptr(), libc::SIGXFSZ) == 0 {
+            libc::sigtimedwait(one.as_ptr(), std::ptr::null_mut(), &at_once);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut());
+    }
+    made
+}
+
 /// Waits until the kernel has forgotten a thread that was joined, which takes it a moment more.
 pub fn wait_gone(tid: i32) {
     let path = format!("/proc/self/task/{tid}");

@@ -68,4 +68,10 @@ impl Pace {
 pub trait Watch: Send + Sync {
     /// Tells what was just seen.
     fn tick(&self, glance: &Glance<'_>) -> Pace;
+
+    /// The thread is about to end, until it is [resumed](crate::Sampler::resume) or for good. Returns whether there is
+    /// anything left to watch.
+    fn rest(&self) -> bool {
+        true
+    }
 }

@@ -221,10 +221,37 @@ fn plan(text: &str) -> Result<Value, String> {
     Ok(json!([plan.processes(), plan.threads()]))
 }
 
+/// Marks where the arguments of a module begin that `why` runs: those of a script begin with the script itself, but
+/// after `-m MODULE` what looks like an option of ours would be taken for one.
+fn with_module_apart(mut arguments: Vec<String>) -> Vec<String> {
+    let Some(why) = arguments.iter().position(|argument| argument == "why") else { return arguments };
+    let mut at = why + 1;
+    while let Some(argument) = arguments.get(at) {
+        let takes_another =
+            ["--html", "--trace", "--json", "--cores", "--color"].contains(&argument.as_str());
+        match argument.as_str() {
+            "--" => break,
+            "-m" if at + 2 <= arguments.len() => {
+                arguments.insert(at + 2, "--".into());
+                break;
+            }
+            joined if joined.starts_with("-m") && joined.len() > 2 => {
+                arguments.insert(at + 1, "--".into());
+                break;
+            }
+            _ if takes_another => at += 2,
+            option if option.starts_with('-') => at += 1,
+            _ => break,
+        }
+    }
+    arguments
+}
+
 /// What the arguments after the program's name ask for, as JSON. Prints help, version and usage errors itself and
 /// raises `SystemExit` then.
 #[pyfunction]
 pub(crate) fn parse_command(py: Python<'_>, arguments: Vec<String>) -> PyResult<String> {
+    let arguments = with_module_apart(arguments);
     let color = match wished(&arguments) {
         "always" => ColorChoice::Always,
         "never" => ColorChoice::Never,

@@ -36,7 +36,7 @@ pub(crate) fn sampler(py: Python<'_>) -> Arc<Sampler> {
 }
 
 #[expect(unsafe_code, reason = "the interpreter's structures are looked at from outside")]
-fn discover(py: Python<'_>) -> Result<Gil, Unknown> {
+pub(crate) fn discover(py: Python<'_>) -> Result<Gil, Unknown> {
     let interval = py
         .import("sys")
         .and_then(|sys| sys.call_method0("getswitchinterval"))

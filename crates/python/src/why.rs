@@ -2,7 +2,8 @@
 //! program they are, and reads what was recorded. `forkright._why` puts it into programs and words what comes out.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,10 +13,10 @@ use forkright_engine::cores;
 use forkright_engine::machine::Machine;
 use forkright_meter::account::{self, Account, Doing};
 use forkright_meter::record::Record;
-use forkright_meter::{Entry, Recorder, Subject, clock, wait_gone};
+use forkright_meter::{Entry, Recorder, Resident, Sampler, Subject, clock, residents, wait_gone};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 use serde_json::json;
 
 use crate::meter;
@@ -53,9 +54,12 @@ fn current() -> Option<Arc<Recording>> {
 struct Recording {
     recorder: Arc<Recorder>,
     map: Map,
-    /// The recorder's number of each Python thread, by `threading.get_ident()`.
-    threads: Mutex<HashMap<u64, u32>>,
+    /// The Python threads, by `threading.get_ident()`, which those that come later have again.
+    threads: Mutex<HashMap<u64, Known>>,
     teller: Mutex<Option<Teller>>,
+    guests: Mutex<Guests>,
+    /// How many threads are forking.
+    pauses: Mutex<u32>,
 }
 
 /// Which files are the program's own.
@@ -66,6 +70,29 @@ struct Map {
     standard: String,
     /// Files of the standard library in which a thread that waits is idle.
     rests: Vec<String>,
+}
+
+/// A registered thread.
+#[derive(Clone, Copy)]
+struct Known {
+    tid: i32,
+    /// The recorder's number of it.
+    thread: u32,
+}
+
+/// Threads that do not register themselves: those that were there before, that `_thread` starts, and that other
+/// libraries start and have call into Python. They don't say when they end, either.
+#[derive(Default)]
+struct Guests {
+    /// By their tids.
+    seated: HashMap<i32, Guest>,
+    /// Seen once: most register themselves a moment later.
+    at_the_door: HashSet<i32>,
+}
+
+struct Guest {
+    thread_state: Option<usize>,
+    entry: Entry,
 }
 
 /// The thread that asks where the others are.
@@ -86,17 +113,22 @@ pub(crate) fn begin_recording(
     rests: Vec<String>,
 ) -> PyResult<()> {
     end_recording(py)?;
-    let file = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
-    let recorder = Recorder::begin(meter::sampler(py), file, &Subject { python, argv })?;
+    // Not the sampler that tasks are measured by, whose watches start threads.
+    let sampler = Sampler::apart(meter::discover(py));
+    let recorder = Recorder::begin(sampler, Path::new(file), &Subject { python, argv })?;
     let recording = Arc::new(Recording {
         recorder,
         map: Map { library, standard, rests },
         threads: Mutex::default(),
         teller: Mutex::default(),
+        guests: Mutex::default(),
+        pauses: Mutex::default(),
     });
     let entry = recording.enter(py)?;
-    recording.name(entry.thread(), "MainThread");
+    let name = name_of(py, ident(py)?)?.unwrap_or_else(|| "MainThread".to_owned());
+    recording.name(entry.thread(), &name);
     OWN.set(Some(entry));
+    recording.welcome(others(py)?, true);
     recording.start_telling()?;
     *lock(&CURRENT) = Some((std::process::id(), recording));
     Ok(())
@@ -108,9 +140,11 @@ pub(crate) fn end_recording(py: Python<'_>) -> PyResult<()> {
     let recording = current();
     *lock(&CURRENT) = None;
     let Some(recording) = recording else { return Ok(()) };
-    recording.stop_telling(py);
+    py.detach(|| recording.stop_telling());
     drop(OWN.take());
-    py.detach(|| recording.recorder.end())?;
+    let guests = std::mem::take(&mut *lock(&recording.guests));
+    drop(guests);
+    py.detach(|| recording.recorder.end());
     Ok(())
 }
 
@@ -118,12 +152,14 @@ pub(crate) fn end_recording(py: Python<'_>) -> PyResult<()> {
 #[pyfunction]
 pub(crate) fn pause_recording(py: Python<'_>) {
     if let Some(recording) = current() {
-        recording.stop_telling(py);
-        let sampler = meter::sampler(py);
+        // Without the GIL: the teller may be waiting for it, and another thread that forks for this one.
         py.detach(|| {
-            sampler.pause();
-            // What the child might find in its copy is not its own.
-            let _ = recording.recorder.flush();
+            let mut pauses = lock(&recording.pauses);
+            *pauses += 1;
+            if *pauses == 1 {
+                recording.stop_telling();
+                recording.recorder.pause();
+            }
         });
     }
 }
@@ -131,17 +167,31 @@ pub(crate) fn pause_recording(py: Python<'_>) {
 /// Goes on in the process that forked.
 #[pyfunction]
 pub(crate) fn resume_recording(py: Python<'_>) -> PyResult<()> {
-    if let Some(recording) = current() {
-        meter::sampler(py).resume()?;
-        recording.start_telling()?;
-    }
-    Ok(())
+    let Some(recording) = current() else { return Ok(()) };
+    py.detach(|| {
+        let mut pauses = lock(&recording.pauses);
+        // One that began while another thread was forking has none to end.
+        let Some(left) = pauses.checked_sub(1) else { return Ok(()) };
+        *pauses = left;
+        if left == 0 {
+            recording.recorder.resume()?;
+            recording.start_telling()?;
+        }
+        Ok(())
+    })
 }
 
 /// Registers the calling thread, until it ends, under this name; does nothing where nothing is recorded.
 #[pyfunction]
-pub(crate) fn enlist(py: Python<'_>, name: &str) {
+pub(crate) fn enlist(py: Python<'_>, name: &Bound<'_, PyAny>) {
     let Some(recording) = current() else { return };
+    let name = lossy(name);
+    let own = clock::current_tid();
+    let seated = lock(&recording.guests).seated.get(&own).map(|guest| guest.entry.thread());
+    if let Some(thread) = seated {
+        recording.name(thread, &name);
+        return;
+    }
     let known = OWN
         .with_borrow(|own| own.as_ref().filter(|entry| entry.is_of(&recording.recorder)).map(Entry::thread));
     let thread = match known {
@@ -154,22 +204,65 @@ pub(crate) fn enlist(py: Python<'_>, name: &str) {
             thread
         }
     };
-    recording.name(thread, name);
+    recording.name(thread, &name);
+}
+
+/// The text of what should be a string, whatever is in it; empty if it is none.
+fn lossy(text: &Bound<'_, PyAny>) -> String {
+    text.cast::<PyString>().map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned())
+}
+
+/// What `threading` calls a thread. Runs no Python code, as the program must not notice that it is asked.
+fn name_of(py: Python<'_>, ident: u64) -> PyResult<Option<String>> {
+    let active = py.import("threading")?.getattr("_active")?.cast_into::<PyDict>()?;
+    let Some(thread) = active.get_item(ident)? else { return Ok(None) };
+    Ok(thread.getattr("_name").ok().map(|name| lossy(&name)))
 }
 
 impl Recording {
     fn enter(self: &Arc<Self>, py: Python<'_>) -> PyResult<Entry> {
         let ident: u64 = ident(py)?;
         let entry = self.recorder.enter(meter::thread_state(py));
-        lock(&self.threads).insert(ident, entry.thread());
+        let known = Known { tid: clock::current_tid(), thread: entry.thread() };
+        lock(&self.threads).insert(ident, known);
         Ok(entry)
+    }
+
+    /// Registers threads that have not done so themselves, `at_once` or at second sight, and takes leave of those that
+    /// are no more. `present` are all there are.
+    fn welcome(&self, present: Vec<Present>, at_once: bool) {
+        let own = clock::current_tid();
+        let mut guests = lock(&self.guests);
+        let mut threads = lock(&self.threads);
+        guests.seated.retain(|tid, guest| {
+            // With another thread state it comes back as another: what it did meanwhile was not seen.
+            present.iter().any(|one| one.tid == *tid && one.thread_state == guest.thread_state)
+        });
+        guests.at_the_door.retain(|tid| present.iter().any(|one| one.tid == *tid));
+        for Present { ident, tid, thread_state } in present {
+            let is_known = match guests.seated.contains_key(&tid) {
+                true => true,
+                false => threads
+                    .get(&ident)
+                    .is_some_and(|known| known.tid == tid && !guests.at_the_door.contains(&tid)),
+            };
+            if tid == own || is_known {
+                continue;
+            }
+            if !at_once && guests.at_the_door.insert(tid) {
+                continue;
+            }
+            let entry = self.recorder.enter_guest(tid, thread_state);
+            threads.insert(ident, Known { tid, thread: entry.thread() });
+            guests.seated.insert(tid, Guest { thread_state, entry });
+        }
     }
 
     fn name(&self, thread: u32, name: &str) {
         self.recorder.say(&Record::Name { thread, name: name.to_owned() });
     }
 
-    fn start_telling(self: &Arc<Self>) -> PyResult<()> {
+    fn start_telling(self: &Arc<Self>) -> std::io::Result<()> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let (told, recording) = (Arc::clone(&stop), Arc::clone(self));
         let thread = forkright_meter::spawn_quiet("forkright-teller", move || tell(&recording, &told))?;
@@ -177,17 +270,40 @@ impl Recording {
         Ok(())
     }
 
-    fn stop_telling(&self, py: Python<'_>) {
+    /// To be called without the GIL, which the teller may be waiting for.
+    fn stop_telling(&self) {
         let Some(Teller { thread, stop }) = lock(&self.teller).take() else { return };
-        // It may be waiting for the GIL that this thread holds.
-        py.detach(|| {
-            *lock(&stop.0) = true;
-            stop.1.notify_all();
-            if let Ok(tid) = thread.join() {
-                wait_gone(tid);
-            }
-        });
+        *lock(&stop.0) = true;
+        stop.1.notify_all();
+        if let Ok(tid) = thread.join() {
+            wait_gone(tid);
+        }
     }
+}
+
+/// A Python thread.
+struct Present {
+    ident: u64,
+    tid: i32,
+    /// Where it can be told.
+    thread_state: Option<usize>,
+}
+
+/// All of them.
+#[expect(unsafe_code, reason = "the interpreter's structures are looked at from outside")]
+fn others(py: Python<'_>) -> PyResult<Vec<Present>> {
+    // SAFETY: this thread is attached, and the call does not detach it.
+    if let Some(residents) = unsafe { residents(ident(py)?, clock::current_tid()) } {
+        let present =
+            |one: &Resident| Present { ident: one.ident, tid: one.tid, thread_state: Some(one.thread_state) };
+        return Ok(residents.iter().map(present).collect());
+    }
+    let active = py.import("threading")?.getattr("_active")?.cast_into::<PyDict>()?;
+    let told = |(ident, thread): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+        let tid = thread.getattr("_native_id").ok()?.extract().ok()?;
+        Some(Present { ident: ident.extract().ok()?, tid, thread_state: None })
+    };
+    Ok(active.iter().filter_map(told).collect())
 }
 
 fn ident(py: Python<'_>) -> PyResult<u64> {
@@ -216,16 +332,27 @@ fn tell(recording: &Recording, stop: &(Mutex<bool>, Condvar)) -> i32 {
             guide.nobody_moved();
         } else {
             // At the interpreter's end there is nobody to ask any more.
-            let asked = Python::try_attach(|py| guide.ask(py, recording, &moved));
-            if let Some(Err(error)) = asked {
-                Python::try_attach(|py| error.write_unraisable(py, None));
-            }
+            // What could not be told is not worth a word on the program's standard error.
+            let _ = Python::try_attach(|py| without_collection(py, || guide.ask(py, recording, &moved)));
         }
         stopped = lock(&stop.0);
     }
     drop(stopped);
     Python::try_attach(|_| drop(guide));
     clock::current_tid()
+}
+
+/// Runs `body` without Python's garbage collector, which would run the program's finalizers in this thread.
+#[expect(unsafe_code, reason = "PyO3 has no safe name for it")]
+fn without_collection<T>(_attached: Python<'_>, body: impl FnOnce() -> T) -> T {
+    // SAFETY: this thread is attached, as the token proves.
+    let was_on = unsafe { pyo3::ffi::PyGC_Disable() } == 1;
+    let made = body();
+    if was_on {
+        // SAFETY: as above.
+        unsafe { pyo3::ffi::PyGC_Enable() };
+    }
+    made
 }
 
 /// What is known of functions and of where threads were.
@@ -268,23 +395,27 @@ impl Guide {
     }
 
     fn ask(&mut self, py: Python<'_>, recording: &Recording, moved: &[u32]) -> PyResult<()> {
+        recording.welcome(others(py)?, false);
         let frames = py.import("sys")?.call_method0("_current_frames")?.cast_into::<PyDict>()?;
         let at = now();
         for last in self.last.iter_mut().filter(|(thread, _)| !moved.contains(thread)) {
             last.1.known = at;
         }
         let threads = lock(&recording.threads).clone();
-        let known = py.import("threading")?.getattr("_active")?.cast_into::<PyDict>()?;
         for (ident, frame) in frames {
-            let Some(&thread) = threads.get(&ident.extract()?) else { continue };
-            if !moved.contains(&thread) {
+            let ident = ident.extract()?;
+            let Some(&Known { thread, .. }) = threads.get(&ident) else { continue };
+            let is_new = !self.last.contains_key(&thread);
+            if !is_new && !moved.contains(&thread) {
                 continue;
             }
-            let (function, rests) = self.place(recording, frame)?;
-            let name = match known.get_item(&ident)? {
-                Some(known) => known.getattr("name")?.extract()?,
+            let name = match name_of(py, ident)? {
+                Some(name) => name,
+                // One that `_thread` started is called by what it runs.
+                None if is_new => outermost(&frame)?,
                 None => String::new(),
             };
+            let (function, rests) = self.place(recording, frame)?;
             self.say(recording, thread, function, rests, at, name);
         }
         Ok(())
@@ -333,8 +464,8 @@ impl Guide {
         if let Some(Code { function, home, rests, .. }) = self.codes.get(&address) {
             return Ok((*function, *home, *rests));
         }
-        let file: String = code.getattr("co_filename")?.extract()?;
-        let name: String = code.getattr("co_qualname")?.extract()?;
+        let file = lossy(&code.getattr("co_filename")?);
+        let name = lossy(&code.getattr("co_qualname")?);
         let line: u32 = code.getattr("co_firstlineno")?.extract().unwrap_or(0);
         let home = recording.map.home(&file);
         let rests = home != Home::Program && recording.map.rests.contains(&file);
@@ -343,6 +474,18 @@ impl Guide {
         recording.recorder.say(&Record::Function { function, name, file, line });
         self.codes.insert(address, Code { _kept: code.clone().unbind(), function, home, rests });
         Ok((function, home, rests))
+    }
+}
+
+/// The function in which a thread began.
+fn outermost(frame: &Bound<'_, PyAny>) -> PyResult<String> {
+    let mut frame = frame.clone();
+    loop {
+        let back = frame.getattr("f_back")?;
+        if back.is_none() {
+            return Ok(lossy(&frame.getattr("f_code")?.getattr("co_qualname")?));
+        }
+        frame = back;
     }
 }
 

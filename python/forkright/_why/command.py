@@ -30,15 +30,27 @@ SI_KERNEL = 0x80
 def why(command: dict[str, Any]) -> int:
     """Run the command; returns the program's exit code, or ends this process by the program's signal."""
     arguments = _arguments(command)
-    with tempfile.TemporaryDirectory(prefix="forkright-why-") as folder:
+    with _folder() as folder:
         began = time.monotonic()
         status = _run([sys.executable, *_flags(), *arguments], folder)
         wall = time.monotonic() - began
-        recordings = data.read(folder)
+        recordings = data.read(folder) if folder else []
     program = {"argv": arguments[1:] if command["module"] else arguments, "wall": wall, "exit": _ending(status)}
     found = data.document(recordings, program, command["cores"])
     _tell(found, command)
     return _end_like(status)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[str | None]:
+    """Where the recordings go while they are made; none where nothing can be written, and then nothing is measured."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="forkright-why-", ignore_cleanup_errors=True)
+    except OSError:
+        yield None
+        return
+    with made as folder:
+        yield folder
 
 
 def _arguments(command: dict[str, Any]) -> list[str]:
@@ -61,23 +73,40 @@ def _arguments(command: dict[str, Any]) -> list[str]:
 
 
 def _flags() -> list[str]:
-    """The options that this interpreter was started with."""
-    import subprocess
-
+    """The options that this interpreter was given, as they were given: the environment's it finds there again."""
     if sys.flags.ignore_environment or sys.flags.no_site:
         raise Trouble(
             "measuring goes by the environment and by `site`, which this Python was told to ignore",
             hint="leave out -E, -I and -S",
         )
-    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    flags: list[str] = []
+    words = iter(sys.orig_argv[1:])
+    for word in words:
+        if word == "--" or word == "-" or not word.startswith("-"):
+            break
+        if word.startswith("--"):
+            flags += [word, *([next(words, "")] if word == "--check-hash-based-pycs" else [])]
+            continue
+        letters = word[1:]
+        end = next((index for index, letter in enumerate(letters) if letter in "mcWX"), len(letters))
+        if letters[end : end + 1] in ("W", "X"):
+            flags.append(word)
+            if end + 1 == len(letters):
+                flags.append(next(words, ""))
+        else:
+            flags += [f"-{letters[:end]}"] if end else []
+            if end < len(letters):
+                break
     return flags
 
 
-def _run(command: list[str], folder: str) -> int:
+def _run(command: list[str], folder: str | None) -> int:
     """Run the program to its end; returns its wait status."""
-    site = os.path.join(os.path.dirname(__file__), "site")
-    path = os.pathsep.join(filter(None, [site, os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "FORKRIGHT_WHY": folder}
+    environment = dict(os.environ)
+    if folder:
+        site = os.path.join(os.path.dirname(__file__), "site")
+        path = os.pathsep.join(filter(None, [site, os.environ.get("PYTHONPATH")]))
+        environment |= {"PYTHONPATH": path, "FORKRIGHT_WHY": folder}
     with _signals_held() as before:
         pid = os.posix_spawn(
             command[0],

@@ -17,10 +17,11 @@ from .. import _core, _machine
 FORM = 1
 
 
-def read(folder: str) -> list[bytes]:
-    """The recordings in a folder."""
+def read(folder: str, process: int | None = None) -> list[bytes]:
+    """The recordings in a folder, or those of one process: `inject.file_name` says what they are called."""
     recordings = []
-    for file in sorted(glob.glob(os.path.join(glob.escape(folder), "*.jsonl"))):
+    names = "*.jsonl" if process is None else f"{process}-*.jsonl"
+    for file in sorted(glob.glob(os.path.join(glob.escape(folder), names))):
         with open(file, "rb") as recording:
             recordings.append(recording.read())
     return recordings

@@ -14,8 +14,6 @@ from .. import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
     from typing import Any
 
 # Files of the standard library, and of forkright, in which a thread that waits waits for work or for other threads.
@@ -123,16 +121,13 @@ def _begin_in_child() -> None:
 
 def _libraries(own: str) -> list[str]:
     """Folders of what people install: where the program itself hardly ever is."""
-    import sysconfig
+    import site
 
-    folders = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
-    return [own, *filter(None, folders)]
+    return [own, *site.getsitepackages(), site.getusersitepackages()]
 
 
 def _wrap_thread_start() -> None:
-    """Threads of `threading` enlist when they learn who they are, others by a function around theirs."""
-    import _thread
-
+    """Threads of `threading` enlist when they learn who they are; the recording finds others by itself."""
     # Typed as anything: these are threading's own names, the same from 3.11 to 3.15.
     thread: Any = threading.Thread
     set_ident = thread._set_ident
@@ -142,41 +137,3 @@ def _wrap_thread_start() -> None:
         _core.enlist(self._name)
 
     thread._set_ident = _set_ident
-    start_new_thread = _thread.start_new_thread
-
-    def start(*args: Any, **kwargs: Any) -> int:
-        # What makes no sense is refused as always.
-        if args and callable(args[0]):
-            args = (_Enlisted(args[0]), *args[1:])
-        return start_new_thread(*args, **kwargs)
-
-    start.__name__ = start.__qualname__ = "start_new_thread"
-    start.__doc__ = start_new_thread.__doc__
-    _thread.start_new_thread = start
-    _thread.start_new = start
-
-
-class _Enlisted:
-    """What a thread that `_thread` starts runs: the function, after the thread has enlisted."""
-
-    def __init__(self, function: Callable[..., object]) -> None:
-        self._function = function
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        _core.enlist(getattr(self._function, "__qualname__", type(self._function).__qualname__))
-        try:
-            self._function(*args, **kwargs)
-        except SystemExit:
-            raise
-        except BaseException as error:
-            # As the interpreter would say it, without our frame.
-            assert error.__traceback__ is not None
-            _say_unraisable(error, error.__traceback__.tb_next, self._function)
-
-
-def _say_unraisable(error: BaseException, trace: TracebackType | None, function: object) -> None:
-    message, value = "Exception ignored in thread started by", function
-    if sys.version_info >= (3, 13):
-        message, value = f"{message} {function!r}", None
-    arguments = (type(error), error, trace, message, value)
-    sys.unraisablehook(sys.UnraisableHookArgs(arguments))  # type: ignore[misc, call-arg]

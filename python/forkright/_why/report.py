@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 import tempfile
 import time
@@ -42,15 +44,18 @@ class why:
         if not all(isinstance(count, int) and count > 0 for count in cores):
             raise ValueError(f"cores must be positive whole numbers, not {cores!r}")
         self._cores = list(cores)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder = ""
+        self._process = 0
         self._began = 0.0
 
     def __enter__(self) -> why:
-        self._folder = tempfile.TemporaryDirectory(prefix="forkright-why-")
+        # None that is removed at the interpreter's end: at the end of a forked child, too.
+        self._folder = tempfile.mkdtemp(prefix="forkright-why-")
+        self._process = os.getpid()
         try:
-            inject.begin_block(self._folder.name)
+            inject.begin_block(self._folder)
         except BaseException:
-            self._folder.cleanup()
+            shutil.rmtree(self._folder, ignore_errors=True)
             raise
         self._began = time.monotonic()
         return self
@@ -58,11 +63,14 @@ class why:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._folder is not None
         wall = time.monotonic() - self._began
         inject.end_block()
-        with self._folder as folder:
-            recordings = data.read(folder)
+        if os.getpid() == self._process:
+            recordings = data.read(self._folder)
+            shutil.rmtree(self._folder, ignore_errors=True)
+        else:
+            # A forked child that leaves the block, too: the rest is its parent's.
+            recordings = data.read(self._folder, os.getpid())
         self.data = data.document(recordings, {"argv": sys.argv or [""], "wall": wall}, self._cores)
 
     @property
@@ -88,6 +96,10 @@ class why:
 
     def __str__(self) -> str:
         return "\n".join(text.lines(self.data))
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """For IPython in a terminal."""
+        printer.text(str(self))
 
     def _repr_html_(self) -> str:
         from html import escape

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from .._report import count, percent, plan_of, seconds, table, times, wrap
-from .words import label
+from .words import clean, label
 
 # Threads that get a line of their own; more are told together.
 MOST_THREADS = 12
@@ -30,7 +30,7 @@ def lines(data: dict[str, Any]) -> list[str]:
     said += ["", *_time_table(data)]
     for title, text in (*_blame(data), *_predictions(data), *_natives(data), *_unknown(data), _cost(data)):
         said += wrap(f"{title}: {text}")
-    return said
+    return [clean(line) for line in said]
 
 
 def _opening(data: dict[str, Any]) -> str:

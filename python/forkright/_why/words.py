@@ -38,5 +38,5 @@ def meaning(state: str) -> str:
 
 
 def clean(text: object) -> str:
-    """The program's text with every character that has no form on a page or in UTF-8 made visible."""
+    """The program's text with every character that has no form on a page, on a terminal or in UTF-8 made visible."""
     return _UNFIT.sub("\ufffd", str(text))

@@ -3,7 +3,6 @@
 It begins the recording and then lets the `sitecustomize` that it stands in front of have its turn.
 """
 
-import contextlib
 import os
 import sys
 
@@ -24,9 +23,12 @@ def _step_aside() -> None:
 
 _folder = os.environ.get("FORKRIGHT_WHY")
 if _folder:
-    # Another environment's interpreter may not have forkright, and none must fail because of us.
-    with contextlib.suppress(Exception):
+    try:
         from forkright._why.inject import begin
 
         begin(_folder)
+    except Exception:
+        # Another environment's interpreter may not have forkright, and none must fail because of us. Not by
+        # `contextlib`: once imported it would stand in for a module of the program's of that name.
+        pass
 _step_aside()
