@@ -10,11 +10,16 @@ use pyo3::types::PyBytes;
 
 use crate::collector::Collector;
 use crate::functions::Functions;
+use crate::ledger::Ledger;
 
 /// A crew with all that sending to it needs.
 pub(crate) struct Staff {
     pub(crate) collector: Arc<Collector>,
     pub(crate) functions: Functions,
+    /// What the metered worker saw of submitted calls.
+    pub(crate) ledger: Ledger,
+    /// Whether one of its workers is metered: not where each has one thread and a GIL of its own.
+    pub(crate) metered: bool,
     /// Pickled by `forkright._spec`: what each worker calls first.
     initializer: Option<Vec<u8>>,
 }
@@ -56,7 +61,13 @@ pub(crate) fn warm(py: Python<'_>) -> PyResult<()> {
 impl Staff {
     pub(crate) fn create(limits: Limits, initializer: Option<Vec<u8>>) -> PyResult<Arc<Staff>> {
         let crew = Crew::create(limits, warden())?;
-        Ok(Arc::new(Staff { collector: Collector::new(crew), functions: Functions::default(), initializer }))
+        Ok(Arc::new(Staff {
+            collector: Collector::new(crew),
+            functions: Functions::default(),
+            ledger: Ledger::default(),
+            metered: limits.threads > 1,
+            initializer,
+        }))
     }
 
     /// The crew that maps share, of such a size from now on.
