@@ -177,3 +177,70 @@ def test_an_executor_that_chooses_tells_of_each_function() -> None:
     said = str(report)
     assert said.startswith("2 functions, for each of which a plan is chosen\n")
     assert "`square`, 1 task" in said and "`len`, 1 task" in said
+
+
+def part(share: float, error: float = 0.01, samples: int = 400) -> dict[str, Any]:
+    return {"seconds": share * 2.5, "share": share, "error": error, "samples": samples}
+
+
+def reading(**changes: Any) -> dict[str, Any]:
+    parts = {
+        "held": part(0.03, 0.004),
+        "off_gil": part(0.12),
+        "gil_wait": part(0.8, 0.02),
+        "lock_wait": part(0.0),
+        "io": part(0.004),
+        "held_blocked": part(0.0),
+        "run_delay": part(0.046, 0.0, 0),
+    }
+    return parts | {"wall": 2.5, "cpu": 0.375, "samples": 1600, "stands_for": 2.5} | changes
+
+
+def test_a_reading_tells_shares_with_twice_their_error() -> None:
+    said = " ".join(text(chosen(reading=reading())).split())
+    assert (
+        " a task 312 ms: 80 ± 4 % waits for the GIL, 12 ± 2 % computes without it, 5 % is ready and has no core, "
+        "3 ± 1 % holds the GIL pickling " in said
+    )
+
+
+def test_a_reading_of_few_tasks_or_with_gaps_claims_no_more_than_it_knows() -> None:
+    assert "90 % holds the GIL, 5 %" in text(chosen(reading=reading(stands_for=1.0))), "less than half was measured"
+    nothing = dict.fromkeys(("held", "off_gil", "gil_wait", "lock_wait", "io", "held_blocked"))
+    assert "90 % holds the GIL, 5 %" in text(chosen(reading=reading(**nothing))), "clocks alone say little"
+    gap = text(chosen(reading=reading(held=None, off_gil=None)))
+    assert "80 ± 4 % waits for the GIL, 5 % is ready and has no core; 15 % is not known" in " ".join(gap.split())
+
+
+def test_who_held_the_gil_is_told_where_that_was_waited_for() -> None:
+    blame = [
+        {"by": "other", "samples": 80},
+        {"by": "calc", "samples": 15},
+        {"by": None, "samples": 5},
+    ]
+    said = " ".join(text(chosen(reading=reading(), blame=blame)).split())
+    waits = "80 % while `other` held it, 15 % while another of its calls held it, 5 % while a thread without a task"
+    assert f"GIL waits {waits}" in said
+    assert "GIL waits" not in text(chosen(reading=reading(), blame=[{"by": "other", "samples": 19}])), "too few"
+    assert "GIL waits" not in text(chosen(reading=reading(gil_wait=part(0.04)), blame=blame)), "too short"
+
+
+def test_a_convoy_native_threads_and_the_meter_are_named() -> None:
+    convoy = {"starved": "calc", "hog": "other", "wait": 0.84, "off_gil": 0.8, "during": 0.9}
+    native = {"cpu": 1.2, "threads": [{"id": 1, "name": None, "cpu": 1.2}], "libraries": ["OpenBLAS"]}
+    meter = {"unknown": None, "took": {"ticks": 500, "cpu": 0.005, "wall": 1.3, "share": 0.0038}}
+    said = " ".join(text(chosen(reading=reading(), convoys=[convoy], native=native, meter=meter)).split())
+    assert (
+        "convoy `calc` starves: it computes without the GIL, but waits for its turn to take it again for 84 % of its "
+        "time, mostly while `other` holds it; more threads make that worse, worker processes end it" in said
+    )
+    assert "native 1.2 s of CPU went to 1 thread of OpenBLAS" in said
+    assert "meter took 0.4 % of a core" in said
+    named = native | {"libraries": [], "threads": [{"id": n, "name": "pool", "cpu": 0.6} for n in (1, 2)]}
+    assert "went to 2 threads of `pool`" in text(chosen(native=named))
+    assert "1 thread that Python did not start" in text(chosen(native=native | {"libraries": []}))
+
+
+def test_a_meter_that_can_not_see_the_gil_says_so() -> None:
+    said = text(chosen(meter={"unknown": "this Python is a free-threaded build", "took": None}))
+    assert "  meter      the GIL can't be seen, so its part is not known: this Python is a free-threaded build" in said

@@ -131,7 +131,7 @@ class Pool:
         """The pids of the worker processes."""
 
     def report(self) -> str:
-        """What its workers did, and what was chosen for each function, as JSON."""
+        """What its workers did, and what was measured and chosen for each function, as JSON."""
 
     def memory(self) -> tuple[int, int]:
         """Bytes of shared memory in use and idle."""

@@ -23,6 +23,18 @@ BOUNDS = {
     "transport": "pickling",
     "straggler": "the longest task",
 }
+# The parts of a reading, and what a task does in them.
+PARTS = {
+    "held": "holds the GIL",
+    "off_gil": "computes without it",
+    "gil_wait": "waits for the GIL",
+    "lock_wait": "waits for another lock",
+    "io": "reads, writes or sleeps",
+    "held_blocked": "waits and keeps the GIL meanwhile",
+    "run_delay": "is ready and has no core",
+}
+# Samples of waits below which nobody is blamed for them.
+ENOUGH = 20
 
 
 class Report:
@@ -47,7 +59,7 @@ class Report:
     @property
     def why(self) -> str:
         """The reason for the plan, in one sentence."""
-        if self.data.get("functions"):
+        if self.data.get("chosen") and self.data.get("functions"):
             return f"{count(len(self.data['functions']), 'function')}, for each of which a plan is chosen"
         verdicts = self.data.get("verdicts") or []
         if verdicts:
@@ -77,7 +89,7 @@ class Report:
 
     def _lines(self) -> list[str]:
         lines = [*wrap(self.why), *_facts(self.data)]
-        for function in self.data.get("functions") or []:
+        for function in (self.data.get("functions") or []) if self.data.get("chosen") else []:
             part = Report(json.dumps(function))
             lines += ["", *wrap(part.why), *_facts(function)]
         return lines
@@ -97,16 +109,25 @@ def _facts(data: dict[str, Any]) -> list[str]:
         facts.append(("ran", _ran(data)))
     if data.get("wall") is not None:
         facts.append(("time", _time(data, last)))
-    mixture = _mixture(data.get("per_task") or {})
+    mixture = _read(data) or _mixture(data.get("per_task") or {})
     if mixture:
         facts.append(("a task", mixture))
+    facts += _gil(data)
+    for function in () if data.get("chosen") else data.get("functions") or ():
+        if text := _read(function):
+            facts.append(("a task", f"of `{function['function']}`, {text}"))
+            facts += _gil(function)
     pickling = _pickling(data)
     if pickling:
         facts.append(("pickling", pickling))
+    if native := data.get("native"):
+        facts.append(("native", _native(native)))
     if len(verdicts) > 1:
         facts.append(("before", ", then ".join(_earlier(entry) for entry in verdicts[:-1])))
     if last is not None and (rivals := beaten(last["verdict"])):
         facts.append(("not taken", rivals))
+    if meter := _meter(data.get("meter")):
+        facts.append(("meter", meter))
     lines = []
     for name, text in facts:
         lines += wrap(f"  {name:<11}{text}", indent=13)
@@ -142,8 +163,73 @@ def _time(data: dict[str, Any], last: dict[str, Any] | None) -> str:
     return f"{text}; {seconds(data.get('cpu', 0.0))} of CPU in tasks"
 
 
+def _read(data: dict[str, Any]) -> str:
+    """Where a task's time went, as it was measured; empty if most of it was not."""
+    reading, tasks = data.get("reading"), data.get("done")
+    if not reading or not tasks or reading["stands_for"] < 0.5 * data["busy"]:
+        return ""
+    known = [(reading[name], verb) for name, verb in PARTS.items() if reading[name] is not None]
+    told = sorted(((part, verb) for part, verb in known if part["share"] >= 0.01), key=lambda it: -it[0]["share"])
+    if not any(part["samples"] for part, _ in told):
+        return ""
+    text = f"{seconds(data['busy'] / tasks)}: {', '.join(f'{_share(part)} {verb}' for part, verb in told)}"
+    rest = 1 - sum(part["share"] for part, _ in known)
+    return f"{text}; {percent(rest)} is not known" if rest >= 0.05 else text
+
+
+def _share(part: dict[str, float]) -> str:
+    """A share with twice its standard error: true of 19 in 20."""
+    error = 200 * part["error"]
+    return f"{percent(part['share'])[:-2]} ± {max(error, 1):.0f} %" if error else percent(part["share"])
+
+
+def _gil(data: dict[str, Any]) -> list[tuple[str, str]]:
+    """Who made the function wait for the GIL, if it did."""
+    blame, wait = data.get("blame") or [], (data.get("reading") or {}).get("gil_wait")
+    blamed = sum(entry["samples"] for entry in blame)
+    lines = []
+    if wait and wait["share"] >= 0.05 and blamed >= ENOUGH:
+        shares = [(entry["samples"] / blamed, _holder(entry["by"], data["function"])) for entry in blame]
+        told = [f"{percent(share)} while {holder} held it" for share, holder in shares if share >= 0.01]
+        lines.append(("GIL waits", ", ".join(told)))
+    return lines + [("convoy", _convoy(convoy)) for convoy in data.get("convoys") or [] if data.get("function")]
+
+
+def _holder(name: str | None, own: str) -> str:
+    if name is None:
+        return "a thread without a task"
+    return "another of its calls" if name == own else f"`{name}`"
+
+
+def _convoy(convoy: dict[str, Any]) -> str:
+    return (
+        f"`{convoy['starved']}` starves: it computes without the GIL, but waits for its turn to take it again for "
+        f"{percent(convoy['wait'])} of its time, mostly while {_holder(convoy['hog'], '')} holds it; more threads make "
+        "that worse, worker processes end it"
+    )
+
+
+def _native(native: dict[str, Any]) -> str:
+    threads = native["threads"]
+    names = sorted({thread["name"] for thread in threads if thread["name"]})
+    whose = " or ".join(native["libraries"]) or ", ".join(f"`{name}`" for name in names)
+    said = f"{seconds(native['cpu'])} of CPU went to {count(len(threads), 'thread')}"
+    return f"{said} of {whose}" if whose else f"{said} that Python did not start"
+
+
+def _meter(meter: dict[str, Any] | None) -> str:
+    if not meter:
+        return ""
+    said = []
+    if meter["unknown"]:
+        said.append(f"the GIL can't be seen, so its part is not known: {meter['unknown']}")
+    if meter["took"]:
+        said.append(f"took {percent_of_little(meter['took']['share'])} of a core")
+    return "; ".join(said)
+
+
 def _mixture(task: dict[str, float | None]) -> str:
-    """What a task's time went to. Fixed plans don't look at the GIL: what they call waiting may be for it."""
+    """What a task's time went to, where few tasks were measured: what is called waiting may be for the GIL then."""
     wall, cpu = task.get("wall"), task.get("cpu")
     if not wall:
         return ""
@@ -248,6 +334,11 @@ def times(ratio: float) -> str:
 def percent(share: float) -> str:
     """A share as people say it; never a false "all"."""
     return "100 %" if share >= 0.995 else f"{share * 100:.0f} %"
+
+
+def percent_of_little(share: float) -> str:
+    """A small share with one more figure."""
+    return "under 0.1 %" if share < 0.0005 else f"{share * 100:.1f} %" if share < 0.0995 else percent(share)
 
 
 def size(number: float) -> str:

@@ -16,7 +16,8 @@ pub mod down {
     pub const FORGET: u32 = 5;
     /// Blocks of the worker's arena are free again. Body: their offsets, 8 bytes each.
     pub const RELEASE: u32 = 6;
-    /// From now on so many threads run messages. Id: their number.
+    /// From now on so many threads run messages. Id: their number. Extra: 1 if the worker is to meter its tasks when
+    /// there are several.
     pub const THREADS: u32 = 9;
     /// End after what came before.
     pub const STOP: u32 = 7;

@@ -123,10 +123,15 @@ pub struct Cost {
     pub decode: f64,
     /// Pickling the result, s.
     pub encode: f64,
+    /// What the worker's own meter saw of the function's tasks since it last said so; none where nobody looks.
+    pub seen: Option<Seen>,
 }
 
 /// Bytes of a `Cost` on the wire.
-pub const COST_BYTES: usize = 48;
+pub const COST_BYTES: usize = 84;
+
+/// Samples of a function's tasks by class, in the meter's order.
+pub type Seen = [u32; 8];
 
 impl Cost {
     /// For a frame.
@@ -139,6 +144,12 @@ impl Cost {
         {
             let nanoseconds = (seconds * 1e9) as u64;
             bytes[8 + 8 * index..16 + 8 * index].copy_from_slice(&nanoseconds.to_le_bytes());
+        }
+        if let Some(seen) = self.seen {
+            bytes[48..52].copy_from_slice(&1_u32.to_le_bytes());
+            for (index, count) in seen.into_iter().enumerate() {
+                bytes[52 + 4 * index..56 + 4 * index].copy_from_slice(&count.to_le_bytes());
+            }
         }
         bytes
     }
@@ -160,6 +171,7 @@ impl Cost {
             delay: seconds(2),
             decode: seconds(3),
             encode: seconds(4),
+            seen: (word(48) == 1).then(|| std::array::from_fn(|index| word(52 + 4 * index))),
         };
         Ok((cost, rest))
     }
@@ -185,6 +197,24 @@ mod tests {
             let sent = Payload { stream, buffers };
             let body = [sent.head().as_slice(), sent.tail()].concat();
             prop_assert_eq!(Payload::parse(&body), Ok(sent));
+        }
+
+        #[test]
+        fn a_cost_arrives_as_it_was_sent(
+            (tasks, failed) in any::<(u32, u32)>(),
+            nanoseconds in proptest::array::uniform5(0_u64..1 << 50),
+            seen in proptest::option::of(proptest::array::uniform8(any::<u32>())),
+            rest in proptest::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let [wall, cpu, delay, decode, encode] = nanoseconds.map(|nanoseconds| nanoseconds as f64 * 1e-9);
+            let sent = Cost { tasks, failed, wall, cpu, delay, decode, encode, seen };
+            let body = [sent.to_bytes().as_slice(), &rest].concat();
+            let (came, left) = Cost::parse(&body).expect("it was written by the other half");
+            prop_assert_eq!(left, rest);
+            prop_assert_eq!((came.tasks, came.failed, came.seen), (tasks, failed, seen));
+            prop_assert!((came.wall - wall).abs() < 2e-9 && (came.cpu - cpu).abs() < 2e-9);
+            prop_assert!((came.delay - delay).abs() < 2e-9 && (came.decode - decode).abs() < 2e-9);
+            prop_assert!((came.encode - encode).abs() < 2e-9);
         }
 
         #[test]

@@ -14,7 +14,7 @@ use crate::tally::{Blame, ENOUGH};
 pub struct Convoy {
     /// The one that holds the GIL; `None` for threads that run no task.
     pub hog: Option<Arc<str>>,
-    /// The part of the starved function's time that it waits for the GIL.
+    /// The part of the starved function's time that it waits for the GIL, queues for a core left out.
     pub wait: f64,
     /// The part of its CPU time that it computes without the GIL.
     pub off_gil: f64,
@@ -28,13 +28,15 @@ impl Convoy {
     pub fn recognise(name: &str, reading: &Reading, blame: &[Blame]) -> Option<Convoy> {
         let (held, off) = (reading.held?.seconds, reading.off_gil?.seconds);
         let wait = reading.gil_wait?;
-        let starves = off > held && wait.share - wait.error > 0.5;
+        // That others took its core away says nothing of the GIL.
+        let own = 1.0 - reading.run_delay.map_or(0.0, |delay| delay.share);
+        let starves = off > held && wait.share - wait.error > 0.5 * own;
         let blamed: u64 = blame.iter().map(|blame| blame.samples).sum();
         let worst = blame.iter().max_by_key(|blame| blame.samples)?;
         let is_other = worst.by.as_deref() != Some(name);
         (starves && is_other && blamed >= ENOUGH && worst.samples * 2 > blamed).then(|| Convoy {
             hog: worst.by.clone(),
-            wait: wait.share,
+            wait: (wait.share / own).min(1.0),
             off_gil: off / (held + off),
             during: worst.samples as f64 / blamed as f64,
         })
@@ -86,6 +88,14 @@ mod tests {
             let found = Convoy::recognise("hash", &reading, blame);
             assert_eq!(found.is_some(), is_convoy, "{what}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_busy_machine_hides_no_convoy() {
+        let delay = Some(Part { seconds: 0.6, share: 0.6, error: 0.0, samples: 0 });
+        let crowded = Reading { run_delay: delay, ..reading(0.01, 0.09, 0.3) };
+        let found = Convoy::recognise("hash", &crowded, &blame(&[(Some("hog"), 300)])).expect("a convoy");
+        assert!((found.wait - 0.75).abs() < 1e-9, "of the 40 % in which it had a core or wanted none");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::tally::{Counts, ENOUGH, error_of};
 
 /// A whole that is at most this part of the wall time may be divided by few samples: however it is done, no part
 /// can be further from the truth than that.
-const LITTLE: f64 = 0.02;
+const LITTLE: f64 = 0.05;
 
 /// What the clocks say of the time that samples were taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

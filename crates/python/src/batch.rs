@@ -233,12 +233,12 @@ impl Batch {
             }
         };
         let Delivery::Outcome { kind, parcel, .. } = delivery else {
-            if let Err(error) = call::open(py, delivery, &self.progress.name) {
+            if let Err(error) = call::open(py, delivery, self.progress.name()) {
                 failed(error);
             }
             return 0.0;
         };
-        let value = match call::open(py, delivery, &self.progress.name) {
+        let value = match call::open(py, delivery, self.progress.name()) {
             Ok(value) => value.into_bound(py),
             Err(error) => {
                 failed(error);
@@ -251,7 +251,7 @@ impl Batch {
                 self.keep(py, index, outcome);
                 continue;
             }
-            match codec::decode_apart(&outcome, &self.progress.name) {
+            match codec::decode_apart(&outcome, self.progress.name()) {
                 Ok(value) => self.keep(py, index, value),
                 Err(error) => self.fail(py, index, error.into_value(py).into_any()),
             }
@@ -308,7 +308,7 @@ impl Work for Batch {
         let Some(range) = self.take(plan.workers()) else { return Ok(false) };
         let began = clock::monotonic();
         let items = self.items(py, &range)?;
-        let role = || format!("the items of `{}`", self.progress.name);
+        let role = || format!("the items of `{}`", self.progress.name());
         let codec::Encoded { payload, leases } =
             match codec::encode(items.as_any(), staff.crew().store(), role) {
                 Ok(encoded) => encoded,

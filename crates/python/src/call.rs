@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::collector::Collector;
+use crate::ledger::Entry;
 use crate::{codec, errors};
 
 /// Python's signal handlers run at least this often while a thread waits.
@@ -28,7 +29,16 @@ pub(crate) struct Call {
     carrier: OnceLock<Carrier>,
     /// A pool's: nobody else will tell the waiters that it was cancelled.
     owned: bool,
-    cost: Mutex<Option<Cost>>,
+    took: Mutex<Option<Took>>,
+}
+
+/// What the call took, in seconds: the part of its cost that its future tells. There may be very many calls.
+#[derive(Clone, Copy)]
+pub(crate) struct Took {
+    pub(crate) wall: f64,
+    pub(crate) cpu: f64,
+    pub(crate) decode: f64,
+    pub(crate) encode: f64,
 }
 
 /// Who carries the call to a worker process, and under which number.
@@ -37,6 +47,8 @@ pub(crate) struct Carrier {
     pub(crate) id: u64,
     /// For messages: what the user called.
     pub(crate) name: Arc<str>,
+    /// Where what its worker measured belongs, if nobody else takes it.
+    pub(crate) entry: Option<Arc<Entry>>,
 }
 
 #[derive(Default)]
@@ -68,7 +80,7 @@ impl Default for Call {
             watchers: Mutex::default(),
             carrier: OnceLock::new(),
             owned: false,
-            cost: Mutex::default(),
+            took: Mutex::default(),
         }
     }
 }
@@ -110,12 +122,13 @@ impl Call {
         }
     }
 
-    pub(crate) fn cost(&self) -> Option<Cost> {
-        *lock(&self.cost)
+    pub(crate) fn took(&self) -> Option<Took> {
+        *lock(&self.took)
     }
 
-    pub(crate) fn set_cost(&self, cost: Cost) {
-        *lock(&self.cost) = Some(cost);
+    pub(crate) fn set_cost(&self, cost: &Cost) {
+        let Cost { wall, cpu, decode, encode, .. } = *cost;
+        *lock(&self.took) = Some(Took { wall, cpu, decode, encode });
     }
 
     /// Ends the call with a value or an exception, in a thread that is attached.
@@ -495,7 +508,10 @@ impl Recipient for Call {
 
     fn deliver(self: Arc<Self>, delivery: Delivery) {
         if let Delivery::Outcome { cost, .. } = &delivery {
-            self.set_cost(*cost);
+            self.set_cost(cost);
+            if let Some(entry) = self.carrier().and_then(|carrier| carrier.entry.as_ref()) {
+                entry.away(cost);
+            }
         }
         *lock(&self.result) = Holding::Delivered(Arc::new(delivery));
         match self.state.finish() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use serde_json::Value;
 
 use crate::call::Call;
 use crate::functions::kind_of;
@@ -136,13 +137,13 @@ impl Choosing {
     }
 
     /// What is known of each function, for the report.
-    pub(crate) fn reports(&self) -> Vec<String> {
+    pub(crate) fn reports(&self) -> Vec<Value> {
         let streams: Vec<_> = lock(&self.streams).values().cloned().collect();
         let report = |stream: &Arc<Stream>| {
             let governing = lock(&stream.governing).clone();
             let work: &dyn Work = &*stream.work;
             let tasks = work.progress().done() + work.pending();
-            report::of_work(work, tasks, None, governing.as_deref(), None)
+            report::of_work(work, tasks, None, governing.as_deref(), None, None)
         };
         streams.iter().map(report).collect()
     }

@@ -135,12 +135,12 @@ impl FutureBase {
 
     /// What the call cost: seconds of wall clock and CPU, in a dict; `None` while it is not known.
     fn reading<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Some(cost) = self.call.cost() else { return Ok(None) };
+        let Some(took) = self.call.took() else { return Ok(None) };
         let reading = PyDict::new(py);
-        reading.set_item("wall", cost.wall)?;
-        reading.set_item("cpu", cost.cpu)?;
-        reading.set_item("decode", cost.decode)?;
-        reading.set_item("encode", cost.encode)?;
+        reading.set_item("wall", took.wall)?;
+        reading.set_item("cpu", took.cpu)?;
+        reading.set_item("decode", took.decode)?;
+        reading.set_item("encode", took.encode)?;
         Ok(Some(reading))
     }
 

@@ -61,7 +61,7 @@ impl Governing {
             began: clock::monotonic(),
             inner: Mutex::new(Inner {
                 governor: Governor::new(machine, workers, items),
-                counts: run.work.progress().tally.counts(),
+                counts: run.work.progress().entry.tally.counts(),
                 verdicts: Vec::new(),
             }),
             leave: Mutex::new(Leave::Unknown),
@@ -174,7 +174,7 @@ impl Watch for Governing {
         let running = progress.running(now.as_nanos() as u64);
         if Hurry::is_on() && !running.iter().any(|task| task.class == Class::Io) {
             // Our own errands take turns with the tasks on the GIL: what is seen now is our doing.
-            lock(&self.inner).counts = progress.tally.counts();
+            lock(&self.inner).counts = progress.entry.tally.counts();
             return Pace::Learning;
         }
         if let Some(reason) = progress.refusal() {
@@ -182,7 +182,7 @@ impl Watch for Governing {
         }
         let direction = {
             let mut inner = lock(&self.inner);
-            let counts = progress.tally.counts();
+            let counts = progress.entry.tally.counts();
             let mut profile = lock(&progress.profile);
             profile.sample(&meter::shares_since(&inner.counts, &counts));
             inner.counts = counts;

@@ -4,21 +4,24 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use forkright_engine::crew::Use;
 use forkright_engine::payload::Cost;
 use forkright_engine::queue::{Next, Queue};
 use forkright_engine::state::Start;
-use forkright_meter::clock;
+use forkright_meter::{Slot, clock};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::batch::Batch;
 use crate::call::Call;
 use crate::errors;
+use crate::ledger::{Index, Ledger};
 use crate::meter::{self, Stopwatch};
+use crate::onlooker::Onlooker;
+use crate::opening::{Opening, Since};
 use crate::submissions::{Submissions, Submitted};
 
 /// Something a thread of this process does.
@@ -52,6 +55,10 @@ pub(crate) struct Hands {
     /// Why no thread can work: the initializer raised.
     broken: AtomicBool,
     uses: Mutex<Vec<Arc<Mutex<Use>>>>,
+    /// What was measured of the functions of submitted tasks.
+    pub(crate) ledger: Ledger,
+    /// Made by the first thread.
+    opening: OnceLock<Arc<Opening>>,
 }
 
 impl Hands {
@@ -71,6 +78,8 @@ impl Hands {
             initializer,
             broken: AtomicBool::new(false),
             uses: Mutex::default(),
+            ledger: Ledger::default(),
+            opening: OnceLock::new(),
         })
     }
 
@@ -117,6 +126,11 @@ impl Hands {
         self.broken.load(Acquire)
     }
 
+    /// What came since the first thread began.
+    pub(crate) fn since(&self, py: Python<'_>) -> Option<Since> {
+        self.opening.get().map(|opening| opening.since(py))
+    }
+
     pub(crate) fn uses(&self) -> Vec<Use> {
         let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
         uses.iter().map(|using| using.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
@@ -130,12 +144,14 @@ impl Hands {
             return;
         }
         let slot = meter::enter(py);
+        self.opening.get_or_init(|| Opening::begin(py));
+        let mut marker = Marker { slot, index: Index::default(), onlooker: Onlooker::of_process(py) };
         let mut stopwatch = Stopwatch::start();
         let mut done = None;
         loop {
             match self.queue.next(done.take()) {
                 Next::Run(lane, job) => {
-                    self.run(py, job, &slot, &mut stopwatch, &using);
+                    self.run(py, job, &mut marker, &mut stopwatch, &using);
                     done = Some(lane);
                 }
                 Next::Nothing => {
@@ -174,7 +190,7 @@ impl Hands {
         &self,
         py: Python<'_>,
         job: Job,
-        slot: &forkright_meter::Slot,
+        marker: &mut Marker,
         stopwatch: &mut Stopwatch,
         using: &Mutex<Use>,
     ) {
@@ -183,10 +199,12 @@ impl Hands {
                 if call.state.start() != Start::Go {
                     return;
                 }
+                marker.begin(&self.ledger, function.bind(py));
                 let began = clock::monotonic();
                 let outcome =
                     function.bind(py).call(arguments.bind(py), options.as_ref().map(|o| o.bind(py)));
                 let ended = clock::monotonic();
+                marker.slot.end();
                 let spent = stopwatch.lap(ended);
                 let cost = Cost {
                     tasks: 1,
@@ -198,21 +216,48 @@ impl Hands {
                 };
                 // Before anybody hears of the end, nothing of the task is left here.
                 drop((function, arguments, options));
-                account(using, &cost);
-                call.set_cost(cost);
+                marker.end(&cost);
+                add(using, &cost);
+                call.set_cost(&cost);
                 call.finish(py, outcome.map(Bound::unbind).map_err(|error| error.into_value(py).into_any()));
             }
             Job::Chunk(batch, range) => {
-                let cost = batch.run_here(py, range, slot);
-                account(using, &cost);
+                let cost = batch.run_here(py, range, &marker.slot);
+                add(using, &cost);
             }
-            Job::Submitted(submissions, submitted) => submissions.run_here(py, submitted, slot),
+            Job::Submitted(submissions, submitted) => submissions.run_here(py, submitted, &marker.slot),
             Job::Errand(errand) => errand(py),
         }
     }
 }
 
-fn account(using: &Mutex<Use>, cost: &Cost) {
+/// How a thread marks submitted tasks for the sampler.
+struct Marker {
+    slot: Slot,
+    index: Index,
+    onlooker: Arc<Onlooker>,
+}
+
+impl Marker {
+    /// A task of `function` begins in this thread.
+    fn begin(&mut self, ledger: &Ledger, function: &Bound<'_, PyAny>) {
+        let (entry, is_new) = self.index.find(ledger, function);
+        self.slot.begin(&entry.tally);
+        if is_new {
+            self.onlooker.learn();
+        }
+        self.onlooker.stir();
+    }
+
+    /// It ended, and this is what the clocks say of it.
+    fn end(&self, cost: &Cost) {
+        if let Some(entry) = self.index.last() {
+            entry.here(cost);
+        }
+    }
+}
+
+fn add(using: &Mutex<Use>, cost: &Cost) {
     let mut using = using.lock().unwrap_or_else(PoisonError::into_inner);
     using.tasks += u64::from(cost.tasks);
     using.busy += cost.wall;

@@ -4,8 +4,9 @@
 //! `work` going, which is a `batch` (a map) or `submissions` (the calls of one function, for an executor that is
 //! `choosing`), with its `progress`; `governing` chooses meanwhile. `hands` are the threads of this process, `recruit`
 //! the worker processes, `collector` looks after them; `serve` is a worker process from the inside. `codec`,
-//! `functions` and `window` carry values; `meter` registers threads with the sampler; `report`, `errors` and `cli`
-//! speak to people; `why` measures programs that were not written for forkright.
+//! `functions` and `window` carry values; `meter` registers threads with the sampler, an `onlooker` has it look where
+//! nobody chooses, a `ledger` keeps what was measured of each function and an `opening` what was so before; `report`,
+//! `errors` and `cli` speak to people; `why` measures programs that were not written for forkright.
 #![deny(unsafe_code)]
 
 mod batch;
@@ -19,7 +20,10 @@ mod functions;
 mod future;
 mod governing;
 mod hands;
+mod ledger;
 mod meter;
+mod onlooker;
+mod opening;
 mod pool;
 mod progress;
 mod recruit;

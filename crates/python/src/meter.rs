@@ -2,7 +2,7 @@
 //! meter crate, which knows no Python.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use forkright_engine::governor::Class;
@@ -147,6 +147,12 @@ pub(crate) fn spent() -> Spent {
         delay.as_ref()?.1.read()
     });
     Spent { cpu: clock::thread_cpu().as_secs_f64(), delay: delay.unwrap_or_default().as_secs_f64() }
+}
+
+/// Whether the kernel tells run delays at all; where it does not, those read above are 0.
+pub(crate) fn tells_delay() -> bool {
+    static TELLS: OnceLock<bool> = OnceLock::new();
+    *TELLS.get_or_init(|| RunDelay::of_this_thread().read().is_some())
 }
 
 impl Spent {

@@ -22,6 +22,7 @@ use crate::functions::{Described, Differing, Look};
 use crate::future::face;
 use crate::hands::{Hands, Job};
 use crate::recruit::Staff;
+use crate::report;
 use crate::submissions::Submitted;
 
 #[pyclass(frozen, weakref, module = "forkright._core")]
@@ -232,14 +233,17 @@ impl Pool {
         }
     }
 
-    /// What its workers did, and what was chosen for each function, as JSON.
-    fn report(&self) -> String {
-        let (plan, functions) = match &self.route {
-            Route::Auto(choosing) => (None, choosing.reports()),
-            _ => (self.plan, Vec::new()),
-        };
+    /// What its workers did, and what was measured and chosen for each function, as JSON.
+    fn report(&self, py: Python<'_>) -> String {
+        let wall = self.began.elapsed().as_secs_f64();
         let is_process = matches!(self.route, Route::Processes(_));
-        crate::report::of_pool(plan, &self.used(), is_process, functions, self.began.elapsed().as_secs_f64())
+        let (functions, since) = match &self.route {
+            Route::Serial => (Vec::new(), None),
+            Route::Auto(choosing) => (choosing.reports(), choosing.hands().since(py)),
+            Route::Threads { hands, .. } => (report::of_ledger(&hands.ledger, self.plan), hands.since(py)),
+            Route::Processes(staff) => (report::of_ledger(&staff.ledger, self.plan), None),
+        };
+        report::of_pool(self.plan, &self.used(), is_process, functions, wall, since.as_ref())
     }
 
     /// Bytes of shared memory in use and idle.
@@ -325,7 +329,8 @@ fn submit_to<'py>(
     }
     let id = crew.next_id();
     let (name, prepared) = prepare(staff, function, arguments, options, calls, Differing::Warn);
-    let call = Call::carried_by(Carrier { collector: Arc::clone(&staff.collector), id, name });
+    let entry = staff.metered.then(|| staff.ledger.named(&name));
+    let call = Call::carried_by(Carrier { collector: Arc::clone(&staff.collector), id, name, entry });
     let future = face(py, &call)?;
     match prepared {
         Err(error) => {

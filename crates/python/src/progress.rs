@@ -9,21 +9,23 @@ use forkright_engine::governor::Running;
 use forkright_engine::payload::Cost;
 use forkright_engine::profile::{Pickling, Profile, Reading};
 use forkright_engine::state::State;
-use forkright_meter::{Slot, Tally, View, clock};
+use forkright_meter::{Slot, View, clock};
 
+use crate::ledger::Entry;
 use crate::meter::{self, Spent};
+use crate::onlooker::Onlooker;
 
 pub(crate) struct Progress {
     /// Tells its messages from others' in the crew they share.
     pub(crate) owner: u32,
-    /// What the user called.
-    pub(crate) name: Arc<str>,
     /// Threads of this process that may run tasks.
     pub(crate) width: AtomicU32,
     /// Nudged when something came that a coordinator or the caller waits for.
     pub(crate) word: Arc<State>,
     pub(crate) profile: Mutex<Profile>,
-    pub(crate) tally: Arc<Tally>,
+    pub(crate) entry: Entry,
+    /// Has tasks looked at that no governor watches.
+    pub(crate) onlooker: OnceLock<Arc<Onlooker>>,
     /// Tasks that have their outcome; those in worker processes.
     done: AtomicUsize,
     away: AtomicUsize,
@@ -91,11 +93,11 @@ impl Progress {
         static OWNERS: AtomicU32 = AtomicU32::new(1);
         Progress {
             owner: OWNERS.fetch_add(1, Relaxed),
-            name,
             width: AtomicU32::new(1),
             word: Arc::default(),
             profile: Mutex::default(),
-            tally: Arc::default(),
+            entry: Entry::new(name),
+            onlooker: OnceLock::new(),
             done: AtomicUsize::new(0),
             away: AtomicUsize::new(0),
             here: AtomicU32::new(0),
@@ -103,6 +105,11 @@ impl Progress {
             stations: Mutex::default(),
             totals: Mutex::default(),
         }
+    }
+
+    /// What the user called.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        self.entry.name()
     }
 
     pub(crate) fn done(&self) -> usize {
@@ -155,7 +162,10 @@ impl Progress {
     pub(crate) fn begin(&self, slot: &Slot) -> Stint {
         let station = self.station(slot);
         let together = self.here.fetch_add(1, AcqRel) + 1;
-        slot.begin(&self.tally);
+        slot.begin(&self.entry.tally);
+        if let Some(onlooker) = self.onlooker.get() {
+            onlooker.stir();
+        }
         let began = clock::monotonic();
         station.began.store((began.as_nanos() as u64).max(1), Release);
         Stint { station, together, began, spent: meter::spent() }
@@ -184,6 +194,7 @@ impl Progress {
             sampled: true,
             ..Reading::default()
         });
+        self.entry.here(&cost);
         lock(&self.totals).add(false, stint.station.view.tid(), &cost);
         self.done.fetch_add(tasks as usize, AcqRel);
         cost
@@ -238,6 +249,7 @@ impl Progress {
             arguments: Some(arguments),
             results: Some(results),
         });
+        self.entry.away(cost);
         let mut totals = lock(&self.totals);
         totals.add(true, pid, cost);
         totals.decode += decode.unwrap_or(0.0);

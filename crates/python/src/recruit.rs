@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 
 use crate::collector::Collector;
 use crate::functions::Functions;
+use crate::ledger::Ledger;
 
 /// A `forkright._spec.Initializer`: what each worker calls first. It lives as long as workers may come.
 pub(crate) type Initializer = Arc<Py<PyAny>>;
@@ -17,6 +18,10 @@ pub(crate) type Initializer = Arc<Py<PyAny>>;
 pub(crate) struct Staff {
     pub(crate) collector: Arc<Collector>,
     pub(crate) functions: Functions,
+    /// What the metered worker saw of submitted calls.
+    pub(crate) ledger: Ledger,
+    /// Whether one of its workers is metered: not where each has one thread and a GIL of its own.
+    pub(crate) metered: bool,
     initializer: Option<Initializer>,
 }
 
@@ -56,7 +61,13 @@ pub(crate) fn warm(py: Python<'_>) -> PyResult<()> {
 impl Staff {
     pub(crate) fn create(limits: Limits, initializer: Option<Initializer>) -> PyResult<Arc<Staff>> {
         let crew = Crew::create(limits, warden())?;
-        Ok(Arc::new(Staff { collector: Collector::new(crew), functions: Functions::default(), initializer }))
+        Ok(Arc::new(Staff {
+            collector: Collector::new(crew),
+            functions: Functions::default(),
+            ledger: Ledger::default(),
+            metered: limits.threads > 1,
+            initializer,
+        }))
     }
 
     /// The crew that maps share, of such a size from now on.

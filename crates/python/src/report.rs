@@ -3,22 +3,28 @@
 
 use forkright_engine::crew::Use;
 use forkright_engine::plan::Plan;
-use serde_json::{Value, json};
+use forkright_meter::native::Hidden;
+use forkright_meter::{Blame, Convoy};
+use serde_json::{Map, Value, json};
 
 use crate::governing::Governing;
+use crate::ledger::{Ledger, Measured};
+use crate::opening::Since;
 use crate::progress::{Totals, Worker};
 use crate::work::Work;
 
 /// The version of the data's form: raised when a field changes its meaning.
 const FORM: u32 = 1;
 
+/// A map's, or that of one function of an executor that chooses.
 pub(crate) fn of_work(
     work: &dyn Work,
     tasks: usize,
     fixed: Option<Plan>,
     governing: Option<&Governing>,
     wall: Option<f64>,
-) -> String {
+    since: Option<&Since>,
+) -> Value {
     let progress = work.progress();
     let totals = progress.totals();
     let profile = progress.profile.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
@@ -29,9 +35,10 @@ pub(crate) fn of_work(
         .map(|(at, verdict)| json!({ "at": at, "verdict": verdict }))
         .collect();
     let plan = fixed.or_else(|| governing?.verdicts().last().map(|(_, verdict)| verdict.plan));
-    let report = json!({
+    let measured = progress.entry.measured();
+    json!({
         "form": FORM,
-        "function": &*progress.name,
+        "function": &**progress.name(),
         "chosen": fixed.is_none(),
         "plan": plan.unwrap_or(Plan::SERIAL),
         "verdicts": verdicts,
@@ -48,23 +55,54 @@ pub(crate) fn of_work(
             "off_gil": profile.off_cpu(),
             "waiting": profile.waiting(),
         },
+        "reading": reading(&measured),
+        "blame": blame(&measured.blame),
+        "convoys": convoys(&[measured]),
         "pickling": pickling(&totals),
         "workers": workers(&totals),
-    });
-    report.to_string()
+        "native": since.and_then(|since| since.hidden.as_ref()).map(native),
+        "meter": since.map(meter),
+    })
 }
 
-/// An executor's: its workers, and for each function what was chosen.
+/// The functions of an executor with a fixed plan.
+pub(crate) fn of_ledger(ledger: &Ledger, plan: Option<Plan>) -> Vec<Value> {
+    let function = |measured: Measured| {
+        json!({
+            "form": FORM,
+            "function": &*measured.name,
+            "chosen": false,
+            "plan": plan,
+            "verdicts": [],
+            "tasks": measured.cost.tasks,
+            "done": measured.cost.tasks,
+            "failed": measured.cost.failed,
+            "wall": null,
+            "cpu": measured.cost.cpu,
+            "busy": measured.cost.wall,
+            "reading": reading(&measured),
+            "blame": blame(&measured.blame),
+            "convoys": convoys(&[measured]),
+            "workers": [],
+        })
+    };
+    ledger.measured().into_iter().map(function).collect()
+}
+
+/// An executor's: its workers, and for each function what was measured, and chosen if that was to be done.
 pub(crate) fn of_pool(
     plan: Option<Plan>,
     uses: &[Use],
     is_process: bool,
-    functions: Vec<String>,
+    functions: Vec<Value>,
     wall: f64,
+    since: Option<&Since>,
 ) -> String {
-    let functions: Vec<Value> =
-        functions.iter().filter_map(|report| serde_json::from_str(report).ok()).collect();
-    let sum = |name: &str| functions.iter().filter_map(|function| function[name].as_f64()).sum::<f64>();
+    // With a fixed plan the workers' own sums have the functions' tasks in them.
+    let sum = |name: &str| match plan {
+        None => functions.iter().filter_map(|function| function[name].as_f64()).sum::<f64>(),
+        Some(_) => 0.0,
+    };
     let tasks = uses.iter().map(|using| using.tasks).sum::<u64>() + sum("done") as u64;
     let worker = |using: &Use| Worker {
         id: using.pid,
@@ -73,8 +111,11 @@ pub(crate) fn of_pool(
         busy: using.busy,
         cpu: using.cpu,
     };
+    let all = |name: &str| -> Vec<Value> {
+        functions.iter().filter_map(|function| function[name].as_array()).flatten().cloned().collect()
+    };
     let mut rows: Vec<Value> = uses.iter().map(|using| row(&worker(using))).collect();
-    rows.extend(functions.iter().filter_map(|function| function["workers"].as_array()).flatten().cloned());
+    rows.extend(all("workers"));
     let report = json!({
         "form": FORM,
         "function": null,
@@ -87,9 +128,70 @@ pub(crate) fn of_pool(
         "cpu": uses.iter().map(|using| using.cpu).sum::<f64>() + sum("cpu"),
         "busy": uses.iter().map(|using| using.busy).sum::<f64>() + sum("busy"),
         "workers": rows,
+        "convoys": all("convoys"),
+        "native": since.and_then(|since| since.hidden.as_ref()).map(native),
+        "meter": since.map(meter),
         "functions": functions,
     });
     report.to_string()
+}
+
+/// Where the time of measured tasks went: each part in seconds, as a share of the wall time with the share's standard
+/// error, and the samples it rests on; null where it isn't known.
+fn reading(measured: &Measured) -> Value {
+    let reading = &measured.reading;
+    let part = |(name, part): (&str, Option<forkright_meter::Part>)| {
+        let known = part.map(|part| {
+            json!({
+                "seconds": part.seconds,
+                "share": part.share,
+                "error": part.error,
+                "samples": part.samples,
+            })
+        });
+        (name.to_owned(), json!(known))
+    };
+    let mut parts: Map<String, Value> = reading.parts().into_iter().map(part).collect();
+    parts.insert("wall".into(), json!(reading.wall));
+    parts.insert("stands_for".into(), json!(measured.stands_for));
+    parts.insert("cpu".into(), json!(reading.cpu));
+    parts.insert("samples".into(), json!(reading.samples));
+    Value::Object(parts)
+}
+
+/// Which functions' holding made this one wait for the GIL, and how often that was seen.
+fn blame(blame: &[Blame]) -> Vec<Value> {
+    blame.iter().map(|blame| json!({ "by": blame.by.as_deref(), "samples": blame.samples })).collect()
+}
+
+fn convoys(functions: &[Measured]) -> Vec<Value> {
+    let convoy = |measured: &Measured| {
+        let Convoy { hog, wait, off_gil, during } = measured.convoy.as_ref()?;
+        let hog = hog.as_deref();
+        let starved = &*measured.name;
+        Some(json!({ "starved": starved, "hog": hog, "wait": wait, "off_gil": off_gil, "during": during }))
+    };
+    functions.iter().filter_map(convoy).collect()
+}
+
+/// CPU time of threads that Python did not start.
+fn native(hidden: &Hidden) -> Value {
+    let thread = |thread: &forkright_meter::native::Thread| json!({ "id": thread.tid, "name": thread.name, "cpu": thread.cpu.as_secs_f64() });
+    json!({
+        "cpu": hidden.cpu.as_secs_f64(),
+        "threads": hidden.threads.iter().map(thread).collect::<Vec<_>>(),
+        "libraries": hidden.libraries,
+    })
+}
+
+/// What measuring took, and what it could not see.
+fn meter(since: &Since) -> Value {
+    let took = since.meter.map(|(cost, wall)| {
+        let cpu = cost.cpu.as_secs_f64();
+        let share = if wall > 0.0 { cpu / wall } else { 0.0 };
+        json!({ "ticks": cost.ticks, "cpu": cpu, "wall": wall, "share": share })
+    });
+    json!({ "unknown": since.unknown, "took": took })
 }
 
 fn pickling(totals: &Totals) -> Value {

@@ -22,7 +22,10 @@ use crate::functions::Differing;
 use crate::governing::Governing;
 use crate::hands::{Hands, Hurry, Job};
 use crate::meter;
+use crate::onlooker::Onlooker;
+use crate::opening::Opening;
 use crate::recruit::{Initializer, Staff};
+use crate::report;
 use crate::work::{HereSource, Work};
 
 /// Threads of the common pool end after this long without work.
@@ -299,7 +302,7 @@ impl Run {
                     "{} of {} tasks of `{}` were done when the time was up",
                     progress.done(),
                     batch.total,
-                    progress.name
+                    progress.name()
                 )));
             }
             if self.coordinate(py, until)? {
@@ -392,10 +395,17 @@ pub(crate) fn run_map<'py>(
         None => None,
     };
     let mut governing = None;
+    let mut opening = None;
     let started = match fixed {
-        Some(plan) => begin_fixed(py, &run, batch.total, plan),
+        Some(plan) => {
+            if !plan.leaves() {
+                opening = Some(look_on(py, &run));
+            }
+            begin_fixed(py, &run, batch.total, plan)
+        }
         None => {
             run.begin_inline();
+            opening = Some(Opening::begin(py));
             Governing::begin(py, &run, workers, Some(batch.total as u64)).map(|begun| governing = Some(begun))
         }
     };
@@ -409,8 +419,21 @@ pub(crate) fn run_map<'py>(
         return Err(error);
     }
     let wall = began.elapsed().as_secs_f64();
-    let report = crate::report::of_work(&*batch, batch.total, fixed, governing.as_deref(), Some(wall));
-    Ok((batch.finish(py)?, report))
+    let since = opening.map(|opening| opening.since(py));
+    let governing = governing.as_deref();
+    let report = report::of_work(&*batch, batch.total, fixed, governing, Some(wall), since.as_ref());
+    Ok((batch.finish(py)?, report.to_string()))
+}
+
+/// Has the tasks of a fixed plan looked at, since no governor does.
+fn look_on(py: Python<'_>, run: &Run) -> Arc<Opening> {
+    let (onlooker, opening) = (Onlooker::of_process(py), Opening::new(py));
+    onlooker.learn();
+    onlooker.open(&opening);
+    onlooker.stir();
+    // The run is new, so the cell is empty.
+    let _ = run.work.progress().onlooker.set(onlooker);
+    opening
 }
 
 fn begin_fixed(py: Python<'_>, run: &Arc<Run>, total: usize, plan: Plan) -> PyResult<()> {

@@ -10,9 +10,9 @@ use std::time::Duration;
 use forkright_engine::crew::Arrived;
 use forkright_engine::frame::{chunk, down, up};
 use forkright_engine::line::{self, Line};
-use forkright_engine::payload::{Cost, Payload};
+use forkright_engine::payload::{Cost, Payload, Seen};
 use forkright_engine::store::{Inbox, Lease, Store};
-use forkright_meter::clock;
+use forkright_meter::{Counts, Slot, Tally, clock};
 use forkright_shm::bell::{Bell, Woken};
 use forkright_shm::memory::Memory;
 use forkright_shm::ring::{Consumer, Head, Producer, PushError};
@@ -22,7 +22,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::codec::{self, Encoded};
-use crate::meter::Stopwatch;
+use crate::meter::{self, Stopwatch};
+use crate::onlooker::Onlooker;
 
 /// No caller means more threads than this.
 const MOST_THREADS: u32 = 65_536;
@@ -40,6 +41,8 @@ pub(crate) struct Worker {
     caller: Bell,
     inbox: Arc<Inbox>,
     store: Arc<Store>,
+    /// Whether this worker meters its tasks, for all of its plan.
+    metered: AtomicBool,
     /// Blocks of ours that the caller may still read.
     lent: Mutex<HashMap<u64, Arc<Lease>>>,
 }
@@ -58,6 +61,15 @@ struct Taking {
 struct Function {
     arrived: Arrived,
     ready: PyOnceLock<Result<Loaded, Py<PyAny>>>,
+    tally: Arc<Tally>,
+    /// The samples that the caller has heard of.
+    reported: Mutex<Counts>,
+}
+
+/// How a thread marks its tasks for the sampler of its process.
+struct Marker {
+    slot: Slot,
+    onlooker: Arc<Onlooker>,
 }
 
 /// A function that can be called.
@@ -124,6 +136,7 @@ impl Worker {
             caller: line::open_bell(&memory(bell)?).map_err(fail)?,
             inbox: Inbox::over(memory(arguments)?),
             store: Store::over(memory(results)?).map_err(fail)?,
+            metered: AtomicBool::new(false),
             lent: Mutex::default(),
         })
     }
@@ -144,10 +157,15 @@ impl Worker {
     /// and what starts further threads with theirs.
     fn serve(&self, py: Python<'_>, index: u32, grow: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut stopwatch = Stopwatch::start();
+        let mut marker = None;
         loop {
             match self.take(index)? {
                 Some(Message::Grow(count)) => drop(grow.call1((count,))?),
-                Some(message) => self.run(py, message, &mut stopwatch)?,
+                Some(message) => {
+                    let metered = self.metered.load(Relaxed);
+                    let marker = metered.then(|| &*marker.get_or_insert_with(|| Marker::new(py)));
+                    self.run(py, message, &mut stopwatch, marker)?;
+                }
                 None if lock(&self.taking).stopped => return Ok(()),
                 None => {
                     self.release(py)?;
@@ -173,7 +191,7 @@ impl Worker {
             match head.kind {
                 down::FUNCTION => {
                     let arrived = Arrived::receive(payload(body)?, &self.inbox);
-                    let function = Function { arrived, ready: PyOnceLock::new() };
+                    let function = Function::new(arrived);
                     functions.insert(head.id, Arc::new(function));
                 }
                 down::FORGET => drop(functions.remove(&head.id)),
@@ -186,6 +204,7 @@ impl Worker {
                 down::THREADS => {
                     // At least the one that reads this.
                     *allowed = u32::try_from(head.id).unwrap_or(1).clamp(1, MOST_THREADS);
+                    self.metered.store(head.extra == 1 && *allowed > 1, Relaxed);
                     self.bell.strike_all();
                     self.more.notify_all();
                     if *allowed > *threads {
@@ -235,7 +254,13 @@ impl Worker {
         if woken == Woken::Interrupted { py.check_signals() } else { Ok(()) }
     }
 
-    fn run(&self, py: Python<'_>, message: Message, stopwatch: &mut Stopwatch) -> PyResult<()> {
+    fn run(
+        &self,
+        py: Python<'_>,
+        message: Message,
+        stopwatch: &mut Stopwatch,
+        marker: Option<&Marker>,
+    ) -> PyResult<()> {
         let mut cost = Cost { tasks: 1, ..Cost::default() };
         if let Message::Task { head, function: Some(function), .. }
         | Message::Chunk { head, function: Some(function), .. } = &message
@@ -248,15 +273,17 @@ impl Worker {
         match message {
             Message::Grow(_) => Ok(()),
             Message::Task { head, arguments, function } => {
-                let outcome = self.run_task(py, head.kind, &arguments, function.as_deref(), &mut cost);
+                let function = function.as_deref();
+                let marked = marker.zip(function);
+                let outcome = self.run_task(py, head.kind, &arguments, function, marked, &mut cost);
                 let failed = outcome.is_err();
                 let started = clock::monotonic();
-                let (kind, encoded) = match outcome.and_then(|value| self.encode(&value, function.as_deref()))
-                {
+                let (kind, encoded) = match outcome.and_then(|value| self.encode(&value, function)) {
                     Ok(encoded) => (up::VALUE, encoded),
                     Err(error) => (up::ERROR, codec::encode_exception(py, error, &self.store)?),
                 };
                 cost.failed = u32::from(failed);
+                cost.seen = marked.map(|(_, function)| function.news());
                 drop(arguments);
                 self.finish(py, head.id, kind, encoded, cost, started, stopwatch)
             }
@@ -264,8 +291,11 @@ impl Worker {
                 let started = clock::monotonic();
                 let items = codec::decode(py, &arrived).and_then(|items| Ok(items.cast_into::<PyList>()?));
                 cost.decode = (clock::monotonic() - started).as_secs_f64();
+                let function = function.as_deref();
+                let marked = marker.zip(function);
                 let ran =
-                    items.and_then(|items| self.run_chunk(py, flags, &items, function.as_deref(), &mut cost));
+                    items.and_then(|items| self.run_chunk(py, flags, &items, function, marked, &mut cost));
+                cost.seen = marked.map(|(_, function)| function.news());
                 let started = clock::monotonic();
                 let (kind, encoded) = match ran {
                     Ok((kind, encoded)) => (kind, encoded),
@@ -295,6 +325,7 @@ impl Worker {
         kind: u32,
         arguments: &Arrived,
         function: Option<&Function>,
+        marked: Option<(&Marker, &Function)>,
         cost: &mut Cost,
     ) -> PyResult<Bound<'py, PyAny>> {
         let started = clock::monotonic();
@@ -308,7 +339,7 @@ impl Worker {
         };
         let began = clock::monotonic();
         cost.decode = (began - started).as_secs_f64();
-        let value = function.call(arguments, options.as_ref());
+        let value = mark(marked, || function.call(arguments, options.as_ref()));
         cost.wall = (clock::monotonic() - began).as_secs_f64();
         value
     }
@@ -319,27 +350,30 @@ impl Worker {
         flags: u8,
         items: &Bound<'_, PyList>,
         function: Option<&Function>,
+        marked: Option<(&Marker, &Function)>,
         cost: &mut Cost,
     ) -> PyResult<(u32, Encoded)> {
         let callable = self.known(py, function)?;
         let name = callable_name(&callable);
         let mut outcomes: Vec<Result<Bound<'_, PyAny>, PyErr>> = Vec::with_capacity(items.len());
         let began = clock::monotonic();
-        for item in items.iter() {
-            let outcome = if flags & chunk::STAR != 0 {
-                item.cast_into::<PyTuple>()
-                    .map_err(PyErr::from)
-                    .and_then(|arguments| callable.call1(arguments))
-            } else {
-                callable.call1((item,))
-            };
-            let failed = outcome.is_err();
-            outcomes.push(outcome);
-            cost.failed += u32::from(failed);
-            if failed && flags & chunk::STOP_AT_ERROR != 0 {
-                break;
+        mark(marked, || {
+            for item in items.iter() {
+                let outcome = if flags & chunk::STAR != 0 {
+                    item.cast_into::<PyTuple>()
+                        .map_err(PyErr::from)
+                        .and_then(|arguments| callable.call1(arguments))
+                } else {
+                    callable.call1((item,))
+                };
+                let failed = outcome.is_err();
+                outcomes.push(outcome);
+                cost.failed += u32::from(failed);
+                if failed && flags & chunk::STOP_AT_ERROR != 0 {
+                    break;
+                }
             }
-        }
+        });
         cost.wall = (clock::monotonic() - began).as_secs_f64();
         cost.tasks = outcomes.len() as u32;
         if cost.failed == 0 {
@@ -439,7 +473,36 @@ fn exception_bytes(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyBytes>>
     Ok(encode.call1((error.into_value(py),))?.cast_into()?)
 }
 
+impl Marker {
+    fn new(py: Python<'_>) -> Marker {
+        Marker { slot: meter::enter(py), onlooker: Onlooker::of_process(py) }
+    }
+}
+
+/// Runs a task's own part, marked for the sampler if there is to be one.
+fn mark<T>(marked: Option<(&Marker, &Function)>, body: impl FnOnce() -> T) -> T {
+    let Some((Marker { slot, onlooker }, function)) = marked else { return body() };
+    slot.begin(&function.tally);
+    onlooker.stir();
+    let outcome = body();
+    slot.end();
+    outcome
+}
+
 impl Function {
+    fn new(arrived: Arrived) -> Function {
+        let (tally, reported) = (Arc::default(), Mutex::default());
+        Function { arrived, ready: PyOnceLock::new(), tally, reported }
+    }
+
+    /// What was seen of its tasks since the caller last heard of it.
+    fn news(&self) -> Seen {
+        let mut reported = lock(&self.reported);
+        let now = self.tally.counts();
+        let before = std::mem::replace(&mut *reported, now);
+        std::array::from_fn(|index| (now.0[index] - before.0[index]).try_into().unwrap_or(u32::MAX))
+    }
+
     /// The callable, rebuilt at the first use; an error of that is every task's.
     fn get(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let again = |error: &Py<PyAny>| PyErr::from_value(error.clone_ref(py).into_bound(py));

@@ -119,7 +119,7 @@ impl Submissions {
         let outcome =
             function.bind(py).call(arguments.bind(py), options.as_ref().map(|options| options.bind(py)));
         let cost = self.progress.end(slot, stint, 1, u32::from(outcome.is_err()));
-        call.set_cost(cost);
+        call.set_cost(&cost);
         drop((function, arguments, options));
         self.give_back();
         call.finish(py, outcome.map(Bound::unbind).map_err(|error| error.into_value(py).into_any()));
@@ -183,7 +183,7 @@ impl Work for Submissions {
         let sent = Sent { seconds, bytes: payload.bytes() as f64, threads: plan.threads() };
         self.progress.send(1, sent);
         let id = staff.crew().next_id();
-        call.entrust(py, Carrier { collector: Arc::clone(&staff.collector), id, name });
+        call.entrust(py, Carrier { collector: Arc::clone(&staff.collector), id, name, entry: None });
         let call = Arc::clone(call);
         let kept = Mutex::new(checked.then_some(submitted));
         let owner = self.progress.owner;

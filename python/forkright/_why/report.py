@@ -119,7 +119,7 @@ def _why_cell(line: str, cell: str) -> why:
 
     The options are numbers of cores to predict for: ``%%why 4,16,64``.
     """
-    from IPython import get_ipython  # type: ignore[import-not-found]
+    from IPython import get_ipython
 
     cores = [int(word) for word in line.replace(",", " ").split()]
     with why(cores=cores or (4, 16, 64)) as measured:

@@ -342,7 +342,10 @@ impl Crew {
     fn hire_one(&self, yard: &mut Yard) -> io::Result<()> {
         let Some(spec) = yard.spec.clone() else { return Ok(()) };
         let token = TOKENS.fetch_add(1, Relaxed);
-        let (seat, [line, results]) = Seat::create(token, yard.limits.threads, yard.limits.tasks_per_worker)?;
+        // One worker's readings stand for all of them: if it is gone, the next one's do.
+        let metered = !yard.seats.iter().any(|seat| seat.metered && seat.stage != Stage::Stopping);
+        let Limits { threads, tasks_per_worker, .. } = yard.limits;
+        let (seat, [line, results]) = Seat::create(token, threads, tasks_per_worker, metered)?;
         let fds = vec![line, results, self.store.share()?, self.bell_memory.fd().try_clone_to_owned()?];
         let order = Order {
             token,

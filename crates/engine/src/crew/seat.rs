@@ -44,6 +44,8 @@ pub(super) struct Seat {
     leases: HashMap<u64, (Arc<Lease>, u32)>,
     inbox: Arc<Inbox>,
     threads: u32,
+    /// Whether it meters its tasks, for all of its crew.
+    pub(super) metered: bool,
     /// Tasks it may still be sent before it is replaced.
     budget: Option<u32>,
     /// Seconds a message takes it, smoothed; unknown before the first answer.
@@ -57,6 +59,10 @@ pub(super) struct Seat {
 }
 
 /// What the worker said.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all that is said are answers, and a box for each would cost more"
+)]
 pub(super) enum Said {
     Ready,
     Unfit(Payload),
@@ -68,11 +74,16 @@ pub(super) enum Said {
 pub(super) type Handed = [OwnedFd; 2];
 
 impl Seat {
-    pub(super) fn create(token: u64, threads: u32, budget: Option<u32>) -> io::Result<(Seat, Handed)> {
+    pub(super) fn create(
+        token: u64,
+        threads: u32,
+        budget: Option<u32>,
+        metered: bool,
+    ) -> io::Result<(Seat, Handed)> {
         let (memory, mut line) = line::create()?;
         let outbox = Memory::create("forkright-results", 0)?;
         // A worker begins with one thread; whatever comes later, this comes first.
-        let head = Head { kind: down::THREADS, id: threads.into(), extra: 0 };
+        let head = Head { kind: down::THREADS, id: threads.into(), extra: metered.into() };
         line.producer.push(head, &[]).map_err(|_| io::Error::other("a new ring takes nothing"))?;
         let handed = [memory.fd().try_clone_to_owned()?, outbox.fd().try_clone_to_owned()?];
         let seat = Seat {
@@ -85,6 +96,7 @@ impl Seat {
             leases: HashMap::new(),
             inbox: Inbox::over(outbox),
             threads,
+            metered,
             budget,
             pace: None,
             tasks: 0,
@@ -180,7 +192,7 @@ impl Seat {
 
     /// Has so many of its threads run messages from now on. What is sent meanwhile runs on as many as before.
     pub(super) fn set_threads(&mut self, threads: u32) {
-        let head = Head { kind: down::THREADS, id: threads.into(), extra: 0 };
+        let head = Head { kind: down::THREADS, id: threads.into(), extra: self.metered.into() };
         if threads != self.threads && self.line.producer.push(head, &[]).is_ok() {
             self.threads = threads;
             self.silent = true;
