@@ -41,7 +41,7 @@ def test_a_block_is_measured_and_another_after_it() -> None:
 def test_an_exception_passes_and_what_was_measured_stays() -> None:
     with pytest.raises(ZeroDivisionError), forkright.why() as measured:
         1 / 0
-    assert names(measured) == ["MainThread"]
+    assert "MainThread" in names(measured)
 
 
 def test_blocks_do_not_nest_and_the_outer_one_goes_on() -> None:

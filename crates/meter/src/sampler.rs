@@ -68,7 +68,7 @@ impl Sampler {
         Sampler::with(gil, false)
     }
 
-    /// A sampler whose thread has [a descriptor table of its own](descriptors), so that it can look at programs which
+    /// A sampler whose thread has a descriptor table of its own, so that it can look at programs which
     /// know nothing of it. Its watches must start no thread.
     pub fn apart(gil: Result<Gil, Unknown>) -> Arc<Sampler> {
         Sampler::with(gil, true)

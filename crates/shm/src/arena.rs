@@ -208,7 +208,7 @@ const SAME_AGE: Duration = Duration::from_millis(250);
 /// The free pages of an arena, found by place, by size and by age.
 #[derive(Debug, Default)]
 struct FreeSpace {
-    /// Disjoint; neighbours that [`Span::joins`] would join are one.
+    /// Disjoint; neighbours that [`Span::join`] would join are one.
     by_offset: BTreeMap<u64, Span>,
     /// (hole, len, offset) of each span: idle ones first, then the smallest.
     by_size: BTreeSet<(bool, u64, u64)>,
