@@ -1,6 +1,6 @@
 //! A crew whose workers never come up: what is submitted is kept, given back, or failed with the reason.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use forkright_engine::crew::{Break, Crew, Delivery, Limits, Parcel, Recipient, Sleeper, Spec};
@@ -121,6 +121,40 @@ fn abandoned_messages_are_their_owners_alone() {
     assert_eq!(mine.read(), ["abandoned"]);
     assert!(others.read().is_empty());
     assert_eq!(crew.outstanding(), 1);
+}
+
+/// A recipient that writes down whether the crew seems finished while it is told the last answer.
+struct Observer {
+    crew: Weak<Crew>,
+    diary: Arc<Diary>,
+}
+
+impl Recipient for Observer {
+    fn send(&self) -> bool {
+        true
+    }
+
+    fn recall(&self) {}
+
+    fn abandon(self: Arc<Self>) {}
+
+    fn deliver(self: Arc<Self>, _: Delivery) {
+        let finished = self.crew.upgrade().is_some_and(|crew| crew.is_finished());
+        self.diary.write(if finished { "finished" } else { "not finished" });
+    }
+}
+
+#[test]
+fn a_crew_is_not_finished_before_the_last_recipient_knows() {
+    let (crew, diary) = (crew(), Arc::new(Diary::default()));
+    let observer = Arc::new(Observer { crew: Arc::downgrade(&crew), diary: Arc::clone(&diary) });
+    let _ = crew.submit(Parcel { recipient: observer, ..parcel(&crew, &diary) });
+    crew.close();
+    crew.hire(1, spec("/nowhere/python")).unwrap();
+    await_entry(&crew, &diary);
+    assert_eq!(diary.read(), ["not finished"]);
+    assert_eq!(crew.wait_vacated(Duration::from_secs(60)), Wait::Over);
+    assert!(crew.is_finished());
 }
 
 #[test]

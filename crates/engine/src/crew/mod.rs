@@ -12,7 +12,7 @@ mod seat;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -203,6 +203,8 @@ pub struct Crew {
     warden: Arc<Warden>,
     ids: AtomicU64,
     notes: Arc<Notes>,
+    /// Threads that have taken answers out of the yard and not yet told all recipients.
+    delivering: AtomicUsize,
     myself: Weak<Crew>,
 }
 
@@ -263,6 +265,7 @@ impl Crew {
             warden,
             ids: AtomicU64::new(1),
             notes,
+            delivering: AtomicUsize::new(0),
             myself: Weak::clone(myself),
         }))
     }
@@ -370,12 +373,24 @@ impl Crew {
             if yard.backlog.is_empty() && yard.outstanding == 0 && yard.closing {
                 yard.stop_all();
             }
+            self.delivering.fetch_add(1, AcqRel);
             (post, doomed)
         };
         for token in doomed {
             self.warden.signal(token, Signal::KILL);
         }
-        deliver(post)
+        self.deliver(post)
+    }
+
+    /// Tells the recipients, without the lock. It was counted in `delivering` under the lock: the crew must not seem
+    /// finished before its last recipient knows, or nobody would be there for what that one wants done.
+    fn deliver(&self, post: Post) -> usize {
+        let count = post.len();
+        for (recipient, delivery) in post {
+            recipient.deliver(delivery);
+        }
+        self.delivering.fetch_sub(1, AcqRel);
+        count
     }
 
     /// Whether `collect` would find something: a few loads.
@@ -529,11 +544,12 @@ impl Crew {
             yard.backlog.push_front(parcel);
         }
         yard.pump();
+        self.delivering.fetch_add(1, AcqRel);
         drop(yard);
         for token in doomed {
             self.warden.signal(token, Signal::KILL);
         }
-        deliver(post);
+        self.deliver(post);
     }
 
     /// Signals every worker.
@@ -547,7 +563,7 @@ impl Crew {
     /// Waits until the last worker is gone, at most `limit`.
     pub fn wait_vacated(&self, limit: Duration) -> Wait {
         let word: Sleeper = Arc::clone(&self.lock().vacated) as Sleeper;
-        self.wait(&word, &|| self.lock().seats.is_empty(), limit)
+        self.wait(&word, &|| self.is_vacated(&self.lock()), limit)
     }
 
     /// Why no worker could be had, if so.
@@ -558,7 +574,11 @@ impl Crew {
     /// Whether it was closed, has nothing left to do and no worker left.
     pub fn is_finished(&self) -> bool {
         let yard = self.lock();
-        yard.closing && yard.outstanding == 0 && yard.seats.is_empty()
+        yard.closing && yard.outstanding == 0 && self.is_vacated(&yard)
+    }
+
+    fn is_vacated(&self, yard: &Yard) -> bool {
+        yard.seats.is_empty() && self.delivering.load(Acquire) == 0
     }
 
     /// Messages not delivered yet.
@@ -775,12 +795,18 @@ impl Employer for Crew {
                 }
             }
             yard.pump();
-            if yard.seats.is_empty() {
-                yard.vacated.nudge();
-            }
         }
+        let vacated = yard.seats.is_empty().then(|| (Arc::clone(&yard.vacated), yard.closing));
+        self.delivering.fetch_add(1, AcqRel);
         drop(yard);
-        deliver(post);
+        self.deliver(post);
+        if let Some((vacated, closing)) = vacated {
+            // Whoever tells others at this moment is about to be done, and would wake nobody.
+            while closing && self.delivering.load(Acquire) > 0 {
+                std::thread::yield_now();
+            }
+            vacated.nudge();
+        }
         // The leader may wait for one of these, or for the last worker to be gone.
         self.bell.strike_all();
     }
@@ -791,14 +817,6 @@ impl Drop for Crew {
         // The last owner is gone: nobody can ask for anything any more.
         self.signal(Signal::KILL);
     }
-}
-
-fn deliver(post: Post) -> usize {
-    let count = post.len();
-    for (recipient, delivery) in post {
-        recipient.deliver(delivery);
-    }
-    count
 }
 
 fn usage(seat: &Seat) -> Use {
