@@ -467,6 +467,24 @@ def test_threads_are_told_by_the_names_they_have_in_the_end_and_none_reaches_the
     assert "clear" in measured.report and "red" in measured.report, measured.report
 
 
+def test_a_thread_that_is_slow_to_say_who_it_is_is_one_thread(tmp_path: Path) -> None:
+    measured = compare(
+        """
+        import threading, time
+        class Slow(threading.Thread):
+            def _bootstrap_inner(self):
+                time.sleep(int(self.name) / 1000)
+                super()._bootstrap_inner()
+        threads = [Slow(target=time.sleep, args=(0.2,), name=str(n * 9)) for n in range(10)]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        """,
+        tmp_path,
+    )
+    names = [thread["name"] for thread in measured.data["processes"][0]["threads"]]
+    assert sorted(names) == sorted(["MainThread", *(str(n * 9) for n in range(10))])
+
+
 def test_the_workers_of_a_program_that_uses_forkright_are_measured(tmp_path: Path) -> None:
     measured = compare(
         """

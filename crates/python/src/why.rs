@@ -236,16 +236,15 @@ impl Recording {
         let mut threads = lock(&self.threads);
         guests.seated.retain(|tid, guest| {
             // With another thread state it comes back as another: what it did meanwhile was not seen.
-            present.iter().any(|one| one.tid == *tid && one.thread_state == guest.thread_state)
+            let stays = present.iter().any(|one| one.tid == *tid && one.thread_state == guest.thread_state);
+            if !stays {
+                threads.retain(|_, known| known.tid != *tid);
+            }
+            stays
         });
         guests.at_the_door.retain(|tid| present.iter().any(|one| one.tid == *tid));
         for Present { ident, tid, thread_state } in present {
-            let is_known = match guests.seated.contains_key(&tid) {
-                true => true,
-                false => threads
-                    .get(&ident)
-                    .is_some_and(|known| known.tid == tid && !guests.at_the_door.contains(&tid)),
-            };
+            let is_known = threads.get(&ident).is_some_and(|known| known.tid == tid);
             if tid == own || is_known {
                 continue;
             }
