@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-browser lint bench bench-quick bench-meter \
+.PHONY: help build demo test test-rust test-python test-browser test-memory lint bench bench-quick bench-meter \
 	bench-meter-debian docs clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
@@ -25,6 +25,9 @@ pip_install := $(py) -m pip install --quiet --no-input
 extension := python/forkright/_core.abi3.so
 sources := $(shell find crates -path "*/src*" -o -name Cargo.toml -o -name build.rs) \
 	Cargo.toml Cargo.lock pyproject.toml
+
+# Threads take turns under it, so what tells threads that have a core from others is skipped.
+valgrind := valgrind --quiet --error-exitcode=9 --fair-sched=yes
 
 # `$(call say,what begins)`: with the seconds since make began, so that the lines tell how long each step took.
 began := $(shell date +%s)
@@ -59,6 +62,15 @@ test-browser: build $(VENV)/.dev $(VENV)/.browser  ## the page of `forkright why
 	$(call say,browser tests)
 	@$(py) -m pytest tests/browser
 	$(call say,browser tests done)
+
+test-memory: build $(VENV)/.dev  ## what the meter reads of memory, under valgrind, where there is one; half a minute
+	$(call say,memory tests)
+	@command -v valgrind >/dev/null || { echo '==> SKIPPED: there is no valgrind; on Debian: apt install valgrind'; exit 0; }; \
+		CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(valgrind)' \
+		CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(valgrind)' PROPTEST_CASES=8 \
+		cargo test --quiet --package forkright-meter --lib --tests -- --test-threads=1 \
+		--skip threads_that_share_a_core && $(py) -m pytest --quiet -rs tests/memory
+	$(call say,memory tests done)
 
 lint: build $(VENV)/.dev  ## rustfmt, clippy, ruff, mypy --strict, and the stubs against the binary
 	$(call say,rustfmt)
