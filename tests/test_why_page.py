@@ -16,7 +16,7 @@ from importlib.resources import files
 import pytest
 
 import why_data
-from forkright._why import page
+from forkright._why import page, trace
 
 ALL = [
     why_data.taking_turns,
@@ -181,6 +181,12 @@ def test_a_piece_may_last_hours():
     )
     lane = json.loads(Reader(page.render(data)).data)["processes"][0]["threads"][0]["pieces"]
     assert _unpack(lane)[0] == [0, 1000, 10_800_000_000]
+
+
+def test_a_thread_that_ended_before_any_look_has_an_empty_lane():
+    data = why_data.taking_turns()
+    data["processes"][0]["threads"][0]["timeline"] = {"at": [], "state": [], "function": []}
+    assert "<h1" in page.render(data) and trace.render(data)
 
 
 def test_the_lane_of_the_gil_says_who_holds_it():

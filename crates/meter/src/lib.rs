@@ -38,7 +38,7 @@ pub use reading::{Clocks, Part, Reading};
 pub use recorder::{Entry, Recorder, Subject};
 pub use sampler::{Cost, Sampler};
 pub use slot::{Slot, Standing, View};
-pub use states::{Resident, residents};
+pub use states::{Frames, Resident, residents};
 pub use tally::{Blame, Counts, Share, Tally};
 pub use thread::{spawn_quiet, wait_gone};
 pub use watch::{Glance, Look, Pace, Watch};

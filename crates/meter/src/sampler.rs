@@ -237,6 +237,8 @@ fn run(room: &Room) -> i32 {
             }
         }
     }
+    // Also those that came too late for a look.
+    watches.append(&mut *lock(&room.arrivals));
     watches.retain(|watch| {
         let rest = |watch: Arc<dyn Watch>| catch_unwind(AssertUnwindSafe(|| watch.rest())).unwrap_or(false);
         watch.upgrade().is_some_and(rest)

@@ -63,13 +63,42 @@ pub unsafe fn residents(ident: u64, tid: i32) -> Option<Vec<Resident>> {
         let words = unsafe { words(state) };
         // One that has not begun has no numbers yet; it registers itself.
         if let Ok(tid @ 1..) = i32::try_from(words[place + 1]) {
-            residents.push(Resident { ident: words[place], tid, thread_state: state as usize });
+            residents.push(Resident { ident: words[place], tid, thread_state: state.expose_provenance() });
         }
         // SAFETY: as above.
         state = unsafe { next(state) };
     }
     let is_own = |resident: &Resident| resident.tid == tid && resident.thread_state == own as usize;
     residents.iter().any(is_own).then_some(residents)
+}
+
+/// What tells where in the program a thread is.
+///
+/// Not `sys._current_frames()`: that asks the threads of all interpreters, and those of one with a GIL of its own run
+/// meanwhile, which corrupts the interpreter's memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Frames(unsafe extern "C" fn(*mut c_void) -> *mut c_void);
+
+impl Frames {
+    /// The interpreter's way to tell, if it has one.
+    pub fn find() -> Option<Frames> {
+        let found = symbol(c"PyThreadState_GetFrame")?;
+        // SAFETY: CPython declares it as a function from a pointer to a pointer, since 3.9.
+        Some(Frames(unsafe {
+            std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_void) -> *mut c_void>(found)
+        }))
+    }
+
+    /// A new reference to the frame object of what the thread runs; null if it runs nothing.
+    ///
+    /// # Safety
+    ///
+    /// The thread state is one of [`residents`], which the calling thread has just asked for, and it has held the GIL
+    /// since.
+    pub unsafe fn of(self, thread_state: usize) -> *mut c_void {
+        // SAFETY: the thread state lives, by the caller's promise, and its thread waits for the GIL or is the caller.
+        unsafe { (self.0)(std::ptr::with_exposed_provenance_mut(thread_state)) }
+    }
 }
 
 fn symbol(name: &CStr) -> Option<*mut c_void> {

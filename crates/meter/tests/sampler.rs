@@ -500,6 +500,29 @@ fn a_watch_may_own_the_last_of_the_sampler() {
 }
 
 #[test]
+fn a_watch_is_told_of_the_end_even_before_the_first_look() {
+    struct Rest(AtomicU64);
+    impl Watch for Rest {
+        fn tick(&self, _: &Glance<'_>) -> Pace {
+            Pace::Steady
+        }
+        fn rest(&self) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            true
+        }
+    }
+    for _ in 0..50 {
+        let sampler = Sampler::apart(Err(Unknown::NoRuntime));
+        let watch = Arc::new(Rest(AtomicU64::new(0)));
+        sampler.watch(Arc::downgrade(&(Arc::clone(&watch) as Arc<dyn Watch>))).expect("a thread");
+        sampler.pause();
+        sampler.resume().expect("a thread");
+        sampler.pause();
+        assert_eq!(watch.0.load(Ordering::Relaxed), 2);
+    }
+}
+
+#[test]
 fn dropping_the_sampler_ends_its_thread() {
     let sampler = Sampler::new(Err(Unknown::NoRuntime));
     let (parked, _) = witness(&sampler, 1);

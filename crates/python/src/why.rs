@@ -13,7 +13,7 @@ use forkright_engine::cores;
 use forkright_engine::machine::Machine;
 use forkright_meter::account::{self, Account, Doing};
 use forkright_meter::record::Record;
-use forkright_meter::{Entry, Recorder, Resident, Sampler, Subject, clock, residents, wait_gone};
+use forkright_meter::{Entry, Frames, Recorder, Resident, Sampler, Subject, clock, residents, wait_gone};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -128,7 +128,7 @@ pub(crate) fn begin_recording(
     let name = name_of(py, ident(py)?)?.unwrap_or_else(|| "MainThread".to_owned());
     recording.name(entry.thread(), &name);
     OWN.set(Some(entry));
-    recording.welcome(others(py)?, true);
+    recording.welcome(&others(py)?, true);
     recording.start_telling()?;
     *lock(&CURRENT) = Some((std::process::id(), recording));
     Ok(())
@@ -164,21 +164,36 @@ pub(crate) fn pause_recording(py: Python<'_>) {
     }
 }
 
-/// Goes on in the process that forked.
+/// Goes on in the process that forked, a moment later: Python counts the threads once more after this, to warn of a fork
+/// beside them.
 #[pyfunction]
-pub(crate) fn resume_recording(py: Python<'_>) -> PyResult<()> {
-    let Some(recording) = current() else { return Ok(()) };
-    py.detach(|| {
+#[expect(unsafe_code, reason = "PyO3 has no safe name for it")]
+pub(crate) fn resume_recording(py: Python<'_>) {
+    let Some(recording) = current() else { return };
+    let left = py.detach(|| {
         let mut pauses = lock(&recording.pauses);
         // One that began while another thread was forking has none to end.
-        let Some(left) = pauses.checked_sub(1) else { return Ok(()) };
-        *pauses = left;
-        if left == 0 {
-            recording.recorder.resume()?;
-            recording.start_telling()?;
-        }
-        Ok(())
-    })
+        *pauses = pauses.saturating_sub(1);
+        *pauses
+    });
+    if left > 0 {
+        return;
+    }
+    // The main thread does what is pending between two of the program's instructions; a fork in another thread is one
+    // beside threads in any case.
+    let is_main = clock::current_tid() == std::process::id() as i32;
+    // SAFETY: attached, as the token proves; the function is there for good and takes its argument for nothing.
+    let is_pending =
+        is_main && unsafe { pyo3::ffi::Py_AddPendingCall(Some(go_on), std::ptr::null_mut()) } == 0;
+    if !is_pending {
+        recording.go_on(py);
+    }
+}
+
+/// What is pending after a fork. Whatever comes of it, the program goes on as it would.
+extern "C" fn go_on(_nothing: *mut std::ffi::c_void) -> std::ffi::c_int {
+    Python::attach(|py| current().inspect(|recording| recording.go_on(py)));
+    0
 }
 
 /// Registers the calling thread, until it ends, under this name; does nothing where nothing is recorded.
@@ -230,7 +245,7 @@ impl Recording {
 
     /// Registers threads that have not done so themselves, `at_once` or at second sight, and takes leave of those that
     /// are no more. `present` are all there are.
-    fn welcome(&self, present: Vec<Present>, at_once: bool) {
+    fn welcome(&self, present: &[Present], at_once: bool) {
         let own = clock::current_tid();
         let mut guests = lock(&self.guests);
         let mut threads = lock(&self.threads);
@@ -243,7 +258,7 @@ impl Recording {
             stays
         });
         guests.at_the_door.retain(|tid| present.iter().any(|one| one.tid == *tid));
-        for Present { ident, tid, thread_state } in present {
+        for &Present { ident, tid, thread_state } in present {
             let is_known = threads.get(&ident).is_some_and(|known| known.tid == tid);
             if tid == own || is_known {
                 continue;
@@ -267,6 +282,17 @@ impl Recording {
         let thread = forkright_meter::spawn_quiet("forkright-teller", move || tell(&recording, &told))?;
         *lock(&self.teller) = Some(Teller { thread, stop });
         Ok(())
+    }
+
+    /// Goes on after a pause, unless a fork is under way or it goes on already. Without threads to measure with, the
+    /// rest is not measured.
+    fn go_on(self: &Arc<Self>, py: Python<'_>) {
+        py.detach(|| {
+            let pauses = lock(&self.pauses);
+            if *pauses == 0 && lock(&self.teller).is_none() && self.recorder.resume().is_ok() {
+                let _ = self.start_telling();
+            }
+        });
     }
 
     /// To be called without the GIL, which the teller may be waiting for.
@@ -394,30 +420,48 @@ impl Guide {
     }
 
     fn ask(&mut self, py: Python<'_>, recording: &Recording, moved: &[u32]) -> PyResult<()> {
-        recording.welcome(others(py)?, false);
-        let frames = py.import("sys")?.call_method0("_current_frames")?.cast_into::<PyDict>()?;
+        let present = others(py)?;
+        recording.welcome(&present, false);
         let at = now();
         for last in self.last.iter_mut().filter(|(thread, _)| !moved.contains(thread)) {
             last.1.known = at;
         }
-        let threads = lock(&recording.threads).clone();
-        for (ident, frame) in frames {
-            let ident = ident.extract()?;
-            let Some(&Known { thread, .. }) = threads.get(&ident) else { continue };
-            let is_new = !self.last.contains_key(&thread);
-            if !is_new && !moved.contains(&thread) {
-                continue;
-            }
+        for (ident, thread, frame) in self.frames(py, recording, present, moved) {
             let name = match name_of(py, ident)? {
                 Some(name) => name,
                 // One that `_thread` started is called by what it runs.
-                None if is_new => outermost(&frame)?,
+                None if !self.last.contains_key(&thread) => outermost(&frame)?,
                 None => String::new(),
             };
             let (function, rests) = self.place(recording, frame)?;
             self.say(recording, thread, function, rests, at, name);
         }
         Ok(())
+    }
+
+    /// The frames of the threads that have moved or are new, with their idents and numbers.
+    #[expect(unsafe_code, reason = "the interpreter's structures are looked at from outside")]
+    fn frames<'py>(
+        &self,
+        py: Python<'py>,
+        recording: &Recording,
+        present: Vec<Present>,
+        moved: &[u32],
+    ) -> Vec<(u64, u32, Bound<'py, PyAny>)> {
+        let Some(frames) = Frames::find() else { return Vec::new() };
+        let threads = lock(&recording.threads);
+        let wanted = present.into_iter().filter_map(|Present { ident, tid, thread_state }| {
+            let Known { thread, .. } = *threads.get(&ident).filter(|known| known.tid == tid)?;
+            let is_wanted = moved.contains(&thread) || !self.last.contains_key(&thread);
+            Some((ident, thread, thread_state.filter(|_| is_wanted)?))
+        });
+        let told = wanted.filter_map(|(ident, thread, thread_state)| {
+            // SAFETY: the thread states were asked for just now, and nothing that could give up the GIL has run since:
+            // no Python code, and with the collector off no finalizer. What comes is a new reference or null.
+            let frame = unsafe { Bound::from_owned_ptr_or_opt(py, frames.of(thread_state).cast()) };
+            Some((ident, thread, frame?))
+        });
+        told.collect()
     }
 
     fn say(&mut self, recording: &Recording, thread: u32, function: u32, rests: bool, at: u64, name: String) {

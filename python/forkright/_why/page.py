@@ -324,7 +324,7 @@ def _gil(turns: list[tuple[int, int]]) -> Pieces:
 
 def _pack(pieces: Pieces) -> dict[str, Any]:
     """Lengths as u64, functions as i32, states as u8, one array after the other, deflated, in base 64."""
-    lengths = array("Q", (later - at for at, later in zip(pieces.at, [*pieces.at[1:], pieces.end], strict=True)))
+    lengths = array("Q", (later - at for at, later in zip(pieces.at, pieces.ends(), strict=True)))
     functions = array("i", pieces.functions)
     if sys.byteorder == "big":
         lengths.byteswap()

@@ -30,10 +30,13 @@ class Pieces(NamedTuple):
     functions: list[int]
     end: int
 
+    def ends(self) -> list[int]:
+        """Where each piece ends; a thread that was never looked at has none."""
+        return [*self.at[1:], self.end] if self.at else []
+
     def spans(self) -> Iterator[tuple[int, int, int, int]]:
         """Begin, end, state and function of each piece that lasted at all."""
-        ends = [*self.at[1:], self.end]
-        for piece in zip(self.at, ends, self.states, self.functions, strict=True):
+        for piece in zip(self.at, self.ends(), self.states, self.functions, strict=True):
             if piece[0] < piece[1]:
                 yield piece
 

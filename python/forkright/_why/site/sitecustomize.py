@@ -21,8 +21,21 @@ def _step_aside() -> None:
             sys.modules[__name__] = ours
 
 
+def _is_main_interpreter() -> bool:
+    """Sub-interpreters import `sitecustomize`, too; what measures is the main one's."""
+    import _thread
+
+    if sys.version_info >= (3, 12):
+        return bool(_thread._is_main_interpreter())  # type: ignore[attr-defined]
+    try:
+        import _xxsubinterpreters as interpreters  # type: ignore[import-not-found]
+    except ImportError:
+        return True
+    return bool(interpreters.get_current() == interpreters.get_main())
+
+
 _folder = os.environ.get("FORKRIGHT_WHY")
-if _folder:
+if _folder and _is_main_interpreter():
     try:
         from forkright._why.inject import begin
 
