@@ -470,6 +470,44 @@ def test_threads_are_told_by_the_names_they_have_in_the_end_and_none_reaches_the
     assert "clear" in measured.report and "red" in measured.report, measured.report
 
 
+def test_functions_keep_their_names_over_a_fork(tmp_path: Path) -> None:
+    measured = compare(
+        """
+        import os, time
+        def before():
+            end = time.monotonic() + 0.4
+            while time.monotonic() < end: sum(range(1000))
+        def after():
+            end = time.monotonic() + 0.4
+            while time.monotonic() < end: sum(range(1000))
+        before()
+        child = os.fork()
+        if not child: os._exit(0)
+        os.waitpid(child, 0)
+        after()
+        """,
+        tmp_path,
+    )
+    thread = measured.data["processes"][0]["threads"][0]
+    shares = {measured.data["functions"][place["function"]]["name"]: place["share"] for place in thread["functions"]}
+    assert {"before", "after"} <= set(shares), shares
+
+
+def test_a_pool_s_own_threads_are_idle(tmp_path: Path) -> None:
+    measured = compare(
+        """
+        import multiprocessing
+        def work(n): return sum(range(n))
+        if __name__ == "__main__":
+            with multiprocessing.Pool(2) as pool: print(pool.map(work, [3_000_000] * 10))
+        """,
+        tmp_path,
+    )
+    pool = [thread for name, thread in measured.threads().items() if "_handle_" in name]
+    assert len(pool) == 3
+    assert all(thread["seen"].get("idle", 0) > thread["seen"].get("io", 0) for thread in pool), measured.report
+
+
 def test_a_thread_that_is_slow_to_say_who_it_is_is_one_thread(tmp_path: Path) -> None:
     measured = compare(
         """

@@ -101,7 +101,9 @@ pub fn advise(program: &Program, machine: &Machine, others: &[u32]) -> Advice {
     }
     let best = best.map(|best| program.predict(undisturbed, machine.width(), true, &best));
     let sentence = best.map_or_else(String::new, |best| sentence(program, &best));
-    Advice { sentence, plan: best.map(|best| best.plan), reasons: reasons(program), predictions }
+    let mut reasons = reasons(program);
+    reasons.retain(|reason| !sentence.contains(reason.as_str()));
+    Advice { sentence, plan: best.map(|best| best.plan), reasons, predictions }
 }
 
 impl Program {
@@ -288,6 +290,10 @@ mod tests {
                 "{advice:?}"
             );
             assert_eq!(advice.plan.map(Plan::kind), Some(Kind::Threads));
+            assert!(
+                advice.reasons.iter().all(|reason| !advice.sentence.contains(reason)),
+                "said twice: {advice:?}"
+            );
         }
     }
 

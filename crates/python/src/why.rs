@@ -57,6 +57,8 @@ struct Recording {
     /// The Python threads, by `threading.get_ident()`, which those that come later have again.
     threads: Mutex<HashMap<u64, Known>>,
     teller: Mutex<Option<Teller>>,
+    /// The teller's, which is another one after each fork.
+    guide: Mutex<Guide>,
     guests: Mutex<Guests>,
     /// How many threads are forking.
     pauses: Mutex<u32>,
@@ -121,6 +123,7 @@ pub(crate) fn begin_recording(
         map: Map { library, standard, rests },
         threads: Mutex::default(),
         teller: Mutex::default(),
+        guide: Mutex::default(),
         guests: Mutex::default(),
         pauses: Mutex::default(),
     });
@@ -144,6 +147,8 @@ pub(crate) fn end_recording(py: Python<'_>) -> PyResult<()> {
     drop(OWN.take());
     let guests = std::mem::take(&mut *lock(&recording.guests));
     drop(guests);
+    let guide = std::mem::take(&mut *lock(&recording.guide));
+    drop(guide);
     py.detach(|| recording.recorder.end());
     Ok(())
 }
@@ -338,7 +343,6 @@ fn ident(py: Python<'_>) -> PyResult<u64> {
 /// What the teller does: asks, waits, asks again. Returns its thread's id.
 fn tell(recording: &Recording, stop: &(Mutex<bool>, Condvar)) -> i32 {
     recording.recorder.be_teller();
-    let mut guide = Guide::default();
     let mut count = 0;
     let mut stopped = lock(&stop.0);
     while !*stopped {
@@ -354,16 +358,17 @@ fn tell(recording: &Recording, stop: &(Mutex<bool>, Condvar)) -> i32 {
         }
         let moved = recording.recorder.take_moved();
         if moved.is_empty() {
-            guide.nobody_moved();
+            lock(&recording.guide).nobody_moved();
         } else {
             // At the interpreter's end there is nobody to ask any more.
             // What could not be told is not worth a word on the program's standard error.
-            let _ = Python::try_attach(|py| without_collection(py, || guide.ask(py, recording, &moved)));
+            let _ = Python::try_attach(|py| {
+                without_collection(py, || lock(&recording.guide).ask(py, recording, &moved))
+            });
         }
         stopped = lock(&stop.0);
     }
     drop(stopped);
-    Python::try_attach(|_| drop(guide));
     clock::current_tid()
 }
 
@@ -391,9 +396,26 @@ struct Guide {
 
 struct Code {
     _kept: Py<PyAny>,
+    told: Told,
+}
+
+/// What is told of a code object.
+#[derive(Clone, Copy)]
+struct Told {
     function: u32,
     home: Home,
-    rests: bool,
+    rest: Rest,
+}
+
+/// Whether a thread that waits in a piece of code is idle there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// It is.
+    Here,
+    /// It waits for something that matters.
+    No,
+    /// It depends on who called.
+    Asks,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -483,13 +505,16 @@ impl Guide {
     /// The innermost function of the program's own, or of a library if there is none, and whether the thread is where
     /// threads that wait are idle.
     fn place(&mut self, recording: &Recording, innermost: Bound<'_, PyAny>) -> PyResult<(u32, bool)> {
-        let (mut first, mut library) = (None, None);
+        let (mut first, mut library, mut rests) = (None, None, None);
         let mut frame = innermost;
         for _ in 0..DEPTH {
-            let (function, home, rests) = self.code(recording, &frame.getattr("f_code")?)?;
-            let (_, rests) = *first.get_or_insert((function, rests));
+            let Told { function, home, rest } = self.code(recording, &frame.getattr("f_code")?)?;
+            first.get_or_insert(function);
+            if rest != Rest::Asks {
+                rests.get_or_insert(rest == Rest::Here);
+            }
             match home {
-                Home::Program => return Ok((function, rests)),
+                Home::Program => return Ok((function, rests.unwrap_or(false))),
                 Home::Library => drop(library.get_or_insert(function)),
                 Home::Standard => {}
             }
@@ -498,25 +523,25 @@ impl Guide {
                 break;
             }
         }
-        let (first, rests) = first.unwrap_or((0, false));
-        Ok((library.unwrap_or(first), rests))
+        Ok((library.or(first).unwrap_or(0), rests.unwrap_or(false)))
     }
 
-    fn code(&mut self, recording: &Recording, code: &Bound<'_, PyAny>) -> PyResult<(u32, Home, bool)> {
+    fn code(&mut self, recording: &Recording, code: &Bound<'_, PyAny>) -> PyResult<Told> {
         let address = code.as_ptr() as usize;
-        if let Some(Code { function, home, rests, .. }) = self.codes.get(&address) {
-            return Ok((*function, *home, *rests));
+        if let Some(Code { told, .. }) = self.codes.get(&address) {
+            return Ok(*told);
         }
         let file = lossy(&code.getattr("co_filename")?);
         let name = lossy(&code.getattr("co_qualname")?);
         let line: u32 = code.getattr("co_firstlineno")?.extract().unwrap_or(0);
         let home = recording.map.home(&file);
-        let rests = home != Home::Program && recording.map.rests.contains(&file);
+        let rest = recording.map.rest(home, &file);
         let function = self.count;
         self.count += 1;
         recording.recorder.say(&Record::Function { function, name, file, line });
-        self.codes.insert(address, Code { _kept: code.clone().unbind(), function, home, rests });
-        Ok((function, home, rests))
+        let told = Told { function, home, rest };
+        self.codes.insert(address, Code { _kept: code.clone().unbind(), told });
+        Ok(told)
     }
 }
 
@@ -533,6 +558,17 @@ fn outermost(frame: &Bound<'_, PyAny>) -> PyResult<String> {
 }
 
 impl Map {
+    fn rest(&self, home: Home, file: &str) -> Rest {
+        let in_standard = || file.strip_prefix(&*self.standard).map(|name| name.trim_start_matches('/'));
+        match home {
+            Home::Program => Rest::No,
+            _ if self.rests.iter().any(|rests| rests == file) => Rest::Here,
+            // Whoever waits for several things at once does it there: a pool for its workers, a server for requests.
+            Home::Standard if in_standard() == Some("selectors.py") => Rest::Asks,
+            _ => Rest::No,
+        }
+    }
+
     fn home(&self, file: &str) -> Home {
         let inside = |folder: &str| {
             file.strip_prefix(folder).is_some_and(|rest| rest.starts_with(std::path::MAIN_SEPARATOR))

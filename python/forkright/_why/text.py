@@ -6,10 +6,11 @@ import os
 from typing import Any
 
 from .._report import count, percent, plan_of, seconds, table, times, wrap
-from .words import clean, label
+from .words import label
 
-# Threads that get a line of their own; more are told together.
+# Lines for threads; more are told together.
 MOST_THREADS = 12
+WIDEST = 40
 # A part of a thread's time from which on a function is worth naming, and a wait worth blaming.
 NOTABLE = 0.05
 COLUMNS = ("held", "gil_wait", "off_gil", "io", "lock_wait", "idle")
@@ -30,7 +31,12 @@ def lines(data: dict[str, Any]) -> list[str]:
     said += ["", *_time_table(data)]
     for title, text in (*_blame(data), *_predictions(data), *_natives(data), *_unknown(data), _cost(data)):
         said += wrap(f"{title}: {text}")
-    return [clean(line) for line in said]
+    return [_printable(line) for line in said]
+
+
+def _printable(line: str) -> str:
+    """Names are the program's: what steers a terminal, or turns text round, is made visible."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
 
 
 def _opening(data: dict[str, Any]) -> str:
@@ -72,15 +78,21 @@ def _time_table(data: dict[str, Any]) -> list[str]:
     threads = [(process, thread) for process in data["processes"] for thread in process["threads"]]
     threads.sort(key=lambda pair: _busy(pair[1]), reverse=True)
     several = len(data["processes"]) > 1
-    for process, thread in threads[:MOST_THREADS]:
-        name = f"{process['name']} {process['pid']}: {thread['name']}" if several else thread["name"]
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for process, thread in threads:
+        where = f"{process['name']} {process['pid']}: " if several else ""
         cells = [_cell(thread["parts"].get(column)) for column in columns]
-        rows.append([_shorten(name, 40), *cells, _functions(thread, data)])
+        alike.setdefault((where, *cells, _functions(thread, data)), []).append(thread["name"])
+    shown = list(alike.items())[:MOST_THREADS]
+    for (where, *cells), (name, *others) in shown:
+        more = f", {len(others)} more like it" if others else ""
+        rows.append([_shorten(f"{where}{name}", WIDEST - len(more)) + more, *cells])
     *head, last = zip(*rows, strict=True)
     lined = table([list(row) for row in zip(*head, strict=True)])
     made = [f"{line}  {text}".rstrip() for line, text in zip(lined, last, strict=True)]
-    if len(threads) > MOST_THREADS:
-        made.append(f"and {count(len(threads) - MOST_THREADS, 'thread')} that did less")
+    rest = len(threads) - sum(len(names) for _, names in shown)
+    if rest:
+        made.append(f"and {count(rest, 'thread')} that did less")
     return made
 
 
@@ -102,7 +114,7 @@ def _busy(thread: dict[str, Any]) -> float:
 
 
 def _functions(thread: dict[str, Any], data: dict[str, Any]) -> str:
-    places = [place for place in thread["functions"] if place["share"] >= NOTABLE][:2]
+    places = [place for place in thread["functions"] if (place["share"] or 0.0) >= NOTABLE][:2]
     named = []
     for place in places:
         function = data["functions"][place["function"]]
@@ -146,6 +158,8 @@ def _natives(data: dict[str, Any]) -> list[tuple[str, str]]:
     said = []
     for process in data["processes"]:
         for native in process["native"]:
+            if not native["cpu"]:
+                continue
             threads = count(native["threads"], "thread")
             said.append(f"{seconds(native['cpu'])} of CPU in {threads} of {native['name']}")
     return [("beside Python's threads", ", ".join(said))] if said else []
