@@ -65,8 +65,6 @@ pub struct Reading {
     pub samples: u64,
 }
 
-/// The classes of a thread on a core.
-const ON: [Class; 2] = [Class::Held, Class::OffGil];
 /// The classes of a thread that wants none.
 const AWAY: [Class; 4] = [Class::GilWait, Class::LockWait, Class::Io, Class::HeldBlocked];
 
@@ -103,7 +101,8 @@ impl Reading {
         if let (Some(told), Some(cpu)) = (counts.told(), cpu)
             && told >= ENOUGH
         {
-            [reading.held, reading.off_gil] = divide(ON.map(|class| counts.of(class)), cpu, wall);
+            let queued = (told as f64 * delay.unwrap_or(0.0) / wall).round() as u64;
+            [reading.held, reading.off_gil] = divide(on_core(counts, queued), cpu, wall);
         }
         reading
     }
@@ -148,6 +147,14 @@ impl Reading {
             ("run_delay", self.run_delay),
         ]
     }
+}
+
+/// Samples of a thread that computed: with the GIL, and without it. Where a thread was ready and had no core, it may have
+/// queued for one, or the sampler may just have taken its own away; the clock tells how many samples were of the first
+/// kind, and the rest computed.
+fn on_core(counts: &Counts, queued: u64) -> [u64; 2] {
+    let displaced = counts.of(Class::Ready).saturating_sub(queued);
+    [counts.of(Class::Held), counts.of(Class::OffGil) + displaced]
 }
 
 /// Divides `whole` seconds by the samples of each class.
@@ -273,6 +280,16 @@ mod tests {
         assert!(share(reading.held) > 0.24, "{reading:?}");
         assert!((share(reading.run_delay) - 0.08).abs() < 1e-9);
         assert!((share(reading.gil_wait) - 0.67).abs() < 1e-9);
+    }
+
+    #[test]
+    fn threads_whose_core_the_sampler_took_computed() {
+        // A starved thread computes for moments, and at half of the looks has to make room for the sampler.
+        let seen =
+            counts(&[(Class::Held, 4), (Class::OffGil, 10), (Class::Ready, 14), (Class::GilWait, 972)]);
+        let reading = Reading::new(&seen, &clocks(10_000, 240, 40));
+        let (held, off) = (share(reading.held), share(reading.off_gil));
+        assert!((held - 0.004).abs() < 1e-9 && (off - 0.02).abs() < 1e-9, "{reading:?}");
     }
 
     #[test]

@@ -15,9 +15,6 @@ use crate::task_file::TaskFile;
 use crate::watch::Look;
 use crate::{clock, lock};
 
-/// A thread's clock that was read longer ago than this tells nothing of the present.
-const LATELY: Duration = Duration::from_millis(50);
-
 /// What a worker was doing at the last tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
@@ -124,16 +121,6 @@ struct Desk {
     /// The tally of the present task, or of the last one.
     tally: Option<Arc<Tally>>,
     sight: Sight,
-    progress: Progress,
-}
-
-/// How far the thread's CPU clock had come when it was last read.
-#[derive(Debug, Clone, Copy)]
-struct Progress {
-    at: Duration,
-    cpu: Duration,
-    /// What is owed to [`Class::OffGil`], in samples.
-    owed: f64,
 }
 
 /// What was seen of a task.
@@ -195,7 +182,7 @@ impl Seat {
             (self.task.load(Ordering::Acquire), desk.tally.clone())
         };
         let tally = tally.filter(|_| task & 1 == 1)?;
-        let class = self.look(gil, now, syscall);
+        let class = self.look(gil, syscall);
         tally.count(class);
         if class == Class::GilWait
             && let Some(by) = blame()
@@ -209,20 +196,18 @@ impl Seat {
         Some(Look { slot: self.id, class })
     }
 
-    fn look(&self, gil: Option<&Gil>, now: Duration, syscall: Option<&TaskFile>) -> Class {
-        let class = self.look_once(gil, syscall);
-        let mut desk = lock(&self.desk);
-        let waits = |class| matches!(class, Class::Io | Class::LockWait);
-        if waits(class) && waits(desk.sight.class) {
-            // Its clock stands still.
-            return class;
-        }
-        let Some(cpu) = clock::thread_cpu_of(self.tid) else { return class };
-        let computed = desk.progress.advance(now, cpu);
-        match class {
-            Class::OffGil if !desk.progress.has_core(computed) => Class::Ready,
+    fn look(&self, gil: Option<&Gil>, syscall: Option<&TaskFile>) -> Class {
+        match self.look_once(gil, syscall) {
+            Class::OffGil if !self.has_core() => Class::Ready,
             class => class,
         }
+    }
+
+    /// Whether the thread's clock goes on. The kernel calls a thread that waits for a core running, too.
+    fn has_core(&self) -> bool {
+        let read = || clock::thread_cpu_of(self.tid);
+        // Its clock may not be had: then what the kernel says has to do.
+        read().zip(read()).is_none_or(|(before, after)| after > before)
     }
 
     fn look_once(&self, gil: Option<&Gil>, syscall: Option<&TaskFile>) -> Class {
@@ -247,27 +232,6 @@ impl Seat {
     fn state(&self, syscall: Option<&TaskFile>) -> Option<State> {
         let mut content = [0; 256];
         class::parse(syscall.or(self.syscall.as_ref())?.read(&mut content)?)
-    }
-}
-
-impl Progress {
-    /// So far the clock has come now; returns the part of the time since it was last read that it ran, if that is not
-    /// too long ago to say anything of this moment.
-    fn advance(&mut self, now: Duration, cpu: Duration) -> Option<f64> {
-        let (passed, ran) = (now.saturating_sub(self.at), cpu.saturating_sub(self.cpu));
-        (self.at, self.cpu) = (now, cpu);
-        (passed <= LATELY).then(|| ran.as_secs_f64() / passed.as_secs_f64().max(1e-9))
-    }
-
-    /// Whether a thread that is ready is to be taken to compute. The kernel calls both running; and to look whether it
-    /// has a core at this very moment would mislead, as it may be the sampler that has just taken it away. So of all
-    /// such looks as many count as computing as there was time that the thread computed.
-    fn has_core(&mut self, computed: Option<f64>) -> bool {
-        let Some(computed) = computed else { return true };
-        self.owed += computed.min(1.0);
-        let has = self.owed >= 1.0;
-        self.owed -= f64::from(u8::from(has));
-        has
     }
 }
 
@@ -300,14 +264,13 @@ impl Seats {
         syscall: Option<TaskFile>,
     ) -> Slot {
         let sight = Sight { task: 0, class: Class::Unknown, first: Duration::ZERO, last: Duration::ZERO };
-        let progress = Progress { at: Duration::ZERO, cpu: Duration::ZERO, owed: 0.5 };
         let seat = Arc::new(Seat {
             id: self.count.fetch_add(1, Ordering::Relaxed),
             tid,
             thread_state,
             syscall,
             task: AtomicU64::new(0),
-            desk: Mutex::new(Desk { tally: None, sight, progress }),
+            desk: Mutex::new(Desk { tally: None, sight }),
         });
         lock(&self.list).push(Arc::clone(&seat));
         Slot { seat, seats: Arc::clone(self), tally: Cell::new(0) }
@@ -326,36 +289,5 @@ impl Seats {
     /// Adds the threads that run a task to `busy`.
     pub(crate) fn collect_busy(&self, busy: &mut Vec<Arc<Seat>>) {
         busy.extend(lock(&self.list).iter().filter(|seat| seat.is_busy()).cloned());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn fresh() -> Progress {
-        Progress { at: Duration::ZERO, cpu: Duration::ZERO, owed: 0.5 }
-    }
-
-    proptest! {
-        #[test]
-        fn as_many_looks_count_as_computing_as_there_was_time_that_it_computed(
-            parts in proptest::collection::vec(0.0..=1.0_f64, 1..200),
-        ) {
-            let mut progress = fresh();
-            let counted = parts.iter().filter(|part| progress.has_core(Some(**part))).count();
-            let computed: f64 = parts.iter().sum();
-            prop_assert!((counted as f64 - computed).abs() <= 1.0, "{counted} of {computed}");
-        }
-    }
-
-    #[test]
-    fn a_clock_that_was_read_long_ago_takes_no_core_away() {
-        let mut progress = fresh();
-        let early = progress.advance(Duration::from_secs(1), Duration::from_millis(10));
-        assert!(early.is_none() && progress.has_core(early));
-        let soon = progress.advance(Duration::from_millis(1_010), Duration::from_millis(10));
-        assert!(soon == Some(0.0) && !progress.has_core(soon));
     }
 }
