@@ -101,7 +101,7 @@ bench-quick: build $(VENV)/.dev  ## the same with few rounds: a trial of the ben
 	$(call say,quick benchmarks done)
 
 # A peer that can't be installed is named in the table.
-bench-meter: build $(VENV)/.dev  ## the meter against an exact count, and its cost beside peers; some 50 minutes
+bench-meter: build $(VENV)/.dev  ## the meter against an exact count, and its cost beside peers; takes hours
 	$(call say,installing the peers: requirements-bench.txt)
 	@$(pip_install) -r requirements-bench.txt || echo 'warning: the peers are not installed' >&2
 	$(call say,the meter against the oracle: every Python here)
