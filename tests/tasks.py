@@ -58,6 +58,15 @@ def hold(started: Flag, go: Flag) -> int:
     return os.getpid()
 
 
+def hold_and_tell(started: Flag, go: Flag, ended: Flag) -> None:
+    """As `hold`, and tell of the end, however it comes."""
+    started.set()
+    try:
+        go.wait()
+    finally:
+        ended.set()
+
+
 def mark_and_wait(tally: Tally, name: int, go: Flag) -> int:
     tally.mark(name)
     go.wait()

@@ -111,10 +111,11 @@ def test_closing_starts_nothing_more_and_does_not_wait(imap: Any, plan: Any, tmp
 
 @pytest.mark.parametrize("plan", ["threads", "processes", "auto"])
 def test_a_late_result_does_not_keep_whoever_asked_until_it_is_there(imap: Any, plan: Any, tmp_path: Path) -> None:
-    started, go = Flag(tmp_path / "started"), Flag(tmp_path / "go")
-    results = imap(tasks.hold, [started], [go], plan=plan, timeout=0.01)
+    started, go, ended = (Flag(tmp_path / name) for name in ("started", "go", "ended"))
+    results = imap(tasks.hold_and_tell, [started], [go], [ended], plan=plan, timeout=0.01)
     with pytest.raises(TimeoutError):
         next(results)
+    assert not ended.is_set()
     go.set()
 
 

@@ -107,6 +107,12 @@ pub fn advise(program: &Program, machine: &Machine, others: &[u32]) -> Advice {
 }
 
 impl Program {
+    /// A demand in thread-seconds, from what was seen of the GIL or, where nothing could be, without it.
+    pub fn demand(held: f64, blocked: f64, off: f64, waiting: f64, gil_is_known: bool) -> Demand {
+        let gil = if gil_is_known { Evidence::Measured } else { Evidence::Assumed };
+        Demand { held, blocked, off, waiting, gil, ..Demand::default() }
+    }
+
     fn predict(&self, undisturbed: f64, cores: u32, here: bool, forecast: &Forecast) -> Prediction {
         let seconds = self.serial + forecast.seconds;
         let speed_up = (self.serial + undisturbed) / seconds;
@@ -232,14 +238,6 @@ fn reasons(program: &Program) -> Vec<String> {
 /// How many times as fast, in two figures.
 fn factor(ratio: f64) -> String {
     if ratio < 9.95 { format!("{ratio:.1}") } else { format!("{ratio:.0}") }
-}
-
-impl Program {
-    /// A demand in thread-seconds, from what was seen of the GIL or, where nothing could be, without it.
-    pub fn demand(held: f64, blocked: f64, off: f64, waiting: f64, gil_is_known: bool) -> Demand {
-        let gil = if gil_is_known { Evidence::Measured } else { Evidence::Assumed };
-        Demand { held, blocked, off, waiting, gil, ..Demand::default() }
-    }
 }
 
 #[cfg(test)]

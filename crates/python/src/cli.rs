@@ -55,7 +55,7 @@ const WHY_USAGE: &str = "forkright why [OPTIONS] SCRIPT [ARGS]...
 const WHY_EXAMPLES: &str = "\
 The program runs as it would alone: its output, arguments, exit code and signals are its own. What was found is
 printed to standard error when it has ended. Its threads and its Python child processes are measured, too; it
-is slowed down by about one hundredth.
+is slowed down a little; the last line says how much of a core measuring took.
 
 The exit code is the program's. If a file can't be written, that is said, and the exit code is the program's all the same.
 

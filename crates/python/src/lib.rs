@@ -6,9 +6,11 @@
 //! the worker processes, `collector` looks after them; `serve` is a worker process from the inside. `codec`,
 //! `functions` and `window` carry values; `meter` registers threads with the sampler, an `onlooker` has it look where
 //! nobody chooses, a `ledger` keeps what was measured of each function and an `opening` what was so before; `report`,
-//! `errors` and `cli` speak to people; `why` measures programs that were not written for forkright.
+//! `errors` and `cli` speak to people; `why` records programs that were not written for forkright, a
+//! `guide` knows where their threads are, and `account` tells what came of it.
 #![deny(unsafe_code)]
 
+mod account;
 mod batch;
 mod call;
 mod choosing;
@@ -19,6 +21,7 @@ mod errors;
 mod functions;
 mod future;
 mod governing;
+mod guide;
 mod hands;
 mod ledger;
 mod meter;
@@ -40,6 +43,8 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
+    use super::account::account_recordings;
+    #[pymodule_export]
     use super::cli::parse_command;
     #[pymodule_export]
     use super::future::FutureBase;
@@ -50,9 +55,7 @@ mod _core {
     #[pymodule_export]
     use super::serve::Worker;
     #[pymodule_export]
-    use super::why::{
-        account_recordings, begin_recording, end_recording, enlist, pause_recording, resume_recording,
-    };
+    use super::why::{begin_recording, end_recording, enlist, pause_recording, resume_recording};
     #[pymodule_export]
     use super::{close_shared, cpu_count, die_with_parent, limits, meter_state};
     use pyo3::exceptions::PyImportError;

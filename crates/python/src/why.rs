@@ -1,5 +1,5 @@
-//! Measures a program that was not written for forkright: registers its threads with the recorder, tells where in the
-//! program they are, and reads what was recorded. `forkright._why` puts it into programs and words what comes out.
+//! Records a program that was not written for forkright: registers its threads with the recorder, and has a thread, the
+//! teller, ask them where they are (`guide`). `forkright._why` puts it into programs.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -8,17 +8,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use forkright_engine::advice::{self, Program};
-use forkright_engine::cores;
-use forkright_engine::machine::Machine;
-use forkright_meter::account::{self, Account, Doing};
 use forkright_meter::record::Record;
-use forkright_meter::{Entry, Frames, Recorder, Resident, Sampler, Subject, clock, residents, wait_gone};
-use pyo3::exceptions::PyRuntimeError;
+use forkright_meter::{Entry, Recorder, Resident, Sampler, Subject, clock, residents, wait_gone};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-use serde_json::json;
 
+use crate::guide::{Guide, Map};
 use crate::meter;
 
 /// How often threads are asked where they are, for so long, and how often later: each time somebody must give up the
@@ -28,10 +23,7 @@ const FIRST: u32 = 50;
 const ASK_LATER: Duration = Duration::from_millis(50);
 /// Of so many times, once threads that Python did not start are looked for.
 const NATIVE: u32 = 20;
-/// Frames that are looked through for one of the program's own functions.
-const DEPTH: usize = 64;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -51,35 +43,24 @@ fn current() -> Option<Arc<Recording>> {
 }
 
 /// One recording under way.
-struct Recording {
-    recorder: Arc<Recorder>,
-    map: Map,
+pub(crate) struct Recording {
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) map: Map,
     /// The Python threads, by `threading.get_ident()`, which those that come later have again.
-    threads: Mutex<HashMap<u64, Known>>,
+    pub(crate) threads: Mutex<HashMap<u64, Known>>,
     teller: Mutex<Option<Teller>>,
-    /// The teller's, which is another one after each fork.
     guide: Mutex<Guide>,
     guests: Mutex<Guests>,
     /// How many threads are forking.
     pauses: Mutex<u32>,
 }
 
-/// Which files are the program's own.
-struct Map {
-    /// Where libraries are: what runs there is told as what called it.
-    library: Vec<String>,
-    /// Where the standard library is.
-    standard: String,
-    /// Files of the standard library in which a thread that waits is idle.
-    rests: Vec<String>,
-}
-
 /// A registered thread.
 #[derive(Clone, Copy)]
-struct Known {
-    tid: i32,
+pub(crate) struct Known {
+    pub(crate) tid: i32,
     /// The recorder's number of it.
-    thread: u32,
+    pub(crate) thread: u32,
 }
 
 /// Threads that do not register themselves: those that were there before, that `_thread` starts, and that other
@@ -228,12 +209,12 @@ pub(crate) fn enlist(py: Python<'_>, name: &Bound<'_, PyAny>) {
 }
 
 /// The text of what should be a string, whatever is in it; empty if it is none.
-fn lossy(text: &Bound<'_, PyAny>) -> String {
+pub(crate) fn lossy(text: &Bound<'_, PyAny>) -> String {
     text.cast::<PyString>().map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned())
 }
 
 /// What `threading` calls a thread. Runs no Python code, as the program must not notice that it is asked.
-fn name_of(py: Python<'_>, ident: u64) -> PyResult<Option<String>> {
+pub(crate) fn name_of(py: Python<'_>, ident: u64) -> PyResult<Option<String>> {
     let active = py.import("threading")?.getattr("_active")?.cast_into::<PyDict>()?;
     let Some(thread) = active.get_item(ident)? else { return Ok(None) };
     Ok(thread.getattr("_name").ok().map(|name| lossy(&name)))
@@ -250,7 +231,7 @@ impl Recording {
 
     /// Registers threads that have not done so themselves, `at_once` or at second sight, and takes leave of those that
     /// are no more. `present` are all there are.
-    fn welcome(&self, present: &[Present], at_once: bool) {
+    pub(crate) fn welcome(&self, present: &[Present], at_once: bool) {
         let own = clock::current_tid();
         let mut guests = lock(&self.guests);
         let mut threads = lock(&self.threads);
@@ -277,7 +258,7 @@ impl Recording {
         }
     }
 
-    fn name(&self, thread: u32, name: &str) {
+    pub(crate) fn name(&self, thread: u32, name: &str) {
         self.recorder.say(&Record::Name { thread, name: name.to_owned() });
     }
 
@@ -312,16 +293,16 @@ impl Recording {
 }
 
 /// A Python thread.
-struct Present {
-    ident: u64,
-    tid: i32,
+pub(crate) struct Present {
+    pub(crate) ident: u64,
+    pub(crate) tid: i32,
     /// Where it can be told.
-    thread_state: Option<usize>,
+    pub(crate) thread_state: Option<usize>,
 }
 
 /// All of them.
 #[expect(unsafe_code, reason = "the interpreter's structures are looked at from outside")]
-fn others(py: Python<'_>) -> PyResult<Vec<Present>> {
+pub(crate) fn others(py: Python<'_>) -> PyResult<Vec<Present>> {
     // SAFETY: this thread is attached, and the call does not detach it.
     if let Some(residents) = unsafe { residents(ident(py)?, clock::current_tid()) } {
         let present =
@@ -383,247 +364,4 @@ fn without_collection<T>(_attached: Python<'_>, body: impl FnOnce() -> T) -> T {
         unsafe { pyo3::ffi::PyGC_Enable() };
     }
     made
-}
-
-/// What is known of functions and of where threads were.
-#[derive(Default)]
-struct Guide {
-    /// By the address of the code object, which is kept so that no other gets it.
-    codes: HashMap<usize, Code>,
-    count: u32,
-    last: HashMap<u32, Last>,
-}
-
-struct Code {
-    _kept: Py<PyAny>,
-    told: Told,
-}
-
-/// What is told of a code object.
-#[derive(Clone, Copy)]
-struct Told {
-    function: u32,
-    home: Home,
-    rest: Rest,
-}
-
-/// Whether a thread that waits in a piece of code is idle there.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Rest {
-    /// It is.
-    Here,
-    /// It waits for something that matters.
-    No,
-    /// It depends on who called.
-    Asks,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Home {
-    Program,
-    Library,
-    Standard,
-}
-
-/// Where a thread was when it was last asked.
-struct Last {
-    function: u32,
-    rests: bool,
-    said: u64,
-    /// When it was last known to be there still.
-    known: u64,
-    name: String,
-}
-
-impl Guide {
-    fn nobody_moved(&mut self) {
-        let now = now();
-        self.last.values_mut().for_each(|last| last.known = now);
-    }
-
-    fn ask(&mut self, py: Python<'_>, recording: &Recording, moved: &[u32]) -> PyResult<()> {
-        let present = others(py)?;
-        recording.welcome(&present, false);
-        let at = now();
-        for last in self.last.iter_mut().filter(|(thread, _)| !moved.contains(thread)) {
-            last.1.known = at;
-        }
-        for (ident, thread, frame) in self.frames(py, recording, present, moved) {
-            let name = match name_of(py, ident)? {
-                Some(name) => name,
-                // One that `_thread` started is called by what it runs.
-                None if !self.last.contains_key(&thread) => outermost(&frame)?,
-                None => String::new(),
-            };
-            let (function, rests) = self.place(recording, frame)?;
-            self.say(recording, thread, function, rests, at, name);
-        }
-        Ok(())
-    }
-
-    /// The frames of the threads that have moved or are new, with their idents and numbers.
-    #[expect(unsafe_code, reason = "the interpreter's structures are looked at from outside")]
-    fn frames<'py>(
-        &self,
-        py: Python<'py>,
-        recording: &Recording,
-        present: Vec<Present>,
-        moved: &[u32],
-    ) -> Vec<(u64, u32, Bound<'py, PyAny>)> {
-        let Some(frames) = Frames::find() else { return Vec::new() };
-        let threads = lock(&recording.threads);
-        let wanted = present.into_iter().filter_map(|Present { ident, tid, thread_state }| {
-            let Known { thread, .. } = *threads.get(&ident).filter(|known| known.tid == tid)?;
-            let is_wanted = moved.contains(&thread) || !self.last.contains_key(&thread);
-            Some((ident, thread, thread_state.filter(|_| is_wanted)?))
-        });
-        let told = wanted.filter_map(|(ident, thread, thread_state)| {
-            // SAFETY: the thread states were asked for just now, and nothing that could give up the GIL has run since:
-            // no Python code, and with the collector off no finalizer. What comes is a new reference or null.
-            let frame = unsafe { Bound::from_owned_ptr_or_opt(py, frames.of(thread_state).cast()) };
-            Some((ident, thread, frame?))
-        });
-        told.collect()
-    }
-
-    fn say(&mut self, recording: &Recording, thread: u32, function: u32, rests: bool, at: u64, name: String) {
-        let recorder = &recording.recorder;
-        let before = self.last.get(&thread);
-        if let Some(&Last { function, rests, known, said, .. }) = before
-            && known > said
-        {
-            // It was not asked for a while, as it did nothing: it was there all the time.
-            recorder.say(&Record::Place { thread, function, at: known, rests });
-        }
-        if !name.is_empty() && before.is_none_or(|before| before.name != name) {
-            recording.name(thread, &name);
-        }
-        recorder.say(&Record::Place { thread, function, at, rests });
-        self.last.insert(thread, Last { function, rests, said: at, known: at, name });
-    }
-
-    /// The innermost function of the program's own, or of a library if there is none, and whether the thread is where
-    /// threads that wait are idle.
-    fn place(&mut self, recording: &Recording, innermost: Bound<'_, PyAny>) -> PyResult<(u32, bool)> {
-        let (mut first, mut library, mut rests) = (None, None, None);
-        let mut frame = innermost;
-        for _ in 0..DEPTH {
-            let Told { function, home, rest } = self.code(recording, &frame.getattr("f_code")?)?;
-            first.get_or_insert(function);
-            if rest != Rest::Asks {
-                rests.get_or_insert(rest == Rest::Here);
-            }
-            match home {
-                Home::Program => return Ok((function, rests.unwrap_or(false))),
-                Home::Library => drop(library.get_or_insert(function)),
-                Home::Standard => {}
-            }
-            frame = frame.getattr("f_back")?;
-            if frame.is_none() {
-                break;
-            }
-        }
-        Ok((library.or(first).unwrap_or(0), rests.unwrap_or(false)))
-    }
-
-    fn code(&mut self, recording: &Recording, code: &Bound<'_, PyAny>) -> PyResult<Told> {
-        let address = code.as_ptr() as usize;
-        if let Some(Code { told, .. }) = self.codes.get(&address) {
-            return Ok(*told);
-        }
-        let file = lossy(&code.getattr("co_filename")?);
-        let name = lossy(&code.getattr("co_qualname")?);
-        let line: u32 = code.getattr("co_firstlineno")?.extract().unwrap_or(0);
-        let home = recording.map.home(&file);
-        let rest = recording.map.rest(home, &file);
-        let function = self.count;
-        self.count += 1;
-        recording.recorder.say(&Record::Function { function, name, file, line });
-        let told = Told { function, home, rest };
-        self.codes.insert(address, Code { _kept: code.clone().unbind(), told });
-        Ok(told)
-    }
-}
-
-/// The function in which a thread began.
-fn outermost(frame: &Bound<'_, PyAny>) -> PyResult<String> {
-    let mut frame = frame.clone();
-    loop {
-        let back = frame.getattr("f_back")?;
-        if back.is_none() {
-            return Ok(lossy(&frame.getattr("f_code")?.getattr("co_qualname")?));
-        }
-        frame = back;
-    }
-}
-
-impl Map {
-    fn rest(&self, home: Home, file: &str) -> Rest {
-        let in_standard = || file.strip_prefix(&*self.standard).map(|name| name.trim_start_matches('/'));
-        match home {
-            Home::Program => Rest::No,
-            _ if self.rests.iter().any(|rests| rests == file) => Rest::Here,
-            // Whoever waits for several things at once does it there: a pool for its workers, a server for requests.
-            Home::Standard if in_standard() == Some("selectors.py") => Rest::Asks,
-            _ => Rest::No,
-        }
-    }
-
-    fn home(&self, file: &str) -> Home {
-        let inside = |folder: &str| {
-            file.strip_prefix(folder).is_some_and(|rest| rest.starts_with(std::path::MAIN_SEPARATOR))
-        };
-        if self.library.iter().any(|folder| inside(folder)) {
-            Home::Library
-        } else if inside(&self.standard) || file.starts_with("<frozen ") {
-            Home::Standard
-        } else {
-            Home::Program
-        }
-    }
-}
-
-fn now() -> u64 {
-    clock::monotonic().as_micros() as u64
-}
-
-/// What came of the recordings and what would suit the program, as JSON; `others` are numbers of cores to predict for.
-#[pyfunction]
-pub(crate) fn account_recordings(
-    py: Python<'_>,
-    recordings: Vec<Vec<u8>>,
-    others: Vec<u32>,
-) -> PyResult<String> {
-    py.detach(|| {
-        let account = account::account(&recordings);
-        let advice = advice::advise(&program(&account), &Machine::with_cores(&cores::usable()), &others);
-        let states: Vec<Doing> = Doing::ALL.to_vec();
-        serde_json::to_string(&json!({ "account": account, "advice": advice, "states": states }))
-    })
-    .map_err(|error| PyRuntimeError::new_err(error.to_string()))
-}
-
-/// The account in the engine's words.
-fn program(account: &Account) -> Program {
-    let work = &account.work;
-    let seconds = |doing: Doing| work.seconds.get(&doing).copied().unwrap_or(0.0);
-    let gil_is_known = account.processes.iter().all(|process| process.gil.is_empty());
-    // What can't be told computes, as far as anybody knows.
-    let held = seconds(Doing::Held) + seconds(Doing::Unknown);
-    let waiting = seconds(Doing::Io) + seconds(Doing::LockWait);
-    Program {
-        serial: work.serial,
-        parallel: work.parallel,
-        processes: work.processes,
-        threads: work.workers,
-        demand: Program::demand(
-            held,
-            seconds(Doing::HeldBlocked),
-            seconds(Doing::OffGil),
-            waiting,
-            gil_is_known,
-        ),
-        gil_wait: seconds(Doing::GilWait),
-        delay: work.delay,
-    }
 }

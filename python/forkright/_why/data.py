@@ -1,6 +1,6 @@
 """What `forkright why` has measured, as one document: plain dicts and lists, the same as `--json` writes.
 
-`crates/meter/src/account.rs` counts, `crates/engine/src/advice.rs` advises; here both get the program around them.
+`crates/meter/src/account` counts, `crates/engine/src/advice.rs` advises; here both get the program around them.
 docs/why.md describes the form.
 """
 

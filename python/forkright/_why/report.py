@@ -24,8 +24,8 @@ class why:
             work()
         print(measured)
 
-    The thread that enters the block, those that start inside it and processes forked there are measured; what they
-    cost is about one hundredth. Blocks do not nest, and one is measured at a time.
+    All threads of this process and the processes forked inside the block are measured; the last line of the text says
+    what that cost. Blocks do not nest, and one is measured at a time.
 
     Args:
         cores: Numbers of cores to predict for, beside those there are.
