@@ -24,10 +24,11 @@ from meter import interpreters, library, workloads
 from progress import say
 
 SAMPLES = 2500
-# The meter's steady rate, from which the first guess of the time is made. Later ones are made of what came.
-RATE = 200.0
+# The meter's rate at first, for a second, its steady one, and the one while all threads only wait: of these the first
+# guess of a row's time is made. Later ones are made of what came.
+LEARNING, RATE, IDLE = 900.0, 200.0, 50.0
 # So much longer than it should take.
-MARGIN = 1.1
+MARGIN = 1.25
 ATTEMPTS = 4
 # Percentage points that the two may differ by, while there are free cores and while there are none.
 FREE, BUSY = 2.0, 5.0
@@ -73,7 +74,8 @@ def measure(row: str, python: str, samples: int) -> dict[str, Any]:
     environment = {"LD_PRELOAD": str(library.build("oracle"))}
     # A thread of a row is one thread: BLAS starts none of its own.
     environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    seconds = MARGIN * samples / RATE
+    rate = IDLE if workloads.row(row).waits else RATE
+    seconds = 1 + MARGIN * max(samples - LEARNING, 0) / rate
     answer: dict[str, Any] = {}
     for _ in range(ATTEMPTS):
         request = {"row": row, "seconds": seconds, "meter": True}
@@ -216,19 +218,21 @@ def main() -> None:
         "machine": machine.describe(),
         "samples": options.samples,
         "load_before": machine.load(),
-        "pythons": [],
     }
-    for python in _pythons(options.pythons):
-        rows = {}
-        for name in options.only:
-            say(f"{python}: {name}")
+    kind = store.kind(options.samples < SAMPLES, options.only != everything)
+    found = _pythons(options.pythons)
+    data["pythons"] = [{} for _ in found]
+    # Row by row, so that a slow minute of the machine meets every Python.
+    for name in options.only:
+        for python, rows in zip(found, data["pythons"], strict=True):
+            say(f"{name}: {python}")
             rows[name] = measure(name, python, options.samples)
-        data["pythons"].append(rows)
+        data["load_after"] = machine.load()
+        # A run that is stopped keeps what it has.
+        store.save(options.name, "-".join(filter(None, ("begun", kind))), data, report(data))
     say("")
-    data["load_after"] = machine.load()
     page = report(data)
     print(page)
-    kind = store.kind(options.samples < SAMPLES, options.only != everything)
     directory = store.save(options.name, kind, data, page)
     print(f"kept in {directory.relative_to(machine.REPOSITORY)}")
     sys.exit(any("failed" in answer for rows in data["pythons"] for answer in rows.values()))
