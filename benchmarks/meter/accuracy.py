@@ -24,11 +24,11 @@ from meter import interpreters, library, workloads
 from progress import say
 
 SAMPLES = 2500
-# The meter's rate at first, for a second, its steady one, and the one while all threads only wait: of these the first
-# guess of a row's time is made. Later ones are made of what came.
-LEARNING, RATE, IDLE = 900.0, 200.0, 50.0
+# What the meter's bound on its cost leaves of its rates here: at first, for a second, later, and while all threads only
+# wait. The first guess of a row's time is made of it, later ones of what came.
+LEARNING, RATE, IDLE = 900.0, 70.0, 45.0
 # So much longer than it should take.
-MARGIN = 1.25
+MARGIN = 1.1
 ATTEMPTS = 4
 # Percentage points that the two may differ by, while there are free cores and while there are none.
 FREE, BUSY = 2.0, 5.0

@@ -27,7 +27,7 @@ mod states;
 mod tally;
 mod task_file;
 mod thread;
-mod thrift;
+pub mod thrift;
 mod watch;
 
 pub use class::Class;

@@ -29,7 +29,7 @@ use crate::watch::{Glance, Pace, Watch};
 use crate::{lock, tally::Tally};
 
 /// Stretches that go on are written this often.
-const FLUSH: Duration = Duration::from_millis(20);
+const FLUSH: Duration = Duration::from_millis(100);
 /// Clocks are read this often, and less where so many threads more make it dearer.
 const CLOCKS: Duration = Duration::from_millis(100);
 const CLOCKED: u32 = 20;

@@ -55,7 +55,7 @@ impl Pace {
     /// The most that ticks of this pace may take of a core: with what else measures, asking threads where they are, it
     /// stays below 5 % while learning and 1 % later.
     pub(crate) fn limit(self) -> f64 {
-        if self == Pace::Learning { 0.04 } else { 0.008 }
+        if self == Pace::Learning { 0.04 } else { 0.007 }
     }
 }
 

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use forkright_meter::record::Record;
+use forkright_meter::thrift::{self, Thrift};
 use forkright_meter::{Entry, Recorder, Resident, Sampler, Subject, clock, residents, wait_gone};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -17,10 +18,12 @@ use crate::guide::{Guide, Map};
 use crate::meter;
 
 /// How often threads are asked where they are, for so long, and how often later: each time somebody must give up the
-/// GIL for it.
+/// GIL for it. And the most that this may take of a core: with the sampler's own limits, 5 % at first and 1 % later.
 const ASK_FIRST: Duration = Duration::from_millis(20);
+const LIMIT_FIRST: f64 = 0.01;
 const FIRST: u32 = 50;
 const ASK_LATER: Duration = Duration::from_millis(50);
+const LIMIT_LATER: f64 = 0.0025;
 /// Of so many times, once threads that Python did not start are looked for.
 const NATIVE: u32 = 20;
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -325,9 +328,11 @@ fn ident(py: Python<'_>) -> PyResult<u64> {
 fn tell(recording: &Recording, stop: &(Mutex<bool>, Condvar)) -> i32 {
     recording.recorder.be_teller();
     let mut count = 0;
+    let mut thrift = Thrift::begin(clock::thread_cpu());
     let mut stopped = lock(&stop.0);
     while !*stopped {
-        let pause = if count < FIRST { ASK_FIRST } else { ASK_LATER };
+        let (pause, limit) = if count < FIRST { (ASK_FIRST, LIMIT_FIRST) } else { (ASK_LATER, LIMIT_LATER) };
+        let pause = thrift::stretch(pause, thrift.tick(clock::thread_cpu()), limit);
         stopped = stop.1.wait_timeout(stopped, pause).unwrap_or_else(PoisonError::into_inner).0;
         if *stopped {
             break;
