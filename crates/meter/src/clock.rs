@@ -73,6 +73,45 @@ fn parse_delay(text: &[u8]) -> Option<Duration> {
     text.split_ascii_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
 }
 
+/// When a thread got its core, lost it, or, while it has it, was charged for it last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Charge {
+    /// Which core. Each has a clock of its own, which does not count what interrupts and other machines take.
+    core: u32,
+    at: Duration,
+}
+
+impl Charge {
+    /// Of a thread of this process. `None` where the kernel doesn't tell (`/proc/self/task/<tid>/sched`; before
+    /// Linux 6.15 only with `CONFIG_SCHED_DEBUG`, which distributions have).
+    pub(crate) fn last_of(tid: i32) -> Option<Charge> {
+        let read = |name| std::fs::read(format!("/proc/self/task/{tid}/{name}")).ok();
+        Some(Charge { core: parse_core(&read("stat")?)?, at: parse_charged(&read("sched")?)? })
+    }
+
+    /// Whether it was on the same core at the same time as another, so that one thread made room for the other.
+    pub(crate) fn meets(self, other: Charge) -> bool {
+        self.core == other.core && self.at.abs_diff(other.at) <= MOMENT
+    }
+}
+
+/// One turn on a core begins within this time of the end of the one before.
+const MOMENT: Duration = Duration::from_micros(3);
+
+/// The 39th of the numbers; the second is a name in parentheses, which may contain any.
+fn parse_core(stat: &[u8]) -> Option<u32> {
+    let name = stat.iter().rposition(|byte| *byte == b')')?;
+    std::str::from_utf8(&stat[name + 1..]).ok()?.split_ascii_whitespace().nth(36)?.parse().ok()
+}
+
+/// A line `se.exec_start : 18150550.913411`, in milliseconds.
+fn parse_charged(text: &[u8]) -> Option<Duration> {
+    let line = text.split(|byte| *byte == b'\n').find(|line| line.starts_with(b"se.exec_start "))?;
+    let (whole, fraction) = std::str::from_utf8(line).ok()?.rsplit_once(' ')?.1.split_once('.')?;
+    let nanoseconds = Duration::from_nanos(fraction.parse().ok().filter(|_| fraction.len() == 6)?);
+    Duration::from_millis(whole.parse().ok()?).checked_add(nanoseconds)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +133,25 @@ mod tests {
         let late = thread.join().expect("no panic");
         assert!(early <= seen && seen <= late, "{early:?} <= {seen:?} <= {late:?}");
         assert!(late <= process_cpu());
+    }
+
+    #[test]
+    fn the_schedulers_words_are_understood() {
+        let sched = b"python (1, #threads: 1)\n---\nse.exec_start            :      18150550.913411\nse.vruntime : 1.0\n";
+        assert_eq!(parse_charged(sched), Some(Duration::from_nanos(18_150_550_913_411)));
+        assert_eq!(parse_charged(b"se.exec_start : 12\n"), None);
+        assert_eq!(parse_charged(b"se.exec_start : 12.34\n"), None);
+        let numbers: Vec<String> = (4..=52).map(|number| number.to_string()).collect();
+        assert_eq!(parse_core(format!("1 (a) 7) S {}", numbers.join(" ")).as_bytes()), Some(39));
+        assert_eq!(parse_core(b"1 (a) S 4"), None);
+    }
+
+    #[test]
+    fn a_threads_charges_meet_only_where_one_made_room_for_the_other() {
+        assert_eq!(Charge::last_of(-1), None);
+        let charge = |core, micros| Charge { core, at: Duration::from_micros(micros) };
+        assert!(charge(1, 1_000).meets(charge(1, 1_002)) && charge(1, 1_002).meets(charge(1, 1_000)));
+        assert!(!charge(1, 1_000).meets(charge(0, 1_000)) && !charge(1, 1_000).meets(charge(1, 1_020)));
     }
 
     #[test]

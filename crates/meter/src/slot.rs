@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::class::{self, Class, State};
+use crate::clock::Charge;
 use crate::gil::Gil;
 use crate::tally::Tally;
 use crate::task_file::TaskFile;
@@ -123,6 +124,13 @@ struct Desk {
     sight: Sight,
 }
 
+/// What a task was doing at one moment, before it is counted.
+pub(crate) struct Glimpse {
+    task: u64,
+    tally: Arc<Tally>,
+    pub(crate) class: Class,
+}
+
 /// What was seen of a task.
 #[derive(Debug, Clone, Copy)]
 struct Sight {
@@ -167,22 +175,29 @@ impl Seat {
         desk.tally.as_ref().filter(|_| self.is_busy()).map(|tally| Arc::clone(tally.name()))
     }
 
-    /// Looks what the thread is doing and counts it, if it runs a task. `blame` is asked who held the GIL if it
-    /// waits for that. `syscall` is the sampler's file, if it keeps those.
-    pub(crate) fn sample(
-        &self,
-        gil: Option<&Gil>,
-        now: Duration,
-        syscall: Option<&TaskFile>,
-        blame: impl FnOnce() -> Option<Option<Arc<str>>>,
-    ) -> Option<Look> {
+    /// Looks what the thread is doing, if it runs a task. `syscall` is the sampler's file, if it keeps those.
+    pub(crate) fn glimpse(&self, gil: Option<&Gil>, syscall: Option<&TaskFile>) -> Option<Glimpse> {
         // The tally is fixed before the look: a task that ends meanwhile was still the one running.
         let (task, tally) = {
             let desk = lock(&self.desk);
             (self.task.load(Ordering::Acquire), desk.tally.clone())
         };
         let tally = tally.filter(|_| task & 1 == 1)?;
-        let class = self.look(gil, syscall);
+        Some(Glimpse { task, tally, class: self.look(gil, syscall) })
+    }
+
+    /// See [`Charge::last_of`].
+    pub(crate) fn last_charge(&self) -> Option<Charge> {
+        Charge::last_of(self.tid)
+    }
+
+    /// Counts what was seen at that time. `blame` is asked who held the GIL if it waited for that.
+    pub(crate) fn count(
+        &self,
+        Glimpse { task, tally, class }: Glimpse,
+        now: Duration,
+        blame: impl FnOnce() -> Option<Option<Arc<str>>>,
+    ) -> Look {
         tally.count(class);
         if class == Class::GilWait
             && let Some(by) = blame()
@@ -193,7 +208,7 @@ impl Seat {
         let seen = desk.sight;
         let first = if seen.task == task && seen.class == class { seen.first } else { now };
         desk.sight = Sight { task, class, first, last: now };
-        Some(Look { slot: self.id, class })
+        Look { slot: self.id, class }
     }
 
     fn look(&self, gil: Option<&Gil>, syscall: Option<&TaskFile>) -> Class {
