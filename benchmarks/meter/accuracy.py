@@ -24,10 +24,9 @@ from meter import interpreters, library, workloads
 from progress import say
 
 SAMPLES = 2500
-# What the meter's bound on its cost leaves of its rates here: at first, for a second, later, and while all threads only
-# wait. The first guess of a row's time is made of it, later ones of what came.
-LEARNING, RATE, IDLE = 900.0, 70.0, 45.0
-# So much longer than it should take.
+# A row runs for so long at least: some two thousand turns on the GIL, and at the rate of `thorough` thousands of samples.
+SECONDS = 10.0
+# So much longer than it should take, where that was not enough.
 MARGIN = 1.1
 ATTEMPTS = 4
 # Percentage points that the two may differ by, while there are free cores and while there are none.
@@ -74,8 +73,7 @@ def measure(row: str, python: str, samples: int) -> dict[str, Any]:
     environment = {"LD_PRELOAD": str(library.build("oracle"))}
     # A thread of a row is one thread: BLAS starts none of its own.
     environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    rate = IDLE if workloads.row(row).waits else RATE
-    seconds = 1 + MARGIN * max(samples - LEARNING, 0) / rate
+    seconds = SECONDS * min(samples / SAMPLES, 1.0)
     answer: dict[str, Any] = {}
     for _ in range(ATTEMPTS):
         request = {"row": row, "seconds": seconds, "meter": True}

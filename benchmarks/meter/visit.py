@@ -38,7 +38,7 @@ def sampled(run: Callable[[], None]) -> tuple[dict[str, Shares], str]:
     """What the meter says of each thread that the run starts, by name, and why it can't see the GIL, if so."""
     import forkright
 
-    with forkright.why() as measured:
+    with forkright.why(thorough=True) as measured:
         run()
     process = measured.data["processes"][0]
     return {thread["name"]: _shares(thread) for thread in process["threads"]}, process["gil"]

@@ -236,22 +236,20 @@ class Row(NamedTuple):
 
     name: str
     workloads: list[Workload]
-    # Hardly ever does more than wait, so that the meter looks less often.
-    waits: bool = False
 
 
 ROWS = [
     Row("python", [python]),
     Row("python x 2", [python] * 2),
     Row("python x 8", [python] * 8),
-    Row("sleep", [sleep], waits=True),
-    Row("sleep x 8", [sleep] * 8, waits=True),
-    Row("socket wait", [socket_wait], waits=True),
-    Row("socket wait x 8", [socket_wait] * 8, waits=True),
+    Row("sleep", [sleep]),
+    Row("sleep x 8", [sleep] * 8),
+    Row("socket wait", [socket_wait]),
+    Row("socket wait x 8", [socket_wait] * 8),
     Row("socket exchange", [socket_exchange]),
-    Row("lock wait", [lock_wait], waits=True),
-    Row("lock shared x 2", [lock_shared] * 2, waits=True),
-    Row("lock shared x 8", [lock_shared] * 8, waits=True),
+    Row("lock wait", [lock_wait]),
+    Row("lock shared x 2", [lock_shared] * 2),
+    Row("lock shared x 8", [lock_shared] * 8),
     Row("hash 1000 B", [hash_small]),
     Row("hash 64 KB", [hash_64k]),
     Row("hash 64 KB x 2", [hash_64k] * 2),
@@ -269,7 +267,7 @@ ROWS = [
     Row("regex x 2", [regex] * 2),
     Row("sqlite", [sqlite]),
     Row("sqlite x 2", [sqlite] * 2),
-    Row("subprocess wait", [subprocess_wait], waits=True),
+    Row("subprocess wait", [subprocess_wait]),
     Row("file read", [file_read]),
     Row("file read x 8", [file_read] * 8),
     Row("blocked with the GIL", [held_blocked]),

@@ -153,7 +153,13 @@ class Worker:
         """Runs what comes until the caller says stop; ``grow`` starts further threads."""
 
 def begin_recording(
-    file: str, python: str, argv: list[str], library: list[str], standard: str, rests: list[str]
+    file: str,
+    python: str,
+    argv: list[str],
+    library: list[str],
+    standard: str,
+    rests: list[str],
+    thorough: bool,
 ) -> None:
     """Begin to record this process into a file, with the calling thread first."""
 

@@ -63,6 +63,8 @@ pub struct Recorder {
     ending: AtomicBool,
     closed: AtomicBool,
     began: Duration,
+    /// It goes on looking as often as while it learns.
+    thorough: bool,
     cpu_before: Duration,
     native_before: Snapshot,
     process: u32,
@@ -124,8 +126,14 @@ struct Stretch {
 
 impl Recorder {
     /// Begins a recording in the file at `path`, which is made, with the looks of `sampler`: one that is
-    /// [apart](Sampler::apart) and has no other watch.
-    pub fn begin(sampler: Arc<Sampler>, path: &Path, subject: &Subject) -> io::Result<Arc<Recorder>> {
+    /// [apart](Sampler::apart) and has no other watch. A `thorough` one goes on learning, which takes up to 5 % of a
+    /// core.
+    pub fn begin(
+        sampler: Arc<Sampler>,
+        path: &Path,
+        subject: &Subject,
+        thorough: bool,
+    ) -> io::Result<Arc<Recorder>> {
         let began = clock::monotonic();
         let mut lines = Vec::new();
         let gil = sampler.gil().err().map_or_else(String::new, |unknown| unknown.to_string());
@@ -150,6 +158,7 @@ impl Recorder {
             ending: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             began,
+            thorough,
             cpu_before: clock::process_cpu(),
             native_before: Snapshot::take(),
             process: process::id(),
@@ -306,7 +315,7 @@ impl Watch for Recorder {
             book.write_stretches(&mut out.lines);
         }
         let pace = match () {
-            () if now < self.began + LEARNING => Pace::Learning,
+            () if self.thorough || now < self.began + LEARNING => Pace::Learning,
             () if now >= book.active + PATIENCE => Pace::Idle,
             () => Pace::Steady,
         };

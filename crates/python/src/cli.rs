@@ -183,6 +183,9 @@ struct Why {
         default_value = "4,16,64"
     )]
     cores: Vec<u32>,
+    /// Look a thousand times a second to the end, which takes up to 5 % of a core.
+    #[arg(long)]
+    thorough: bool,
     /// Run a module as `python -m` does; what follows are its arguments.
     #[arg(short = 'm', value_name = "MODULE")]
     module: Option<String>,
@@ -326,6 +329,7 @@ impl CommandLine {
                 "trace": why.trace,
                 "json": why.json,
                 "cores": why.cores,
+                "thorough": why.thorough,
                 "module": why.module,
                 "program": why.program,
             }),

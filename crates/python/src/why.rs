@@ -97,11 +97,12 @@ pub(crate) fn begin_recording(
     library: Vec<String>,
     standard: String,
     rests: Vec<String>,
+    thorough: bool,
 ) -> PyResult<()> {
     end_recording(py)?;
     // Not the sampler that tasks are measured by, whose watches start threads.
     let sampler = Sampler::apart(meter::discover(py));
-    let recorder = Recorder::begin(sampler, Path::new(file), &Subject { python, argv })?;
+    let recorder = Recorder::begin(sampler, Path::new(file), &Subject { python, argv }, thorough)?;
     let recording = Arc::new(Recording {
         recorder,
         map: Map { library, standard, rests },

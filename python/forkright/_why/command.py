@@ -32,7 +32,7 @@ def why(command: dict[str, Any]) -> int:
     arguments = _arguments(command)
     with _folder() as folder:
         began = time.monotonic()
-        status = _run([sys.executable, *_flags(), *arguments], folder)
+        status = _run([sys.executable, *_flags(), *arguments], folder, command["thorough"])
         wall = time.monotonic() - began
         recordings = data.read(folder) if folder else []
     program = {"argv": arguments[1:] if command["module"] else arguments, "wall": wall, "exit": _ending(status)}
@@ -100,13 +100,16 @@ def _flags() -> list[str]:
     return flags
 
 
-def _run(command: list[str], folder: str | None) -> int:
+def _run(command: list[str], folder: str | None, thorough: bool) -> int:
     """Run the program to its end; returns its wait status."""
     environment = dict(os.environ)
     if folder:
         site = os.path.join(os.path.dirname(__file__), "site")
         path = os.pathsep.join(filter(None, [site, os.environ.get("PYTHONPATH")]))
         environment |= {"PYTHONPATH": path, "FORKRIGHT_WHY": folder}
+        environment.pop("FORKRIGHT_WHY_THOROUGH", None)
+        if thorough:
+            environment["FORKRIGHT_WHY_THOROUGH"] = "1"
     with _signals_held() as before:
         pid = os.posix_spawn(
             command[0],

@@ -41,29 +41,30 @@ HELPERS = (
 )
 
 _folder = ""
+_thorough = False
 _installed = False
 
 
-def begin(folder: str) -> None:
+def begin(folder: str, thorough: bool) -> None:
     """Record this process, and those it forks, into files in `folder`."""
-    global _folder
-    _folder = folder
+    global _folder, _thorough
+    _folder, _thorough = folder, thorough
     install()
     atexit.register(_core.end_recording)
     if not any(words in argument for words in HELPERS for argument in sys.orig_argv):
         begin_file(os.path.join(folder, file_name()))
 
 
-def begin_block(folder: str) -> None:
+def begin_block(folder: str, thorough: bool) -> None:
     """Record this process, and those it forks, into `folder` until `end_block`.
 
     Raises:
         RuntimeError: If it is being recorded already.
     """
-    global _folder
+    global _folder, _thorough
     if _folder:
         raise RuntimeError("this process is being measured already: measure one thing at a time")
-    _folder = folder
+    _folder, _thorough = folder, thorough
     install()
     try:
         begin_file(os.path.join(folder, file_name()))
@@ -86,7 +87,7 @@ def begin_file(file: str) -> None:
     rests = [os.path.join(standard, name) for name in RESTS]
     rests += [os.path.join(own, name) for name in ("_worker.py", "_threads.py", "_future.py", "_map.py")]
     version = ".".join(map(str, sys.version_info[:3]))
-    _core.begin_recording(file, version, sys.orig_argv, _libraries(own), standard, rests)
+    _core.begin_recording(file, version, sys.orig_argv, _libraries(own), standard, rests, _thorough)
 
 
 def file_name() -> str:

@@ -39,7 +39,7 @@ if _folder and _is_main_interpreter():
     try:
         from forkright._why.inject import begin
 
-        begin(_folder)
+        begin(_folder, "FORKRIGHT_WHY_THOROUGH" in os.environ)
     except Exception:
         # Another environment's interpreter may not have forkright, and none must fail because of us. Not by
         # `contextlib`: once imported it would stand in for a module of the program's of that name.
