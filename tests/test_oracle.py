@@ -123,23 +123,24 @@ def thread_of(held: float, measured: float | None, *, cpu: float = 5.0) -> dict[
 
 
 @pytest.mark.parametrize(
-    ("threads", "others", "limit", "within"),
+    ("threads", "others", "stolen", "limit", "within"),
     [
-        ([thread_of(0.5, 0.515)], 0.1, 2, True),
-        ([thread_of(0.5, 0.53)], 0.1, 2, False),
+        ([thread_of(0.5, 0.515)], 0.1, 0.0, 2, True),
+        ([thread_of(0.5, 0.53)], 0.1, 0.0, 2, False),
         # The thread that is furthest off decides, in whichever direction.
-        ([thread_of(0.5, 0.5), thread_of(0.5, 0.47)], 0.1, 2, False),
-        ([thread_of(0.5, 0.53, cpu=10), thread_of(0.5, 0.5, cpu=10)], 0.0, 5, True),
-        ([thread_of(0.5, 0.56, cpu=10), thread_of(0.5, 0.5, cpu=10)], 0.0, 5, False),
-        ([thread_of(0.5, 0.53)], 1.5, 5, True),
+        ([thread_of(0.5, 0.5), thread_of(0.5, 0.47)], 0.1, 0.0, 2, False),
+        ([thread_of(0.5, 0.53, cpu=10), thread_of(0.5, 0.5, cpu=10)], 0.0, 0.0, 5, True),
+        ([thread_of(0.5, 0.56, cpu=10), thread_of(0.5, 0.5, cpu=10)], 0.0, 0.0, 5, False),
+        ([thread_of(0.5, 0.53)], 1.5, 0.0, 5, True),
+        ([thread_of(0.5, 0.53)], 0.1, 0.1, 5, True),
         # What the meter does not know is not called right.
-        ([thread_of(0.5, None)], 0.1, 2, None),
+        ([thread_of(0.5, None)], 0.1, 0.0, 2, None),
     ],
 )
 def test_a_row_may_be_further_off_only_where_all_cores_are_busy(
-    threads: list[dict[str, Any]], others: float, limit: float, within: bool | None
+    threads: list[dict[str, Any]], others: float, stolen: float, limit: float, within: bool | None
 ):
-    assert accuracy.verdict(threads, others, cores=2) == (limit, within)
+    assert accuracy.verdict(threads, others, stolen, cores=2) == (limit, within)
 
 
 def test_a_row_without_figures_says_why():

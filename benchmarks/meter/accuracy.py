@@ -24,27 +24,32 @@ from meter import interpreters, library, workloads
 from progress import say
 
 SAMPLES = 2500
-# A row runs for so long at least: some two thousand turns on the GIL, and at the rate of `thorough` thousands of samples.
+# A row runs for so long at least: some two thousand turns on the GIL, and at the rate of `thorough` thousands of
+# samples.
 SECONDS = 10.0
 # So much longer than it should take, where that was not enough.
 MARGIN = 1.1
 ATTEMPTS = 4
 # Percentage points that the two may differ by, while there are free cores and while there are none.
 FREE, BUSY = 2.0, 5.0
+# Of a core: what a host takes is on no clock of the threads that had it, and goes for waiting.
+STOLEN = 0.02
 
 HEADING = (
-    "workload", "threads", "runnable", "others",
+    "workload", "threads", "runnable", "others", "stolen",
     "held", "measured", "off by", "waited", "measured", "off by",
     "samples", "by chance", "limit", "verdict", "held, seen", "waited, seen",
 )  # fmt: skip
-NUMBERS = (*range(1, 13), 14, 15)
+NUMBERS = (*range(1, 14), 15, 16)
 
 LEGEND = """\
 Shares are in percent of each thread's time, as the oracle counted them and as forkright's report has them, each for
 the thread on which the two differ most. held: with the GIL, computing or blocked. waited: blocked until the GIL could
 be had. Neither has the time in which the thread was ready and without a core; a report has that by itself. runnable:
 how many of the row's threads, on average, had a core or were ready for one. others: how many cores other programs
-took. Where both together leave less than half a core free, the cores count as busy. off by: in percentage points.
+took. stolen: how many the host of this virtual machine took, time that no clock of a thread has. Where runnable and
+others leave less than half a core free, or a fiftieth of one is stolen, the cores count as busy. off by: in percentage
+points.
 samples: the least of any thread. by chance: what 95 % of perfect samplers with so many independent samples would be
 off by at most. held, seen and waited, seen: in percentage points, what the samples alone are off by from all time with
 the GIL and all time from asking for it to having it, with a core or without."""
@@ -131,9 +136,11 @@ def runnable(threads: list[dict[str, Any]]) -> float:
     return sum((total["cpu"] + total["delay"]) / total["wall"] for total in totals)
 
 
-def verdict(threads: list[dict[str, Any]], others: float, cores: int) -> tuple[float, bool | None]:
+def verdict(
+    threads: list[dict[str, Any]], others: float, stolen: float, cores: int
+) -> tuple[float, bool | None]:
     """The limit, and whether the row is within it; None where the meter does not know."""
-    limit = BUSY if runnable(threads) + others > cores - 0.5 else FREE
+    limit = BUSY if runnable(threads) + others > cores - 0.5 or stolen > STOLEN else FREE
     found = [worst(threads, HELD), worst(threads, WAITED)]
     return limit, None if None in found else all(abs(one.points) <= limit for one in found if one)
 
@@ -148,7 +155,7 @@ def line(row: str, answer: dict[str, Any], cores: int) -> list[str]:
     seen = [worst(threads, SEEN_HELD), worst(threads, SEEN_WAITED)]
     if held is None or waited is None:
         return _told(row, "unknown to the meter")
-    limit, within = verdict(threads, answer["others"], cores)
+    limit, within = verdict(threads, answer["others"], answer["stolen"], cores)
     cells = []
     for difference in (held, waited):
         cells += [f"{difference.exact:.1f}", f"{difference.measured:.1f}", f"{difference.points:+.1f}"]
@@ -157,6 +164,7 @@ def line(row: str, answer: dict[str, Any], cores: int) -> list[str]:
         str(len(threads)),
         figures.three_figures(runnable(threads)),
         figures.three_figures(answer["others"]),
+        figures.three_figures(answer["stolen"]),
         *cells,
         str(min(thread["sampled"]["samples"] for thread in threads)),
         f"±{max(held.chance, waited.chance):.1f}",

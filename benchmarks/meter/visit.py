@@ -90,17 +90,21 @@ class Others:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._busy = _busy() - time.process_time()
+        self._busy, self._stolen = _taken()
+        self._busy -= time.process_time()
 
-    def cores(self) -> float:
-        """On average."""
-        return max(0.0, (_busy() - time.process_time() - self._busy) / (time.monotonic() - self._began))
+    def cores(self) -> tuple[float, float]:
+        """On average: taken by programs of this machine, and by the machine it is a part of."""
+        wall = time.monotonic() - self._began
+        busy, stolen = _taken()
+        return max(0.0, (busy - time.process_time() - self._busy) / wall), (stolen - self._stolen) / wall
 
 
-def _busy() -> float:
-    """Seconds in which cores were not idle, all together, since the machine's start."""
-    user, nice, system, _idle, _io, interrupts, soft, steal = Path("/proc/stat").read_text().split()[1:9]
-    return sum(map(int, (user, nice, system, interrupts, soft, steal))) / os.sysconf("SC_CLK_TCK")
+def _taken() -> tuple[float, float]:
+    """Seconds of all cores since the machine's start: in which they worked, and in which the host had taken them."""
+    user, nice, system, _idle, _io, interrupts, soft, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    tick = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + interrupts + soft) / tick, steal / tick
 
 
 def visit(row: workloads.Row, seconds: float, with_meter: bool) -> dict[str, Any]:
@@ -121,10 +125,12 @@ def visit(row: workloads.Row, seconds: float, with_meter: bool) -> dict[str, Any
         found, unseen = sampled(run)
     else:
         run()
+    taken, stolen = others.cores()
     return {
         "python": platform.python_version(),
         "unseen": unseen,
-        "others": others.cores(),
+        "others": taken,
+        "stolen": stolen,
         "contradictions": watching.contradictions(),
         "threads": [
             {"name": worker.name, "truth": worker.truth}
