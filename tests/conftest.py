@@ -46,9 +46,12 @@ def _end_helpers() -> None:
     """End what `multiprocessing` starts for its own and leaves until the interpreter ends."""
     from multiprocessing import heap, resource_sharer, resource_tracker
 
+    from forkright import _handover
+
     heap.BufferWrapper._heap = heap.Heap()  # type: ignore[attr-defined]
     gc.collect()
     resource_sharer.stop()  # type: ignore[attr-defined]
+    _handover.stop()
     resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 

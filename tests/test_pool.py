@@ -194,6 +194,85 @@ def test_initargs_take_what_multiprocessing_shares_to_every_worker_that_comes(
     queue.join_thread()
 
 
+def test_what_an_initializer_sets_need_not_travel_from_a_variable_of_the_same_name(tmp_path: Path) -> None:
+    lines = run(
+        """
+        import multiprocessing, sqlite3
+        import forkright as fr
+
+        def take(given):
+            global queue
+            queue = given
+        def put(number): queue.put(number)
+        def connect():
+            global database
+            database = sqlite3.connect(":memory:", check_same_thread=False)
+        def ask(number): return database.execute("select ?", (number,)).fetchone()[0]
+        def call(function, number): return function(number)
+        def both(number): return queue, ask(number)
+
+        queue, database = multiprocessing.Queue(), sqlite3.connect(":memory:")
+        for plan in ("processes", "hybrid"):
+            with fr.Pool(2, take, (queue,), plan=plan) as pool:
+                pool.map(put, range(5))
+                pool.apply(call, (put, 5))
+                print(sorted(queue.get() for _ in range(6)))
+            with fr.Executor(2, plan=plan, initializer=connect) as executor:
+                print(list(executor.map(ask, range(5))), executor.submit(ask, 3).result())
+        for initializer, function in ((None, ask), (connect, both)):
+            with fr.ProcessPoolExecutor(1, initializer=initializer) as executor:
+                try:
+                    executor.submit(function, 1).result()
+                except fr.UnpicklableError as error:
+                    print(str(error).partition(" is of type")[0])
+        """,
+        tmp_path,
+    )
+    assert lines == [
+        "[0, 1, 2, 3, 4, 5]",
+        "[0, 1, 2, 3, 4] 3",
+        "[0, 1, 2, 3, 4, 5]",
+        "[0, 1, 2, 3, 4] 3",
+        "the function `ask` can't be sent to another process: `database`, where `database` is a global used by `ask`,",
+        "the function `both` can't be sent to another process: `queue`, where `queue` is a global used by `both`,",
+    ]
+
+
+def give(number: int) -> int:
+    shared[0].put(number)
+    return number
+
+
+def test_a_pool_that_ends_leaves_what_its_workers_shared_in_order() -> None:
+    queue = multiprocessing.get_context("fork").Queue()
+    for _ in range(10):
+        # Each worker has a thread of its own that may hold the queue's lock until a moment after the last result.
+        with fr.Pool(2, take_over, (queue,)) as pool:
+            pool.map(give, range(10))
+            assert sorted(queue.get(timeout=LIMIT) for _ in range(10)) == list(range(10))
+        pool.join()
+    queue.close()
+    queue.join_thread()
+
+
+def test_workers_that_end_while_they_fetch_what_they_are_lent_say_nothing(tmp_path: Path) -> None:
+    lines = run(
+        """
+        import multiprocessing
+        import forkright as fr
+
+        events = [multiprocessing.Queue() for _ in range(20)]
+        for _ in range(10):
+            pool = fr.Pool(2, print, tuple(events))
+            pool._executor._pool.kill(9)
+            pool.terminate()
+        print("done")
+        """,
+        tmp_path,
+    )
+    assert lines == ["done"]
+
+
 def count_up(name: str) -> None:
     memory = shared_memory.SharedMemory(name)
     memory.buf[0] += 1

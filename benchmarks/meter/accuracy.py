@@ -136,9 +136,7 @@ def runnable(threads: list[dict[str, Any]]) -> float:
     return sum((total["cpu"] + total["delay"]) / total["wall"] for total in totals)
 
 
-def verdict(
-    threads: list[dict[str, Any]], others: float, stolen: float, cores: int
-) -> tuple[float, bool | None]:
+def verdict(threads: list[dict[str, Any]], others: float, stolen: float, cores: int) -> tuple[float, bool | None]:
     """The limit, and whether the row is within it; None where the meter does not know."""
     limit = BUSY if runnable(threads) + others > cores - 0.5 or stolen > STOLEN else FREE
     found = [worst(threads, HELD), worst(threads, WAITED)]

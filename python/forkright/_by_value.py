@@ -76,9 +76,9 @@ _arriving: list[dict[str, _Body]] = []
 # Sending
 
 
-def dumps(obj: object, buffers: list[Any] | None) -> bytes:
+def dumps(obj: object, buffers: list[Any] | None, initializer: Callable[..., Any] | None = None) -> bytes:
     """Pickle `obj`, taking by value what can't be imported; large buffers are appended to `buffers`."""
-    pickler = Pickler(None if buffers is None else buffers.append)
+    pickler = Pickler(None if buffers is None else buffers.append, initializer=initializer)
     pickler.dump(obj)
     table = _table(pickler.classes.values())
     return _declaration(table) + pickler.file.getvalue()
@@ -89,8 +89,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     dispatch_table: ChainMap[type, Callable[[Any], _Reduced]]
 
-    def __init__(self, buffer_callback: Callable[[Any], Any] | None = None, digest: bool = False) -> None:
+    def __init__(
+        self,
+        buffer_callback: Callable[[Any], Any] | None = None,
+        digest: bool = False,
+        initializer: Callable[..., Any] | None = None,
+    ) -> None:
         self.file = io.BytesIO()
+        self.initializer = initializer
         self.classes: dict[int, type] = {}
         self._digest = digest
         self._spaces: dict[int, object] = {}
@@ -137,7 +143,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         }
         if named is not None and self._digest:
             found = {}  # each has a version of its own
-        entries = {name: (self._version(named, name, value), value) for name, value in found.items()}
+        entries = {}
+        for name, value in found.items():
+            try:
+                entries[name] = self._version(named, name, value), value
+            except Exception:
+                if not self._initialized(name):
+                    raise
         # Held only to be imported where the stream is read: `a.b.c` needs more than `a`.
         submodules = cloudpickle._find_imported_submodules(code, [*found.values(), *cells])
         return (
@@ -148,6 +160,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             None,
             _fill,
         )
+
+    def _initialized(self, name: str) -> bool:
+        if self.initializer is None:
+            return False
+        from . import _stale
+
+        return name in _stale.assigned(self.initializer)
 
     def _space(self, named: str | None, variables: dict[str, Any]) -> object:
         space = self._spaces.get(id(variables))

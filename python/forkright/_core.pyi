@@ -124,8 +124,8 @@ class Pool:
     def join(self, timeout: float | None = None) -> bool:
         """Waits until all workers are gone; False if ``timeout`` seconds passed first."""
 
-    def kill(self, signal: int) -> None:
-        """Signals all worker processes."""
+    def kill(self, signal: int, busy: bool = False) -> None:
+        """Signals all worker processes, or those that have something to do."""
 
     def pids(self) -> list[int]:
         """The pids of the worker processes."""

@@ -10,12 +10,12 @@ import copyreg
 import functools
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from cloudpickle import cloudpickle  # type: ignore[import-untyped]
 
-from . import _by_value
+from . import _by_value, _stale
 from ._functions import importable
 
 _DEPTH = 30
@@ -37,6 +37,7 @@ _ADVICE = {
     "socket.socket": "connect in the task",
     "sqlite3.Connection": "connect in the task",
 }
+_GLOBAL = "a global used by"
 _USUAL = "make it in the task or in an initializer, leave it out in its class's `__getstate__`,"
 
 
@@ -56,8 +57,12 @@ class _Part(NamedTuple):
     relation: str = ""
 
 
-def find(obj: object, stem: str) -> Culprit:
-    """Descend from `obj`, called `stem`, into parts that can't be pickled for as long as there is one."""
+def find(obj: object, stem: str, initializer: Callable[..., Any] | None = None) -> Culprit:
+    """Descend from `obj`, called `stem`, into parts that can't be pickled for as long as there is one.
+
+    Global variables that `initializer` sets are no such parts.
+    """
+    initialized = _stale.assigned(initializer) if initializer is not None else set()
     end = time.monotonic() + _SECONDS
     path, origin = stem, ""
     seen = {id(obj)}
@@ -65,7 +70,9 @@ def find(obj: object, stem: str) -> Culprit:
         for part in _parts(obj):
             if time.monotonic() > end:
                 break
-            if id(part.value) not in seen and not _travels(part.value):
+            if part.variable in initialized and part.relation == _GLOBAL:
+                continue
+            if id(part.value) not in seen and not _travels(part.value, initializer):
                 seen.add(id(part.value))
                 obj = part.value
                 if part.variable:
@@ -81,9 +88,9 @@ def find(obj: object, stem: str) -> Culprit:
     return Culprit(path, origin, name.removeprefix("builtins."), f"{advice}, {_ELSEWHERE}")
 
 
-def _travels(value: object) -> bool:
+def _travels(value: object, initializer: Callable[..., Any] | None) -> bool:
     try:
-        _by_value.dumps(value, [])
+        _by_value.dumps(value, [], initializer)
     except Exception:
         return False
     return True
@@ -143,7 +150,7 @@ def _parts_of_function(function: types.FunctionType) -> Iterator[_Part]:
             continue
     for name in cloudpickle._extract_code_globals(function.__code__):
         if name in function.__globals__:
-            yield _Part("", function.__globals__[name], variable=name, relation="a global used by")
+            yield _Part("", function.__globals__[name], variable=name, relation=_GLOBAL)
     yield from (_Part(f".__defaults__[{index}]", value) for index, value in enumerate(function.__defaults__ or ()))
     yield from (_Part(f".__kwdefaults__[{key!r}]", value) for key, value in (function.__kwdefaults__ or {}).items())
     yield from (_Part(f".{name}", value) for name, value in vars(function).items())

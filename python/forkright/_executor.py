@@ -62,7 +62,8 @@ class Executor(concurrent.futures.Executor):
 
             role = "the initializer and its arguments"
             try:
-                pickled = _spec.Initializer(*_spawning.encode((initializer, tuple(initargs)), role, lasting=True))
+                payload, lent = _spawning.encode((initializer, tuple(initargs)), role, initializer)
+                pickled = _spec.Initializer(initializer, payload, lent)
             except _pickling.UnpicklableError:
                 if fixed is not None:
                     raise

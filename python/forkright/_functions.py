@@ -55,15 +55,18 @@ class Function:
         self.volatile = volatile
 
 
-def describe(function: Callable[..., Any]) -> Function:
-    """What workers need to call `function`; raises `UnpicklableError` where it can't travel."""
+def describe(function: Callable[..., Any], initializer: Callable[..., Any] | None = None) -> Function:
+    """What workers need to call `function`; raises `UnpicklableError` where it can't travel.
+
+    What the workers' `initializer` sets in each need not.
+    """
     name = name_of(function)
     role = f"the function `{name}`"
     if importable(function):
         return Function(_pickling.encode(function, None, role), False, name, _home(function), False)
     reach = Reach()
     reach.visit(function)
-    payload = _pickling.encode_by_value(function, None, role)
+    payload = _pickling.encode_by_value(function, None, role, initializer)
     return Function(payload, reach.by_value, name, tuple(reach.watch), reach.volatile)
 
 

@@ -57,8 +57,11 @@ def reseed() -> None:
             module.seed()
 
 
-def encode(obj: object, buffers: list[Any] | None, role: str) -> bytes:
-    """Pickle `obj`, by value where another process could not import it; `role` is its name in errors."""
+def encode(obj: object, buffers: list[Any] | None, role: str, initializer: Any = None) -> bytes:
+    """Pickle `obj`, by value where another process could not import it; `role` is its name in errors.
+
+    Global variables that can't be pickled are left to the readers' `initializer`, if it sets them.
+    """
     start = 0 if buffers is None else len(buffers)
     try:
         data = pickle.dumps(obj, 5, buffer_callback=None if buffers is None else buffers.append)
@@ -68,17 +71,17 @@ def encode(obj: object, buffers: list[Any] | None, role: str) -> bytes:
         pass
     if buffers is not None:
         del buffers[start:]
-    return encode_by_value(obj, buffers, role)
+    return encode_by_value(obj, buffers, role, initializer)
 
 
-def encode_by_value(obj: object, buffers: list[Any] | None, role: str) -> bytes:
+def encode_by_value(obj: object, buffers: list[Any] | None, role: str, initializer: Any = None) -> bytes:
     """As `encode`, for what is known to need it."""
     from . import _by_value
 
     try:
-        return _by_value.dumps(obj, buffers)
+        return _by_value.dumps(obj, buffers, initializer)
     except Exception as error:
-        raise _unpicklable(obj, role, error) from error
+        raise _unpicklable(obj, role, error, initializer) from error
 
 
 def decode(data: bytes | memoryview, buffers: Any = None) -> Any:
@@ -93,13 +96,14 @@ def undecodable(error: BaseException, role: str) -> UnpicklableError:
     return found
 
 
-def _unpicklable(obj: object, role: str, error: Exception) -> UnpicklableError:
+def _unpicklable(obj: object, role: str, error: Exception, initializer: Any) -> UnpicklableError:
     if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
         return UnpicklableError(f"{role} can't be sent to another process: it is nested too deeply")
     from . import _culprit
 
     stem = "result" if "result" in role else ("args" if isinstance(obj, tuple) else "argument")
-    path, origin, kind, advice = _culprit.find(obj, getattr(obj, "__name__", stem) if "function" in role else stem)
+    name = getattr(obj, "__name__", stem) if "function" in role else stem
+    path, origin, kind, advice = _culprit.find(obj, name, initializer)
     why = "" if "cannot pickle" in str(error) else f" ({error})"
     origin = origin and f"{origin},"
     return UnpicklableError(

@@ -32,8 +32,8 @@ Callback = Callable[[Any], object] | None
 
 # Chunks that a map makes for each worker, as multiprocessing does: fewer would leave some idle at the end.
 _SHARES = 4
-# Seconds that workers have to obey SIGTERM.
-_PATIENCE = 5.0
+# Seconds that workers have to end when asked to, and to obey SIGTERM.
+_GRACE, _PATIENCE = 0.5, 5.0
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
@@ -180,7 +180,7 @@ class Pool:
             warnings.warn(f"unclosed running pool {self!r}", ResourceWarning, 2, self)
             # Whoever awaits a result holds the pool: nobody is there for what still runs.
             self._executor._pool.close(True)
-            self._executor._pool.kill(SIGTERM)
+            self._executor._pool.kill(SIGTERM, busy=True)
 
     def __reduce__(self) -> NoReturn:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
@@ -445,10 +445,16 @@ def _left(until: float | None) -> float | None:
 
 
 def _end(executor: Executor) -> None:
-    """Cancel what waits and end worker processes, by force if they ignore the request."""
+    """Cancel what waits and end worker processes, by force if they ignore the request.
+
+    One that runs nothing has been asked already, and gets its time: it may just be giving back the lock of a queue.
+    """
     workers = executor._pool
     workers.close(True)
     if workers.pids():
+        workers.kill(SIGTERM, busy=True)
+        if workers.join(_GRACE):
+            return
         workers.kill(SIGTERM)
         if not workers.join(_PATIENCE):
             workers.kill(SIGKILL)

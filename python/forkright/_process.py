@@ -89,7 +89,7 @@ class _Launch:
         self._decoded: tuple[bool, Any] | None = None
         self._signal = 0
         self.returncode: int | None = None
-        payload, self._lent = _spawning.encode(process, f"the process {self._name}", lasting=False)
+        payload, self._lent = _spawning.encode(process, f"the process {self._name}")
         self._pool = Pool((1, 1), False, 1, self._name, None, (), None, None)
         # A worker that can tell its pid is ready for more, so it takes what follows at once.
         self.pid: int = self._pool.submit(os.getpid, (), None).result()

@@ -6,7 +6,6 @@ to be pickled, or arrive as numbers of descriptors that mean something else in t
 
 from __future__ import annotations
 
-import contextlib
 import copyreg
 import io
 import os
@@ -15,28 +14,35 @@ import sys
 import threading
 import weakref
 from collections import ChainMap
+from collections.abc import Callable
 from typing import Any
 
 from . import _pickling
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from ._handover import Ticket
+
 Reduced = tuple[Any, ...]
 
 
-def encode(obj: object, role: str, *, lasting: bool) -> tuple[bytes, Lent | None]:
+def encode(obj: object, role: str, initializer: Callable[..., object] | None = None) -> tuple[bytes, Lent | None]:
     """Pickle `obj` for a worker at its start; `_pickling.decode` gives it back there.
 
-    What is returned beside the bytes must be kept until the worker has read them, or, if they are `lasting`, until
-    no further worker will.
+    What is returned beside the bytes must be kept until the worker has read them, or, if they are an `initializer`
+    with its arguments, until no further worker will.
     """
     context = sys.modules.get("multiprocessing.context")
     if context is None:
         # Nobody has made anything that would need us.
-        return _pickling.encode(obj, None, role), None
-    lent = Lent(lasting)
+        return _pickling.encode(obj, None, role, initializer), None
+    lent = Lent(lasting=initializer is not None)
     before = context.get_spawning_popen()
     context.set_spawning_popen(lent)
     try:
-        return _dumps(obj, role, lent), lent
+        return _dumps(obj, role, lent, initializer), lent
     except BaseException:
         lent.close()
         raise
@@ -47,16 +53,16 @@ def encode(obj: object, role: str, *, lasting: bool) -> tuple[bytes, Lent | None
 class Lent:
     """Stands for the process that `multiprocessing` believes to be starting, and lends it descriptors.
 
-    They wait in `multiprocessing.resource_sharer`, whose thread hands them over. Each is fetched once, so that a pipe
-    has no end left here, or, if `lasting`, by every worker that comes.
+    Each is fetched from `_handover` once, so that a pipe has no end left here, or, if `lasting`, by every worker that
+    comes.
     """
 
     def __init__(self, lasting: bool) -> None:
         self._lasting = lasting
         self._lock = threading.Lock()
-        self._waiting: dict[int, int] = {}
+        self._waiting: dict[Ticket, int] = {}
         self._kept: list[object] = []
-        self._sharer: Any = None  # at the end of the interpreter it could not be imported any more
+        self._withdraw: Any = None  # at the end of the interpreter it could not be imported any more
 
     def duplicate_for_child(self, descriptor: int) -> int:
         """As the standard library's: what `DupFd` shall be given."""
@@ -64,33 +70,30 @@ class Lent:
 
     def DupFd(self, descriptor: int) -> Descriptor:
         """As the standard library's: what travels in place of the descriptor."""
-        from multiprocessing import reduction, resource_sharer
+        from . import _handover
 
-        sharer = self._sharer = resource_sharer._resource_sharer  # type: ignore[attr-defined]
-        duplicate = os.dup(descriptor)
-        key = 0
-        lender = weakref.ref(self)  # the sharer must not keep what nobody else has any more
+        lender = weakref.ref(self)  # who hands it over must not keep what nobody else has any more
 
-        def send(connection: Any, pid: int) -> None:
-            reduction.send_handle(connection, duplicate, pid)
-
-        def sent() -> None:
+        def send(connection: Connection, pid: int) -> None:
             lent = lender()
             if lent is not None:
-                lent._sent(key, (send, sent))
+                lent._send(ticket, connection, pid)
 
-        with self._lock:
-            address, key = sharer.register(send, sent)
-            self._waiting[key] = duplicate
-        return Descriptor(address, key)
+        self._withdraw = _handover.withdraw
+        ticket = _handover.offer(send)
+        self._waiting[ticket] = os.dup(descriptor)
+        return Descriptor(ticket)
 
-    def _sent(self, key: int, entry: object) -> None:
+    def _send(self, ticket: Ticket, connection: Connection, pid: int) -> None:
+        from multiprocessing import reduction
+
+        # Locked, so that it is not closed meanwhile, and another file sent that has its number.
         with self._lock:
-            if self._lasting and key in self._waiting:
-                # The sharer has just forgotten it.
-                self._sharer._cache[key] = entry
-            elif (duplicate := self._waiting.pop(key, None)) is not None:
-                os.close(duplicate)
+            if ticket in self._waiting:
+                reduction.send_handle(connection, self._waiting[ticket], pid)
+                if not self._lasting:
+                    self._withdraw(ticket)
+                    os.close(self._waiting.pop(ticket))
 
     def keep(self, semaphore: object) -> None:
         """Keep what loses its name when nobody here has it any more."""
@@ -101,8 +104,8 @@ class Lent:
         self._kept.clear()
         with self._lock:
             waiting, self._waiting = self._waiting, {}
-        for key, duplicate in waiting.items():
-            self._sharer._cache.pop(key, None)
+        for ticket, duplicate in waiting.items():
+            self._withdraw(ticket)
             os.close(duplicate)
 
     def __del__(self) -> None:
@@ -112,65 +115,58 @@ class Lent:
 class Descriptor:
     """A descriptor on its way."""
 
-    def __init__(self, address: object, key: int) -> None:
-        self._where = address, key
+    def __init__(self, ticket: Ticket) -> None:
+        self._ticket = ticket
 
     def detach(self) -> int:
         """In the worker: fetch it."""
-        from multiprocessing import reduction, resource_sharer
+        from multiprocessing import reduction
 
-        with resource_sharer._resource_sharer.get_connection(self._where) as connection:  # type: ignore[attr-defined]
+        from . import _handover
+
+        with _handover.ask(self._ticket) as connection:
             return reduction.recv_handle(connection)
 
 
 # The main module
 #
 # What comes through a queue or a pipe of `multiprocessing` was pickled by it, and names classes of the main module. A
-# worker did not run that, and asks its caller for what it lacks, by the thread that hands over descriptors.
+# worker did not run that, and asks its caller for what it lacks.
 
-_offer: tuple[object, int] | None = None
+_offer: Ticket | None = None
 
 
-def offer_main() -> tuple[object, int]:
+def offer_main() -> Ticket:
     """Answer workers that ask for an attribute of the main module; where they must ask."""
     global _offer
-    from multiprocessing import resource_sharer
+    from . import _handover
 
-    sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
-    # One that was stopped, or left behind by a fork, has forgotten us.
-    if _offer is None or sharer._address != _offer[0]:
-        key = 0
-
-        def answered() -> None:
-            sharer._cache[key] = _answer, answered
-
-        address, key = sharer.register(_answer, answered)
-        _offer = address, key
+    if _offer is None or not _handover.is_offered(_offer):
+        _offer = _handover.offer(_answer)
     return _offer
 
 
-def _answer(connection: Any, pid: int) -> None:
-    with contextlib.suppress(OSError, EOFError):  # whoever asked is gone
-        name = connection.recv()
-        try:
-            value = getattr(sys.modules["__main__"], name)
-            answer = True, _pickling.encode(value, None, f"`{name}` of the main module")
-        except Exception as error:
-            connection.send((False, str(error)))
-        else:
-            connection.send(answer)
+def _answer(connection: Connection, pid: int) -> None:
+    name = connection.recv()
+    try:
+        value = getattr(sys.modules["__main__"], name)
+        answer = True, _pickling.encode(value, None, f"`{name}` of the main module")
+    except Exception as error:
+        connection.send((False, str(error)))
+    else:
+        connection.send(answer)
 
 
-def ask_for_main(where: tuple[object, int]) -> None:
+def ask_for_main(ticket: Ticket) -> None:
     """In the worker: have the main module ask there for what it lacks."""
 
     def missing(name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(f"module '__main__' has no attribute {name!r}")
-        from multiprocessing import resource_sharer
+        from . import _handover
 
         try:
-            with resource_sharer._resource_sharer.get_connection(where) as connection:  # type: ignore[attr-defined]
+            with _handover.ask(ticket) as connection:
                 connection.send(name)
                 found, answer = connection.recv()
         except (OSError, EOFError) as error:
@@ -185,7 +181,7 @@ def ask_for_main(where: tuple[object, int]) -> None:
 # Pickling
 
 
-def _dumps(obj: object, role: str, lent: Lent) -> bytes:
+def _dumps(obj: object, role: str, lent: Lent, initializer: Callable[..., object] | None) -> bytes:
     file = io.BytesIO()
     pickler = pickle.Pickler(file, 5)
     reducers = _reducers()
@@ -198,18 +194,20 @@ def _dumps(obj: object, role: str, lent: Lent) -> bytes:
     except Exception:  # what fails here is tried by value
         pass
     lent.close()  # or what was lent so far would stay open here
-    return _dumps_by_value(obj, role, reducers)
+    return _dumps_by_value(obj, role, reducers, initializer)
 
 
-def _dumps_by_value(obj: object, role: str, reducers: dict[type, Any]) -> bytes:
+def _dumps_by_value(
+    obj: object, role: str, reducers: dict[type, Any], initializer: Callable[..., object] | None
+) -> bytes:
     from . import _by_value
 
     class Pickler(_by_value.Pickler):
-        def __init__(self, buffer_callback: Any = None, digest: bool = False) -> None:
+        def __init__(self, buffer_callback: Any = None, digest: bool = False, initializer: Any = initializer) -> None:
             # What only tells whether a global variable changed must lend nothing.
             known: dict[type, Any] = dict.fromkeys(reducers, _by_identity) if digest else reducers
             self.dispatch_table = ChainMap(known, _by_value.Pickler.dispatch_table)
-            super().__init__(buffer_callback, digest)
+            super().__init__(buffer_callback, digest, initializer)
 
     try:
         pickler = Pickler()
@@ -218,7 +216,7 @@ def _dumps_by_value(obj: object, role: str, reducers: dict[type, Any]) -> bytes:
         return _by_value._declaration(table) + pickler.file.getvalue()
     except Exception:
         # The error in the user's words.
-        _pickling.encode_by_value(obj, None, role)
+        _pickling.encode_by_value(obj, None, role, initializer)
         raise
 
 

@@ -8,6 +8,8 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._spawning import Lent
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -21,7 +23,8 @@ _BOOTSTRAP = (
 class Initializer:
     """What each worker calls first, pickled with its arguments, and what they lend to every worker that comes."""
 
-    def __init__(self, payload: bytes, lent: Lent | None) -> None:
+    def __init__(self, function: Callable[..., object], payload: bytes, lent: Lent | None) -> None:
+        self.function = function
         self.payload = payload
         self._lent = lent
 

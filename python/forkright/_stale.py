@@ -63,6 +63,7 @@ _MUTATORS = {
 _DYNAMIC = {"__dict__", "exec", "globals", "setattr", "vars"}
 _STORES = frozenset(opmap[name] for name in ("STORE_SUBSCR", "DELETE_SUBSCR"))
 _STORE_NAMES = frozenset(opmap[name] for name in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR"))
+_STORE_GLOBAL = opmap["STORE_GLOBAL"]
 _IMPORT = opmap["IMPORT_NAME"]
 _EXTENDED = opmap["EXTENDED_ARG"]
 
@@ -82,6 +83,13 @@ def survey(function: Callable[..., Any]) -> Survey:
     walk = _Walk()
     walk.callable(function, None, 0)
     return walk.found, tuple(walk.watch[:_WATCHED])
+
+
+def assigned(function: Callable[..., Any]) -> set[str]:
+    """The names of the globals that `function` sets, or what it calls of the script and the user's modules."""
+    walk = _Walk()
+    walk.callable(function, None, 0)
+    return walk.assigned
 
 
 def compare(function: Callable[..., Any], theirs: dict[str, str]) -> str | None:
@@ -169,6 +177,7 @@ class _Walk:
         self.found: dict[str, str] = {}
         self.watch: list[Watch] = []
         self.stored: set[str] = set()
+        self.assigned: set[str] = set()
         self._seen: set[object] = set()
         self._kept: list[object] = []  # so that an id in `_seen` stays taken
 
@@ -230,6 +239,7 @@ class _Walk:
         variables = function.__globals__
         module = str(variables.get("__name__"))
         use = _use(function.__code__)
+        self.assigned |= use.assigned
         self.stored |= use.names if use.mutates else use.stored | (use.names & _DYNAMIC)
         for name in sorted(use.names):
             if name in variables and name not in use.stored:
@@ -343,12 +353,13 @@ class _Walk:
 
 
 class _Use:
-    """What a code object, and those within it, name, import and store."""
+    """What a code object, and those within it, name, import and store; `assigned` is what of that are globals."""
 
     def __init__(self, code: types.CodeType) -> None:
         self.names: set[str] = set()
         self.imports: set[str] = set()
         self.stored: set[str] = set()
+        self.assigned: set[str] = set()
         self.mutates = False
         for part in _codes(code):
             self.names.update(part.co_names)
@@ -364,6 +375,8 @@ class _Use:
                 self.imports.add(code.co_names[arg])
             elif op in _STORE_NAMES:
                 self.stored.add(code.co_names[arg])
+                if op == _STORE_GLOBAL:
+                    self.assigned.add(code.co_names[arg])
             elif op in _STORES:
                 self.mutates = True
 

@@ -14,7 +14,7 @@ use forkright_meter::{Slot, clock};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::functions::{self, Described, Differing, Look};
+use crate::functions::{Described, Differing, Look};
 use crate::hands::Job;
 use crate::progress::{Progress, Sent};
 use crate::recruit::Staff;
@@ -207,7 +207,7 @@ impl Batch {
         if let Some(described) = known {
             return Ok(described);
         }
-        let described = functions::describe(function, staff.crew(), self.differing)?;
+        let described = staff.functions.describe_afresh(function, staff.crew(), self.differing)?;
         Ok(lock(&self.described).insert(described).clone())
     }
 
@@ -310,7 +310,7 @@ impl Work for Batch {
         let items = self.items(py, &range)?;
         let role = || format!("the items of `{}`", self.progress.name());
         let codec::Encoded { payload, leases } =
-            match codec::encode(items.as_any(), staff.crew().store(), role) {
+            match codec::encode(items.as_any(), staff.crew().store(), staff.initializer(), role) {
                 Ok(encoded) => encoded,
                 Err(error) => {
                     self.refuse(py, range, &error);

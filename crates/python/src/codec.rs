@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+use crate::recruit::Initializer;
 use crate::window::Window;
 
 const PROTOCOL: u8 = 5;
@@ -73,10 +74,12 @@ fn are_plain(value: &Bound<'_, PyAny>) -> bool {
     }
 }
 
-/// Pickles a value, its large parts into `store`. `role` names it in errors ("the arguments of `f`").
+/// Pickles a value, its large parts into `store`. `role` names it in errors ("the arguments of `f`"). Who will read it
+/// has called `initializer`, which may have set globals that can't be pickled.
 pub(crate) fn encode(
     value: &Bound<'_, PyAny>,
     store: &Arc<Store>,
+    initializer: Option<&Initializer>,
     role: impl FnOnce() -> String,
 ) -> PyResult<Encoded> {
     let py = value.py();
@@ -94,18 +97,27 @@ pub(crate) fn encode(
             pack(py, stream.cast::<PyBytes>()?, &buffers, store)
         }
         // It needs care, or could not be pickled by reference.
-        Ok(_) => encode_with_care(value, role(), store),
-        Err(error) if error.is_instance_of::<PyException>(py) => encode_with_care(value, role(), store),
+        Ok(_) => encode_with_care(value, role(), store, initializer),
+        Err(error) if error.is_instance_of::<PyException>(py) => {
+            encode_with_care(value, role(), store, initializer)
+        }
         // KeyboardInterrupt and the like travel on.
         Err(error) => Err(error),
     }
 }
 
-fn encode_with_care(value: &Bound<'_, PyAny>, role: String, store: &Arc<Store>) -> PyResult<Encoded> {
+fn encode_with_care(
+    value: &Bound<'_, PyAny>,
+    role: String,
+    store: &Arc<Store>,
+    initializer: Option<&Initializer>,
+) -> PyResult<Encoded> {
     static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = value.py();
     let kept = PyList::empty(py);
-    let stream = ENCODE.import(py, "forkright._pickling", "encode")?.call1((value, &kept, role))?;
+    let initializer = initializer.map(|initializer| initializer.function(py)).transpose()?;
+    let encode = ENCODE.import(py, "forkright._pickling", "encode")?;
+    let stream = encode.call1((value, &kept, role, initializer))?;
     let raw = |buffer: Bound<'_, PyAny>| PyBuffer::<u8>::get(&buffer.call_method0("raw")?);
     let buffers = kept.iter().map(raw).collect::<PyResult<Vec<_>>>()?;
     pack(py, stream.cast::<PyBytes>()?, &buffers, store)

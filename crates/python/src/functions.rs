@@ -11,12 +11,16 @@ use pyo3::types::{
 };
 
 use crate::codec;
+use crate::recruit::Initializer;
 
 /// Beyond this many the dead are cleared out.
 const MANY: usize = 256;
 
-#[derive(Default)]
-pub(crate) struct Functions(Mutex<HashMap<(usize, Differing), Known>>);
+pub(crate) struct Functions {
+    known: Mutex<HashMap<(usize, Differing), Known>>,
+    /// What the workers that they are described for call first.
+    initializer: Option<Initializer>,
+}
 
 struct Known {
     /// Says that the address still means the same object.
@@ -61,6 +65,14 @@ struct Basis {
 }
 
 impl Functions {
+    pub(crate) fn new(initializer: Option<Initializer>) -> Functions {
+        Functions { known: Mutex::default(), initializer }
+    }
+
+    pub(crate) fn initializer(&self) -> Option<&Initializer> {
+        self.initializer.as_ref()
+    }
+
     /// What workers need to call `function`. `None` for callables that belong to one call, bound methods and
     /// such: they travel with its arguments.
     pub(crate) fn describe(
@@ -79,13 +91,13 @@ impl Functions {
                     return Ok(Some(old));
                 }
                 let survey = old.basis.survey.bind(function.py()).clone();
-                describe_as(function, crew, differing, Some(&old), Some(survey))?
+                self.describe_as(function, crew, differing, Some(&old), Some(survey))?
             }
-            old => describe_as(function, crew, differing, old.as_ref(), None)?,
+            old => self.describe_as(function, crew, differing, old.as_ref(), None)?,
         };
         let reference = PyWeakrefReference::new(function)?.unbind();
         let known = Known { reference, described: described.clone() };
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MANY {
             all.retain(|_, entry| entry.reference.bind(function.py()).upgrade().is_some());
         }
@@ -109,51 +121,55 @@ impl Functions {
         (described.checked && !described.volatile).then_some(described.blob)
     }
 
+    /// Describes a callable afresh, also one that belongs to one call.
+    pub(crate) fn describe_afresh(
+        &self,
+        function: &Bound<'_, PyAny>,
+        crew: &Crew,
+        differing: Differing,
+    ) -> PyResult<Described> {
+        self.describe_as(function, crew, differing, None, None)
+    }
+
+    /// The id stays if the content does, so that workers need not get it again.
+    fn describe_as(
+        &self,
+        function: &Bound<'_, PyAny>,
+        crew: &Crew,
+        differing: Differing,
+        old: Option<&Described>,
+        survey: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Described> {
+        let py = function.py();
+        let functions = py.import("forkright._functions")?;
+        let initializer = self.initializer().map(|initializer| initializer.function(py)).transpose()?;
+        let made = functions.getattr("describe")?.call1((function, initializer))?;
+        let survey = match survey {
+            Some(survey) => survey,
+            None => functions.getattr("survey")?.call1((function,))?,
+        };
+        let strict = differing == Differing::Refuse;
+        let (payload, watch, checked): (Bound<'_, PyBytes>, Bound<'_, PyTuple>, bool) =
+            functions.getattr("parcel")?.call1((&made, &survey, strict))?.extract()?;
+        let basis = Arc::new(Basis { watch: watch.unbind(), survey: survey.unbind() });
+        let volatile = made.getattr("volatile")?.extract()?;
+        if let Some(old) = old
+            && old.blob.payload.tail() == payload.as_bytes()
+        {
+            return Ok(Described { volatile, basis, ..old.clone() });
+        }
+        let name: String = made.getattr("name")?.extract()?;
+        let encoded = codec::pack_bytes(&payload, crew.store())?;
+        let blob = Arc::new(Blob { id: crew.next_id(), payload: encoded.payload, leases: encoded.leases });
+        Ok(Described { blob, name: name.into(), checked, volatile, basis })
+    }
+
     fn find(&self, function: &Bound<'_, PyAny>, differing: Differing) -> Option<Described> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = known.get(&(function.as_ptr() as usize, differing))?;
         let same = entry.reference.bind(function.py()).upgrade().is_some_and(|object| object.is(function));
         same.then(|| entry.described.clone())
     }
-}
-
-/// Describes a function afresh; the id stays if the content does, so that workers need not get it again.
-pub(crate) fn describe(
-    function: &Bound<'_, PyAny>,
-    crew: &Crew,
-    differing: Differing,
-) -> PyResult<Described> {
-    describe_as(function, crew, differing, None, None)
-}
-
-fn describe_as(
-    function: &Bound<'_, PyAny>,
-    crew: &Crew,
-    differing: Differing,
-    old: Option<&Described>,
-    survey: Option<Bound<'_, PyAny>>,
-) -> PyResult<Described> {
-    let py = function.py();
-    let functions = py.import("forkright._functions")?;
-    let made = functions.getattr("describe")?.call1((function,))?;
-    let survey = match survey {
-        Some(survey) => survey,
-        None => functions.getattr("survey")?.call1((function,))?,
-    };
-    let strict = differing == Differing::Refuse;
-    let (payload, watch, checked): (Bound<'_, PyBytes>, Bound<'_, PyTuple>, bool) =
-        functions.getattr("parcel")?.call1((&made, &survey, strict))?.extract()?;
-    let basis = Arc::new(Basis { watch: watch.unbind(), survey: survey.unbind() });
-    let volatile = made.getattr("volatile")?.extract()?;
-    if let Some(old) = old
-        && old.blob.payload.tail() == payload.as_bytes()
-    {
-        return Ok(Described { volatile, basis, ..old.clone() });
-    }
-    let name: String = made.getattr("name")?.extract()?;
-    let encoded = codec::pack_bytes(&payload, crew.store())?;
-    let blob = Arc::new(Blob { id: crew.next_id(), payload: encoded.payload, leases: encoded.leases });
-    Ok(Described { blob, name: name.into(), checked, volatile, basis })
 }
 
 /// Whether a callable is no object made for one call.

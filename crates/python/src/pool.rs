@@ -9,7 +9,6 @@ use forkright_engine::frame::down;
 use forkright_engine::plan::Plan;
 use forkright_engine::queue::LaneId;
 use forkright_engine::state::{Start, Wait};
-use forkright_engine::store::Store;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -21,7 +20,7 @@ use crate::codec;
 use crate::functions::{Described, Differing, Look};
 use crate::future::face;
 use crate::hands::{Hands, Job};
-use crate::recruit::Staff;
+use crate::recruit::{Initializer, Staff};
 use crate::report;
 use crate::submissions::Submitted;
 
@@ -67,7 +66,7 @@ impl Pool {
         pickled_initializer: Option<Py<PyAny>>,
         tasks_per_worker: Option<u32>,
     ) -> PyResult<Pool> {
-        let pickled = pickled_initializer.map(Arc::new);
+        let pickled = pickled_initializer.map(Initializer::new);
         let initializer = initializer.map(|initializer| (initializer, initargs));
         let route = match plan {
             None => Route::Auto(Choosing::new(workers, prefix, initializer, pickled)),
@@ -218,10 +217,11 @@ impl Pool {
         }
     }
 
-    /// Signals all worker processes.
-    fn kill(&self, signal: i32) {
+    /// Signals all worker processes, or those that have something to do.
+    #[pyo3(signature = (signal, busy=false))]
+    fn kill(&self, signal: i32, busy: bool) {
         if let (Route::Processes(staff), Some(signal)) = (&self.route, Signal::from_named_raw(signal)) {
-            staff.crew().signal(signal);
+            staff.crew().signal(signal, busy);
         }
     }
 
@@ -389,7 +389,7 @@ pub(crate) fn prepare(
     match described {
         Ok(Some(Described { blob, name, checked, .. })) => {
             let role = || format!("the arguments of `{name}`");
-            let (kind, encoded) = encode_arguments(arguments, options, crew.store(), role);
+            let (kind, encoded) = encode_arguments(arguments, options, staff, role);
             let function = Some(blob);
             let prepared = encoded.map(|encoded| Prepared { kind, function, encoded, checked });
             (name, prepared)
@@ -399,7 +399,7 @@ pub(crate) fn prepare(
             let options = options.map_or_else(|| PyDict::new(py), Clone::clone);
             let role = || format!("the call of `{name}`");
             let encoded = PyTuple::new(py, [function, arguments.as_any(), options.as_any()])
-                .and_then(|whole| codec::encode(whole.as_any(), crew.store(), role));
+                .and_then(|whole| codec::encode(whole.as_any(), crew.store(), staff.initializer(), role));
             // It travels with its arguments; what it reads besides is compared by way of the function in it.
             let blob = staff.functions.check(calls.unwrap_or(function), crew, differing);
             let checked = blob.is_some();
@@ -415,14 +415,16 @@ pub(crate) fn prepare(
 fn encode_arguments(
     arguments: &Bound<'_, PyTuple>,
     options: Option<&Bound<'_, PyDict>>,
-    store: &Arc<Store>,
+    staff: &Staff,
     role: impl FnOnce() -> String,
 ) -> (u32, PyResult<codec::Encoded>) {
+    let encode =
+        |value: &Bound<'_, PyAny>| codec::encode(value, staff.crew().store(), staff.initializer(), role);
     match options {
-        None => (down::TASK, codec::encode(arguments, store, role)),
+        None => (down::TASK, encode(arguments)),
         Some(options) => {
             let pair = PyTuple::new(arguments.py(), [arguments.as_any(), options.as_any()]);
-            (down::KEYWORDS, pair.and_then(|pair| codec::encode(pair.as_any(), store, role)))
+            (down::KEYWORDS, pair.and_then(|pair| encode(pair.as_any())))
         }
     }
 }

@@ -12,7 +12,19 @@ use crate::functions::Functions;
 use crate::ledger::Ledger;
 
 /// A `forkright._spec.Initializer`: what each worker calls first. It lives as long as workers may come.
-pub(crate) type Initializer = Arc<Py<PyAny>>;
+#[derive(Clone)]
+pub(crate) struct Initializer(Arc<Py<PyAny>>);
+
+impl Initializer {
+    pub(crate) fn new(made: Py<PyAny>) -> Initializer {
+        Initializer(Arc::new(made))
+    }
+
+    /// What each worker calls first, itself.
+    pub(crate) fn function(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.0.getattr(py, "function")
+    }
+}
 
 /// A crew with all that sending to it needs.
 pub(crate) struct Staff {
@@ -22,7 +34,6 @@ pub(crate) struct Staff {
     pub(crate) ledger: Ledger,
     /// Whether one of its workers is metered: not where each has one thread and a GIL of its own.
     pub(crate) metered: bool,
-    initializer: Option<Initializer>,
 }
 
 /// Starts all workers of this process. A forked child has none of its threads and gets a new one.
@@ -41,7 +52,8 @@ pub(crate) fn warden() -> Arc<Warden> {
     Arc::clone(&warden.1)
 }
 
-fn spec(py: Python<'_>, initializer: Option<&Py<PyAny>>) -> PyResult<Spec> {
+fn spec(py: Python<'_>, initializer: Option<&Initializer>) -> PyResult<Spec> {
+    let initializer = initializer.map(|initializer| &*initializer.0);
     let made = py.import("forkright._spec")?.getattr("make")?.call1((initializer,))?;
     let bytes: Vec<u8> = made.get_item(0)?.extract()?;
     Ok(Spec { bytes: bytes.into(), program: program_of(&made.get_item(1)?)? })
@@ -63,10 +75,9 @@ impl Staff {
         let crew = Crew::create(limits, warden())?;
         Ok(Arc::new(Staff {
             collector: Collector::new(crew),
-            functions: Functions::default(),
+            functions: Functions::new(initializer),
             ledger: Ledger::default(),
             metered: limits.threads > 1,
-            initializer,
         }))
     }
 
@@ -100,12 +111,16 @@ impl Staff {
         &self.collector.crew
     }
 
+    pub(crate) fn initializer(&self) -> Option<&Initializer> {
+        self.functions.initializer()
+    }
+
     /// Starts workers that find the caller's directory, environment and paths as they are now.
     pub(crate) fn hire(&self, py: Python<'_>, count: u32) -> PyResult<()> {
         if count == 0 {
             return Ok(());
         }
-        let spec = spec(py, self.initializer.as_deref())?;
+        let spec = spec(py, self.initializer())?;
         py.detach(|| self.crew().hire(count, spec))?;
         Ok(())
     }

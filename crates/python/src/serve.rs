@@ -400,7 +400,7 @@ impl Worker {
             Some(Ok(function)) => format!("the result of `{}`", callable_name(function.bind(py))),
             _ => "the result".into(),
         };
-        codec::encode(value, &self.store, role)
+        codec::encode(value, &self.store, None, role)
     }
 
     fn known<'py>(&self, py: Python<'py>, function: Option<&Function>) -> PyResult<Bound<'py, PyAny>> {

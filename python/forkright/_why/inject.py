@@ -85,7 +85,7 @@ def begin_file(file: str) -> None:
     standard = os.path.dirname(os.__file__)
     own = os.path.dirname(os.path.dirname(__file__))
     rests = [os.path.join(standard, name) for name in RESTS]
-    rests += [os.path.join(own, name) for name in ("_worker.py", "_threads.py", "_future.py", "_map.py")]
+    rests += [os.path.join(own, f"_{name}.py") for name in ("worker", "threads", "future", "handover", "map")]
     version = ".".join(map(str, sys.version_info[:3]))
     _core.begin_recording(file, version, sys.orig_argv, _libraries(own), standard, rests, _thorough)
 

@@ -552,9 +552,12 @@ impl Crew {
         self.deliver(post);
     }
 
-    /// Signals every worker.
-    pub fn signal(&self, signal: Signal) {
-        let tokens: Vec<u64> = self.lock().seats.iter().map(|seat| seat.token).collect();
+    /// Signals every worker, or those that have something to do.
+    pub fn signal(&self, signal: Signal, busy: bool) {
+        let yard = self.lock();
+        let meant = yard.seats.iter().filter(|seat| !busy || !seat.inflight.is_empty());
+        let tokens: Vec<u64> = meant.map(|seat| seat.token).collect();
+        drop(yard);
         for token in tokens {
             self.warden.signal(token, signal);
         }
@@ -815,7 +818,7 @@ impl Employer for Crew {
 impl Drop for Crew {
     fn drop(&mut self) {
         // The last owner is gone: nobody can ask for anything any more.
-        self.signal(Signal::KILL);
+        self.signal(Signal::KILL, false);
     }
 }
 
