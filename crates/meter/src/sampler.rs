@@ -31,6 +31,9 @@ const CROWD: usize = 16;
 /// How late the kernel may end the thread's waits.
 const SLACK: NonZeroU64 = NonZeroU64::new(1_000).expect("not zero");
 
+/// Of more threads that are ready at once most queue for a core: asking for each would cost more than it tells.
+const FEW: usize = 2;
+
 /// For so long it leaves its core to threads that woke up when it did.
 const AWAY: Duration = Duration::from_micros(50);
 
@@ -334,12 +337,20 @@ fn sample(
 /// Of the threads that are ready, finds those that had a core until the sampler took it: they computed. Returns whether
 /// any of the others may have woken up just now.
 fn find_displaced(crowd: &[Arc<Seat>], glimpses: &mut [Option<Glimpse>]) -> bool {
-    let mut own = None;
+    let mut ready: Vec<_> = crowd
+        .iter()
+        .zip(glimpses)
+        .filter_map(|(seat, glimpse)| {
+            Some((seat, glimpse.as_mut().filter(|seen| seen.class == Class::Ready)?))
+        })
+        .collect();
+    if ready.is_empty() || ready.len() > FEW {
+        return false;
+    }
+    // Not every kernel tells. Then there is nothing to be learned by looking again.
+    let Some(own) = Charge::last_of(clock::current_tid()) else { return false };
     let mut woken = false;
-    for (seat, glimpse) in crowd.iter().zip(glimpses) {
-        let Some(glimpse) = glimpse.as_mut().filter(|seen| seen.class == Class::Ready) else { continue };
-        // Not every kernel tells. Then there is nothing to be learned by looking again.
-        let Some(own) = *own.get_or_insert_with(|| Charge::last_of(clock::current_tid())) else { break };
+    for (seat, glimpse) in &mut ready {
         if seat.last_charge().is_some_and(|charge| charge.meets(own)) {
             glimpse.class = Class::OffGil;
         } else {
