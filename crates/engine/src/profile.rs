@@ -334,9 +334,14 @@ impl Profile {
         let away = (wall - cpu).max(0.0);
         let own = held_blocked + lock_wait + io;
         let blocked = if own > 0.0 { held_blocked / own } else { 0.0 };
-        // The others can't have been in the way for longer than they computed.
-        let least = (away - f64::from(reading.together.max(1) - 1) * cpu).max(0.0);
         let total = self.samples.total();
+        // The other tasks can't have been in the way for longer than they computed. Threads that run no task can, whose
+        // time nobody counts: enough samples know better.
+        let least = if reading.sampled && total >= ENOUGH {
+            0.0
+        } else {
+            (away - f64::from(reading.together.max(1) - 1) * cpu).max(0.0)
+        };
         let likely = if reading.sampled && total > 0.0 {
             // Runnable tasks without a core look as if they computed: count what the clocks say instead.
             let seen = (own + gil_wait).max(total * (1.0 - cpu / wall.max(f64::MIN_POSITIVE)));
@@ -511,6 +516,14 @@ mod tests {
         let mut profile = Profile::default();
         profile.sample(&Shares { held: 25, gil_wait: 75, ..Shares::default() });
         profile.record(&Reading { together: 8, ..one(0.4, 0.1) });
+        assert!(profile.alone().is_some_and(|alone| near(alone, 0.1)));
+    }
+
+    #[test]
+    fn waiting_for_a_thread_without_a_task_does_not_count_as_waiting() {
+        let mut profile = Profile::default();
+        profile.sample(&Shares { held: 50, gil_wait: 50, ..Shares::default() });
+        profile.record(&one(0.2, 0.1));
         assert!(profile.alone().is_some_and(|alone| near(alone, 0.1)));
     }
 
