@@ -172,12 +172,31 @@ def line(row: str, answer: dict[str, Any], cores: int) -> list[str]:
     ]
 
 
+def summary(pythons: list[dict[str, Any]], cores: int) -> str:
+    """Of all rows, by how many points the shares of each Python are off; in bold where that is more than the limit."""
+    versions = [next((row["python"] for row in rows.values() if "python" in row), "unknown") for rows in pythons]
+    heading = ["workload", *(f"{version}: {what}" for version in versions for what in ("held", "waited"))]
+    lines = []
+    for name in pythons[0]:
+        cells = [name]
+        for rows in pythons:
+            threads = rows.get(name, {}).get("threads", [])
+            told = all("sampled" in thread for thread in threads)
+            for found in (worst(threads, HELD), worst(threads, WAITED)) if threads and told else (None, None):
+                limit, _ = verdict(threads, rows[name]["others"], rows[name]["stolen"], cores) if found else (0, None)
+                points = f"{found.points:+.1f} of {limit:.0f}" if found else "unknown"
+                cells.append(f"**{points}**" if found and abs(found.points) > limit else points)
+        lines.append(cells)
+    return table.markdown(heading, lines, right=range(1, len(heading)))
+
+
 def report(data: dict[str, Any]) -> str:
     """The page that is printed and kept."""
     parts = [f"# The meter against the oracle, {data['date']}", f"{machine.sentence(data['machine'])}."]
     before, after = (" ".join(f"{value:.2f}" for value in data[when]) for when in ("load_before", "load_after"))
     parts.append(f"Load before {before}, after {after}. At least {data['samples']} samples of each thread.")
     cores = data["machine"]["cores"]
+    parts.append(summary(data["pythons"], cores))
     for rows in data["pythons"]:
         lines = [line(row, answer, cores) for row, answer in rows.items()]
         versions = sorted({answer["python"] for answer in rows.values() if "python" in answer})
