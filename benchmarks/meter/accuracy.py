@@ -24,9 +24,9 @@ from meter import interpreters, library, workloads
 from progress import say
 
 SAMPLES = 2500
-# A row runs for so long at least: some two thousand turns on the GIL, and at the rate of `thorough` thousands of
+# A row runs for so long at least: some eight hundred turns on the GIL, and at the rate of `thorough` thousands of
 # samples.
-SECONDS = 10.0
+SECONDS = 4.0
 # So much longer than it should take, where that was not enough.
 MARGIN = 1.1
 ATTEMPTS = 4

@@ -20,7 +20,7 @@ use crate::gil::{Gil, Unknown};
 use crate::schedule::Schedule;
 use crate::slot::{Glimpse, Seat, Seats, Slot};
 use crate::task_file::TaskFile;
-use crate::thread::{spawn_quiet, wait_gone};
+use crate::thread::{spawn_quiet, take_short_turns, wait_gone};
 use crate::thrift::{self, Thrift};
 use crate::watch::{Glance, Look, Pace, Watch};
 use crate::{clock, descriptors, lock};
@@ -205,6 +205,7 @@ struct Room {
 fn run(room: &Room) -> i32 {
     // Refused only by kernels that don't know it; then ticks come some 50 µs late.
     let _ = rustix::thread::set_current_timer_slack(Some(SLACK));
+    take_short_turns();
     let tid = clock::current_tid();
     let mut files = room.apart.then(|| Files { kept: descriptors::separate(), ..Files::default() });
     room.tid.store(tid, Ordering::Relaxed);
