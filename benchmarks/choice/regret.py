@@ -1,9 +1,10 @@
-"""What the choice costs: forkright's auto against every fixed plan; `make bench` runs this. README.md has the method.
+"""What the choice costs: auto beside every fixed plan and beside peers; `make bench-choice` runs this.
 
-    python benchmarks/regret.py [--quick] [--only NAME...]
+    PYTHONPATH=benchmarks python -m choice.regret [--quick] [--only NAME...]
 
-In each round every plan runs each workload once, in an interpreter of its own and with a cold start, and each round
-begins with another plan. Nobody can know the best fixed plan beforehand: regret is what auto took over what that took.
+In each round every runner takes each workload once, in an interpreter of its own and with a cold start, and each round
+begins with another runner. Nobody can know the best fixed plan beforehand: regret is what auto took over what that
+took. README.md has the method.
 """
 
 from __future__ import annotations
@@ -11,39 +12,45 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime
-import math
+import importlib.util
 import sys
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import time
+from typing import Any
 
 import figures
 import launch
 import machine
 import store
 import table
+from choice import picture, workloads
+from choice.score import AUTO, UNNOTICED, Score, geometric_mean, judge, lower_bound
+from choice.workloads import server
 from progress import say
-from workloads import WORKLOADS, server
 
-AUTO = "auto"
 # By name: what `trial.py` gets, as [processes, threads].
-PLANS: dict[str, list[int] | str] = {
+FIXED_PLANS: dict[str, list[int]] = {
     "serial": [0, 1],
     "2 threads": [0, 2],
     "4 threads": [0, 4],
     "20 threads": [0, 20],
     "2 processes": [2, 1],
+    "4 processes": [4, 1],
     "2 x 8": [2, 8],
-    AUTO: AUTO,
 }
-FIXED = tuple(plan for plan in PLANS if plan != AUTO)
-# Nobody notices a difference of so many seconds in one map, and a few rounds can't show it.
-UNNOTICED = 0.002
-ROUNDS, QUICK_ROUNDS = 7, 3
+FIXED = tuple(FIXED_PLANS)
+PEERS = ("ThreadPoolExecutor", "ProcessPoolExecutor", "joblib")
+QUICK = ("serial", "2 threads", "20 threads", "2 processes", AUTO)
+RUNNERS: dict[str, Any] = FIXED_PLANS | {AUTO: AUTO} | {peer: peer for peer in PEERS}
+ROUNDS, QUICK_ROUNDS = 7, 2
+# A quick run begins no workload after so many seconds, and names those it left out.
+QUICK_BUDGET = 540.0
+PATIENCE = 60.0
 
 LEGEND = f"""\
 best fixed: the plan with the least median on one half of the rounds, each half in turn. regret: auto's median over
 that plan's on the other half, so that the plan gets no credit for the luck it was chosen for; 1 is none. A/A: the best
 fixed plan's odd rounds over its even ones, whichever is more: what this machine makes of no difference at all.
+above A/A: the regret over that. at least: its one-sided 95 % lower bound, by bootstrap.
 Differences of less than {UNNOTICED * 1e3:.0f} ms count as none."""
 
 TIMES = """\
@@ -51,25 +58,16 @@ Medians with the 10th to 90th percentile, from just before the map to its result
 fixed plan is in bold."""
 
 
-class Score(NamedTuple):
-    """Auto against the best fixed plan of one workload. Ratios: 1 is no difference."""
-
-    best: tuple[str, ...]
-    regret: float
-    # Seconds that auto took longer.
-    gap: float
-    floor: float
-
-
 class Trials:
     """Every run of one workload: by plan, in the order of the rounds."""
 
-    def __init__(self, name: str, rounds: int, environment: dict[str, str]) -> None:
+    def __init__(self, name: str, rounds: int, runners: list[str], environment: dict[str, str]) -> None:
         self.name = name
+        self.runners = runners
         self.rounds = rounds
         self.environment = environment
         self.loop: dict[str, Any] = {}
-        self.runs: dict[str, list[dict[str, Any]]] = {plan: [] for plan in PLANS}
+        self.runs: dict[str, list[dict[str, Any]]] = {plan: [] for plan in runners}
         self.failures: dict[str, str] = {}
 
     def take(self) -> None:
@@ -79,7 +77,7 @@ class Trials:
         except launch.Failure as failure:
             self.failures["a plain loop"] = str(failure)
             return
-        plans = list(PLANS)
+        plans = self.runners
         for round_ in range(self.rounds):
             first = round_ % len(plans)
             for plan in plans[first:] + plans[:first]:
@@ -89,7 +87,7 @@ class Trials:
 
     def _run(self, plan: str) -> None:
         try:
-            answer = self._ask(PLANS[plan])
+            answer = self._ask(RUNNERS[plan])
         except launch.Failure as failure:
             self.failures[plan] = str(failure)
             return
@@ -98,7 +96,9 @@ class Trials:
         self.runs[plan].append(answer)
 
     def _ask(self, plan: list[int] | str | None) -> dict[str, Any]:
-        return launch.ask("trial.py", {"workload": self.name, "plan": plan}, self.environment)
+        return launch.ask_module(
+            "choice.trial", {"workload": self.name, "plan": plan}, sys.executable, self.environment, PATIENCE
+        )
 
     def seconds(self, plan: str) -> list[float]:
         """The times of the maps; none if the plan failed."""
@@ -111,88 +111,75 @@ class Trials:
 
     def score(self) -> Score | None:
         """The regret; None if there is none to tell of."""
-        return judge({plan: seconds for plan in PLANS if (seconds := self.seconds(plan))})
+        return judge(self.times(), FIXED)
+
+    def bound(self) -> float | None:
+        """What the regret above the floor is at least."""
+        return lower_bound(self.times(), FIXED)
+
+    def times(self) -> dict[str, list[float]]:
+        """Of all runners that didn't fail."""
+        return {plan: seconds for plan in self.runners if (seconds := self.seconds(plan))}
+
+    def broken(self) -> list[str]:
+        """What must not fail: the plain loop and auto. Others are ruled out, as a user would rule them out."""
+        return [plan for plan in ("a plain loop", AUTO) if plan in self.failures]
 
     def data(self) -> dict[str, Any]:
         """As JSON has it."""
         score = self.score()
         return {
             "workload": self.name,
-            "what": WORKLOADS[self.name].what,
+            "what": workloads.what(self.name),
             "loop": self.loop,
             "failures": self.failures,
             "score": score and score._asdict(),
+            "above_floor_at_least": self.bound(),
             "runs": self.runs,
         }
-
-
-def judge(seconds: dict[str, list[float]]) -> Score | None:
-    """The regret; None if auto or all the others failed. Reads no clock: times come by plan, in the order of rounds."""
-    fixed = [plan for plan in FIXED if plan in seconds]
-    if AUTO not in seconds or not fixed:
-        return None
-    halves = slice(0, None, 2), slice(1, None, 2)
-    best, regrets, gaps, floors = [], [], [], []
-    for chosen_on, scored_on in (halves, halves[::-1]):
-        plan = min(fixed, key=lambda plan: figures.median(seconds[plan][chosen_on]))
-        auto, rival = figures.median(seconds[AUTO][scored_on]), figures.median(seconds[plan][scored_on])
-        same = figures.median(seconds[plan][chosen_on])
-        best.append(plan)
-        regrets.append(ratio(auto, rival))
-        gaps.append(auto - rival)
-        floors.append(max(ratio(same, rival), ratio(rival, same)))
-    return Score(tuple(dict.fromkeys(best)), geometric_mean(regrets), sum(gaps) / len(gaps), geometric_mean(floors))
-
-
-def ratio(one: float, other: float) -> float:
-    """One time over another; 1 if nobody would notice the difference."""
-    return 1.0 if abs(one - other) < UNNOTICED else one / other
-
-
-def geometric_mean(values: Sequence[float]) -> float:
-    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 def times_table(trials: list[Trials]) -> str:
     """The median of each plan, with its spread; the least in bold."""
     rows = []
     for trial in trials:
-        medians = {plan: figures.median(times) for plan in PLANS if (times := trial.seconds(plan))}
+        medians = {plan: figures.median(times) for plan, times in trial.times().items()}
         least = min((medians[plan] for plan in FIXED if plan in medians), default=None)
         cells = []
-        for plan in PLANS:
+        for plan in RUNNERS:
             if plan not in medians:
-                cells.append("failed")
+                cells.append("ruled out" if plan in trial.failures else "")
                 continue
             low, high = figures.spread(trial.seconds(plan))
             mark = "**" if medians[plan] == least else ""
             cells.append(f"{mark}{milliseconds(medians[plan])}{mark} ({milliseconds(low)} to {milliseconds(high)})")
         rows.append([trial.name, *cells])
-    return table.markdown(("ms", *PLANS), rows, right=range(1, len(PLANS) + 1))
+    return table.markdown(("ms", *RUNNERS), rows, right=range(1, len(RUNNERS) + 1))
 
 
 def regret_table(trials: list[Trials]) -> str:
-    rows, regrets = [], []
+    rows, scores, bounds = [], [], []
     for trial in trials:
-        score = trial.score()
-        if score is None:
-            rows.append([trial.name, "", "failed", "", "", ""])
+        score, bound = trial.score(), trial.bound()
+        if score is None or bound is None:
+            rows.append([trial.name, "", "failed", "", "", "", "", ""])
             continue
-        regrets.append(score.regret)
-        rows.append(
-            [
-                trial.name,
-                " / ".join(score.best),
-                f"{score.regret:.2f}",
-                f"{score.gap * 1e3:+.0f} ms",
-                f"{score.floor:.2f}",
-                trial.ended_with(),
-            ]
-        )
-    if len(regrets) > 1:
-        rows.append(["geometric mean", "", f"{geometric_mean(regrets):.2f}", "", "", ""])
-        rows.append(["worst", "", f"{max(regrets):.2f}", "", "", ""])
-    return table.markdown(("workload", "best fixed", "regret", "gap", "A/A", "auto ended with"), rows, right=(2, 3, 4))
+        scores.append(score)
+        bounds.append(bound)
+        cells = [f"{score.regret:.2f}", f"{score.gap * 1e3:+.0f} ms", f"{score.floor:.2f}"]
+        cells += [f"{score.above_floor:.2f}", f"{bound:.2f}", trial.ended_with()]
+        rows.append([trial.name, " / ".join(score.best), *cells])
+    if len(scores) > 1:
+        regrets, above = [score.regret for score in scores], [score.above_floor for score in scores]
+        for words, value in (
+            ("geometric mean", geometric_mean),
+            ("median", figures.median),
+            ("90th percentile", lambda values: figures.percentile(values, 0.9)),
+            ("worst", max),
+        ):
+            rows.append([words, "", f"{value(regrets):.2f}", "", "", f"{value(above):.2f}", f"{value(bounds):.2f}", ""])
+    heading = ("workload", "best fixed", "regret", "gap", "A/A", "above A/A", "at least", "auto ended with")
+    return table.markdown(heading, rows, right=range(2, 7))
 
 
 def milliseconds(seconds: float) -> str:
@@ -203,8 +190,14 @@ def report(data: dict[str, Any], trials: list[Trials]) -> str:
     """The page that is printed and kept."""
     quick = " This was a quick run: too few rounds to quote." * data["quick"]
     before, after = (" ".join(f"{value:.2f}" for value in data[when]) for when in ("load_before", "load_after"))
-    failed = [f"FAILED: {trial.name}, {plan}: {why}" for trial in trials for plan, why in trial.failures.items()]
-    what = [f"- {trial.name}: {WORKLOADS[trial.name].what}" for trial in trials]
+    failed = [
+        f"{'FAILED' if plan in trial.broken() else 'Ruled out'}: {trial.name}, {plan}: {why}"
+        for trial in trials
+        for plan, why in trial.failures.items()
+    ]
+    left_out = [f"Left out for want of time: {', '.join(data['left_out'])}."] if data["left_out"] else []
+    missing = [f"Not installed, so not measured: {name}." for name in data["missing"]]
+    what = [f"- {trial.name}: {workloads.what(trial.name)}" for trial in trials]
     return "\n\n".join(
         [
             f"# Regret of auto, {data['date']}",
@@ -215,6 +208,8 @@ def report(data: dict[str, Any], trials: list[Trials]) -> str:
             "## Times",
             times_table(trials),
             TIMES,
+            *missing,
+            *left_out,
             *failed,
             "\n".join(what),
             "",
@@ -226,34 +221,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compares auto with every fixed plan.")
     parser.add_argument("--quick", action="store_true", help="few rounds: a trial of the harness")
     parser.add_argument("--rounds", type=int, help=f"{ROUNDS} if not given, {QUICK_ROUNDS} with --quick; at least 2")
-    names = list(WORKLOADS)
+    names = workloads.names()
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     options = parser.parse_args()
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     if rounds < 2:
         parser.error("there must be two halves: at least 2 rounds")
+    absent = [] if importlib.util.find_spec("joblib") else ["joblib"]
+    runners = [name for name in (QUICK if options.quick else RUNNERS) if name not in absent]
     data: dict[str, Any] = {
-        "form": 1,
+        "form": 2,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "quick": options.quick,
         "rounds": rounds,
+        "missing": absent,
+        "left_out": [],
         "machine": machine.describe(),
         "load_before": machine.load(),
     }
     environment = {server.VARIABLE: server.address()}
+    began = time.monotonic()
     trials = []
-    for name in names:
-        if name in options.only:
-            trial = Trials(name, rounds, environment)
-            trial.take()
-            trials.append(trial)
+    for name in options.only:
+        if options.quick and time.monotonic() - began > QUICK_BUDGET:
+            data["left_out"].append(name)
+            continue
+        trial = Trials(name, rounds, runners, environment)
+        trial.take()
+        trials.append(trial)
     say("")
     data |= {"load_after": machine.load(), "workloads": [trial.data() for trial in trials]}
     page = report(data, trials)
     print(page)
-    directory = store.save("regret", store.kind(options.quick, options.only != names), data, page)
+    directory = store.save("choice", store.kind(options.quick, options.only != names), data, page)
+    if not picture.draw(data["workloads"], directory / "choice.svg"):
+        print("no picture: matplotlib is not installed; pip install -r requirements-bench.txt")
     print(f"kept in {directory.relative_to(machine.REPOSITORY)}")
-    sys.exit(any(trial.failures for trial in trials))
+    sys.exit(any(trial.broken() for trial in trials))
 
 
 if __name__ == "__main__":

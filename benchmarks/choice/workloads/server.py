@@ -1,7 +1,7 @@
 """The examples' HTTP server and the examples that call it.
 
-`regret.py` starts one server for all runs and names it in the environment: the pages take a second to make, which is
-no part of what a plan costs.
+`choice/regret.py` starts one server for all runs and names it in the environment: the pages take a second to make,
+which is no part of what a plan costs.
 """
 
 import functools
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parent.parent.parent.parent / "examples"
 VARIABLE = "FORKRIGHT_BENCHMARK_SERVER"
 
 

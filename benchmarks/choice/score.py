@@ -1,0 +1,76 @@
+"""Auto against the best fixed plan, from times alone: no clock is read here."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import figures
+
+AUTO = "auto"
+# Nobody notices a difference of so many seconds in one map, and a few rounds can't show it.
+UNNOTICED = 0.002
+
+
+class Score(NamedTuple):
+    """Auto against the best fixed plan of one workload. Ratios: 1 is no difference."""
+
+    best: tuple[str, ...]
+    regret: float
+    # Seconds that auto took longer.
+    gap: float
+    floor: float
+
+    @property
+    def above_floor(self) -> float:
+        """What of the regret the machine's own noise doesn't explain."""
+        return max(1.0, self.regret / self.floor)
+
+
+def judge(seconds: dict[str, list[float]], fixed: Sequence[str]) -> Score | None:
+    """The regret; None if auto or all the others failed. Times come by plan, in the order of rounds."""
+    fixed = [plan for plan in fixed if plan in seconds]
+    if AUTO not in seconds or not fixed:
+        return None
+    halves = slice(0, None, 2), slice(1, None, 2)
+    best, regrets, gaps, floors = [], [], [], []
+    for chosen_on, scored_on in (halves, halves[::-1]):
+        plan = min(fixed, key=lambda plan: figures.median(seconds[plan][chosen_on]))
+        auto, rival = figures.median(seconds[AUTO][scored_on]), figures.median(seconds[plan][scored_on])
+        same = figures.median(seconds[plan][chosen_on])
+        best.append(plan)
+        regrets.append(ratio(auto, rival))
+        gaps.append(auto - rival)
+        floors.append(max(ratio(same, rival), ratio(rival, same)))
+    return Score(tuple(dict.fromkeys(best)), geometric_mean(regrets), sum(gaps) / len(gaps), geometric_mean(floors))
+
+
+def lower_bound(seconds: dict[str, list[float]], fixed: Sequence[str], resamples: int = 500) -> float | None:
+    """The one-sided 95 % lower bound of the regret above the floor, by bootstrap.
+
+    Each plan's runs are drawn again within their half, so that the plan is still scored on other runs than it was
+    chosen on. Draws the same every time, so that a table can be made again from what was kept.
+    """
+    draw = random.Random(0)
+    drawn = [judge({plan: resample(times, draw) for plan, times in seconds.items()}, fixed) for _ in range(resamples)]
+    scores = [score.above_floor for score in drawn if score is not None]
+    return figures.percentile(scores, 0.05) if scores else None
+
+
+def resample(times: Sequence[float], draw: random.Random) -> list[float]:
+    """As many of the times, drawn with replacement from every second one and from the others."""
+    again = list(times)
+    for half in (slice(0, None, 2), slice(1, None, 2)):
+        again[half] = draw.choices(times[half], k=len(times[half]))
+    return again
+
+
+def ratio(one: float, other: float) -> float:
+    """One time over another; 1 if nobody would notice the difference."""
+    return 1.0 if abs(one - other) < UNNOTICED else one / other
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values))

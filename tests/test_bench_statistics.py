@@ -1,0 +1,54 @@
+"""The statistics of the suite of the choice: pure functions of times."""
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+
+from choice import score
+
+FIXED = ("serial", "2 threads")
+
+
+def test_the_best_plan_is_scored_on_runs_it_was_not_chosen_on():
+    # Each fixed plan is lucky in one half; chosen there, it is scored by its bad half.
+    times = {"serial": [1.0, 2.0] * 3, "2 threads": [2.0, 1.0] * 3, "auto": [2.0] * 6}
+    judged = score.judge(times, FIXED)
+    assert set(judged.best) == set(FIXED)
+    assert judged.regret == pytest.approx(1.0)
+    assert judged.floor == pytest.approx(2.0)
+
+
+def test_auto_that_takes_a_third_longer_has_that_regret_and_bound():
+    times = {"serial": [3.0] * 7, "2 threads": [5.0] * 7, "auto": [4.0] * 7}
+    judged = score.judge(times, FIXED)
+    assert judged.best == ("serial",)
+    assert judged.regret == pytest.approx(4 / 3)
+    assert judged.gap == pytest.approx(1.0)
+    assert score.lower_bound(times, FIXED) == pytest.approx(4 / 3)
+
+
+def test_a_difference_nobody_notices_is_none():
+    assert score.ratio(0.0119, 0.0100) == 1.0
+    assert score.ratio(0.0300, 0.0100) == pytest.approx(3.0)
+
+
+def test_the_bound_is_below_the_regret_and_the_same_each_time():
+    draw = random.Random(1)
+    times = {plan: [base + draw.random() * 0.3 for _ in range(7)] for plan, base in (("serial", 1.0), ("auto", 1.5))}
+    bound = score.lower_bound(times, FIXED)
+    assert bound == score.lower_bound(times, FIXED)
+    assert 1.0 <= bound <= score.judge(times, FIXED).above_floor
+
+
+def test_runs_are_drawn_again_only_within_their_half():
+    again = score.resample([1, 10, 1, 10, 1], random.Random(0))
+    assert again == [1, 10, 1, 10, 1]
+
+
+def test_without_auto_or_any_fixed_plan_there_is_no_score():
+    assert score.judge({"serial": [1.0, 1.0]}, FIXED) is None
+    assert score.judge({"auto": [1.0, 1.0]}, FIXED) is None
