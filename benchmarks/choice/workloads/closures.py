@@ -17,4 +17,4 @@ def work(item: Guarded) -> int:
 
 
 def items(scale: float = 1.0) -> list[Guarded]:
-    return [Guarded(int(150_000 * scale) + number) for number in range(24)]
+    return [Guarded(int(250_000 * scale) + number) for number in range(24)]

@@ -8,6 +8,6 @@ def work(text: bytes) -> int:
 
 
 def items(scale: float = 1.0) -> list[bytes]:
-    """160 texts of 8 MB; eight different ones take turns, so that they need 64 MB and not 1.3 GB."""
+    """960 texts of 8 MB; eight different ones take turns, so that they need 64 MB and not 7.7 GB."""
     size = max(64, int(1_000_000 * scale))
-    return [random.Random(seed).randbytes(size) * 8 for seed in range(8)] * 20
+    return [random.Random(seed).randbytes(size) * 8 for seed in range(8)] * 120

@@ -8,4 +8,4 @@ def work(size: int) -> float:
 
 
 def items(scale: float = 1.0) -> list[int]:
-    return [int(600_000 * scale) + number + 1 for number in range(24)]
+    return [int(900_000 * scale) + number + 1 for number in range(24)]

@@ -8,4 +8,4 @@ def work(count: int) -> int:
 
 
 def items(scale: float = 1.0) -> list[int]:
-    return [int(4_000_000 * scale) + number for number in range(1)]
+    return [int(6_000_000 * scale) + number for number in range(1)]

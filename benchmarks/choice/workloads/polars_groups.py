@@ -9,4 +9,4 @@ def work(rows: int) -> int:
 
 
 def items(scale: float = 1.0) -> list[int]:
-    return [int(1_000_000 * scale) + number + 1 for number in range(24)]
+    return [int(1_500_000 * scale) + number + 1 for number in range(24)]

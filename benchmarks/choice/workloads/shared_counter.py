@@ -17,7 +17,7 @@ def work(count: int) -> int:
 
 
 def items(scale: float = 1.0) -> list[int]:
-    return [int(100_000 * scale) + number for number in range(24)]
+    return [int(250_000 * scale) + number for number in range(24)]
 
 
 def outcome() -> int:

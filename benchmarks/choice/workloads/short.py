@@ -8,4 +8,4 @@ def work(count: int) -> int:
 
 
 def items(scale: float = 1.0) -> list[int]:
-    return [int(250_000 * scale) + number for number in range(12)]
+    return [int(250_000 * scale) + number for number in range(14)]

@@ -10,4 +10,4 @@ def work(number: int) -> str:
 
 
 def items(scale: float = 1.0) -> list[int]:
-    return list(range(max(2, int(24 * scale))))
+    return list(range(max(2, int(36 * scale))))
