@@ -1,10 +1,11 @@
 """The HTTP server that `requests.py` and `pages.py` call: a process of its own, on the loopback interface.
 
-Examples call `start` and get its address. The process prints its port, answers any number of connections at
-once and ends when its standard input closes, so it can't outlive whoever started it. It knows nothing of
-forkright.
+Examples call `start` and get its address. The process prints its port and ends when its standard input closes,
+so it can't outlive whoever started it. It knows nothing of forkright. It works on any number of requests at
+once, unless it is given a limit: then the others queue. With `strain` it is one that too many at once slow down.
 
-A path always gets the same delay, jitter included: plans that are compared wait for the same things.
+A path always gets the same delay, jitter included: plans that are compared wait for the same things. What a queue
+adds depends on them.
 
     python examples/_server.py --delay 0.1 --jitter 0.01 --port 0
 """
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 
-def start(*, delay: float, jitter: float = 0.0, pages: Sequence[str] = ()) -> str:
+def start(*, delay: float, jitter: float = 0.0, pages: Sequence[str] = (), limit: int = 0, strain: float = 0.0) -> str:
     """Starts the server, which ends with this process at the latest; gives its address, no slash at the end.
 
     `/users/NUMBER` is a user, in JSON. `/pages/MODULE` is the documentation of a module named in `pages`, in
@@ -22,7 +23,8 @@ def start(*, delay: float, jitter: float = 0.0, pages: Sequence[str] = ()) -> st
     """
     import atexit
 
-    command = [sys.executable, __file__, f"--delay={delay}", f"--jitter={jitter}", "--pages", *pages]
+    command = [sys.executable, __file__, f"--delay={delay}", f"--jitter={jitter}"]
+    command += [f"--limit={limit}", f"--strain={strain}", "--pages", *pages]
     # A process group of its own: Ctrl-C at the terminal is for the example, which may go on and ask for more.
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0)
     assert server.stdin is not None and server.stdout is not None
@@ -46,12 +48,16 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.1, help="seconds before an answer")
     parser.add_argument("--jitter", type=float, default=0.0, help="seconds by which the delay varies, either way")
     parser.add_argument("--pages", nargs="*", default=[], metavar="MODULE", help="modules to serve a page about")
+    parser.add_argument("--limit", type=int, default=0, help="requests worked on at once, others queue; 0: any number")
+    parser.add_argument(
+        "--strain", type=float, default=0.0, help="the share of a delay that each request in the queue adds to it"
+    )
     options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(options.port, options.delay, options.jitter, options.pages))
+        asyncio.run(serve(options.port, options.delay, options.jitter, options.pages, options.limit, options.strain))
 
 
-async def serve(port: int, delay: float, jitter: float, pages: Sequence[str]) -> None:
+async def serve(port: int, delay: float, jitter: float, pages: Sequence[str], limit: int, strain: float) -> None:
     import asyncio
     import functools
     import json
@@ -75,6 +81,8 @@ async def serve(port: int, delay: float, jitter: float, pages: Sequence[str]) ->
     def delay_of(path: str) -> float:
         return delay + random.Random(path).uniform(-jitter, jitter)
 
+    gate = Gate(limit, strain)
+
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers the requests of one connection, one after another, until the other side is done."""
         try:
@@ -83,7 +91,7 @@ async def serve(port: int, delay: float, jitter: float, pages: Sequence[str]) ->
                 words = request.split(" ")
                 path = words[1] if len(words) == 3 else ""
                 if words[0] == "GET":
-                    await asyncio.sleep(delay_of(path))
+                    await gate.work(delay_of(path))
                     status, kind, body = answer_to(path)
                 else:
                     status, kind, body = "405 Method Not Allowed", "text/plain", b"only GET\n"
@@ -116,6 +124,28 @@ async def serve(port: int, delay: float, jitter: float, pages: Sequence[str]) ->
     threading.Thread(target=watch_standard_input, daemon=True).start()
     await over.wait()
     server.close()
+
+
+class Gate:
+    """Lets so many requests be worked on at once; the others queue, and each of them slows the answers down."""
+
+    def __init__(self, limit: int, strain: float) -> None:
+        import asyncio
+        import contextlib
+
+        unlimited: contextlib.AbstractAsyncContextManager[None] = contextlib.nullcontext()
+        self._free = asyncio.Semaphore(limit) if limit else unlimited
+        self._strain = strain
+        self._queued = 0
+
+    async def work(self, seconds: float) -> None:
+        """What would take so many seconds at a server with nothing else to do."""
+        import asyncio
+
+        self._queued += 1
+        async with self._free:
+            self._queued -= 1
+            await asyncio.sleep(seconds * (1 + self._strain * self._queued))
 
 
 def page_about(module: str) -> bytes:

@@ -239,7 +239,7 @@ def main() -> None:
         "machine": machine.describe(),
         "load_before": machine.load(),
     }
-    environment = {server.VARIABLE: server.address()}
+    environment = server.environment()
     began = time.monotonic()
     trials = []
     for name in options.only:

@@ -1,7 +1,7 @@
-"""The examples' HTTP server and the examples that call it.
+"""The examples' HTTP server, in several kinds, and the examples that call it.
 
-`choice/regret.py` starts one server for all runs and names it in the environment: the pages take a second to make,
-which is no part of what a plan costs.
+`choice/regret.py` starts one server of each kind for all runs and names them in the environment: the pages take a
+second to make, which is no part of what a plan costs.
 """
 
 import functools
@@ -13,6 +13,16 @@ from typing import Any
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent.parent / "examples"
 VARIABLE = "FORKRIGHT_BENCHMARK_SERVER"
+
+# A network's delay for all. By name: what sets each apart.
+DELAY, JITTER = 0.05, 0.005
+KINDS: dict[str, dict[str, float]] = {
+    "ready": {},
+    # As many as it has connections to its database.
+    "queueing": {"limit": 6},
+    # With six requests in the queue an answer takes twice as long.
+    "collapsing": {"limit": 6, "strain": 1 / 6},
+}
 
 
 def example(name: str) -> Any:
@@ -29,7 +39,18 @@ def pages() -> list[str]:
 
 
 @functools.cache
-def address() -> str:
+def address(kind: str = "ready") -> str:
     """The server that is running, or else a new one, which ends with this process."""
-    running = os.environ.get(VARIABLE)
-    return running or str(example("_server").start(delay=0.05, jitter=0.005, pages=pages()))
+    if running := os.environ.get(variable(kind)):
+        return running
+    shown = pages() if kind == "ready" else []
+    return str(example("_server").start(delay=DELAY, jitter=JITTER, pages=shown, **KINDS[kind]))
+
+
+def environment() -> dict[str, str]:
+    """What tells another process of the servers of this one."""
+    return {variable(kind): address(kind) for kind in KINDS}
+
+
+def variable(kind: str) -> str:
+    return f"{VARIABLE}_{kind.upper()}"
