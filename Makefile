@@ -9,8 +9,8 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-browser test-memory lint bench bench-quick bench-choice bench-meter \
-	bench-meter-debian docs clean
+.PHONY: help build demo test test-rust test-python test-browser test-memory lint bench bench-quick bench-choice \
+	bench-choice-quick bench-meter bench-meter-debian docs clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -86,7 +86,7 @@ lint: build $(VENV)/.dev  ## rustfmt, clippy, ruff, mypy --strict, and the stubs
 	@$(py) -m mypy.stubtest forkright._core --mypy-config-file pyproject.toml
 	$(call say,lint passed)
 
-bench: build $(VENV)/.dev  ## beside the alternatives; run nothing beside; `make bench-choice` has the choice
+bench: build $(VENV)/.dev  ## beside the alternatives; some 10 minutes, run nothing beside
 	$(call say,benchmarks beside peers)
 	@$(py) benchmarks/run.py
 	$(call say,benchmarks done)
@@ -96,13 +96,16 @@ bench-quick: build $(VENV)/.dev  ## the same with few rounds: a trial of the ben
 	@$(py) benchmarks/run.py --quick
 	$(call say,quick benchmarks done)
 
-# What can't be installed is named in the table. `make bench-choice ARGUMENTS=--quick` takes ten minutes.
-bench-choice: build $(VENV)/.dev  ## auto beside every fixed plan and beside peers, over many workloads; hours
+# What can't be installed is named below the table. ARGUMENTS='--only NAME...' takes some of the workloads.
+bench-choice: build $(VENV)/.dev  ## auto beside every fixed plan and beside peers, over many workloads; takes hours
 	$(call say,installing the peers: requirements-bench.txt)
 	@$(pip_install) -r requirements-bench.txt || echo 'warning: the peers are not installed' >&2
 	$(call say,the suite of the choice)
 	@PYTHONPATH=benchmarks $(py) -m choice.regret $(ARGUMENTS)
 	$(call say,benchmarks of the choice done)
+
+bench-choice-quick:  ## the same with few rounds and few plans, in ten minutes: a trial, not figures to quote
+	@$(MAKE) bench-choice ARGUMENTS='--quick $(ARGUMENTS)'
 
 # A peer that can't be installed is named in the table.
 bench-meter: build $(VENV)/.dev  ## the meter against an exact count, and its cost beside peers; takes hours

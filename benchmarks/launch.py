@@ -34,12 +34,15 @@ def ask(script: str, request: dict[str, Any], environment: dict[str, str] | None
 def ask_module(
     module: str, request: dict[str, Any], python: str, environment: dict[str, str], patience: float
 ) -> dict[str, Any]:
-    """What a module of the benchmarks answers in another interpreter, which finds forkright in this checkout."""
+    """What a module of the benchmarks answers in another interpreter, which finds forkright in this checkout.
+
+    As `ask`, with the `whole` time of its process.
+    """
     path = os.pathsep.join([str(HERE), str(HERE.parent / "python")])
     command = [python, "-m", module, json.dumps(request)]
-    _, said = run(command, environment | {"PYTHONPATH": path}, patience)
+    whole, said = run(command, environment | {"PYTHONPATH": path}, patience)
     answer: dict[str, Any] = json.loads(said.splitlines()[-1])
-    return answer
+    return answer | {"whole": whole}
 
 
 def clock(statement: str) -> float:

@@ -31,6 +31,19 @@ def test_auto_that_takes_a_third_longer_has_that_regret_and_bound():
     assert score.lower_bound(times, FIXED) == pytest.approx(4 / 3)
 
 
+def test_another_choice_is_scored_as_auto_is():
+    times = {"serial": [3.0] * 7, "auto": [3.0] * 7, score.BLIND: [6.0] * 7}
+    assert score.judge(times, FIXED).regret == pytest.approx(1.0)
+    assert score.judge(times, FIXED, score.BLIND).regret == pytest.approx(2.0)
+    assert score.judge({"serial": [3.0] * 7, "auto": [3.0] * 7}, FIXED, score.BLIND) is None
+
+
+def test_the_worst_breaks_its_promise_only_by_its_lower_bound():
+    judged = score.judged_by(above=[1.0, 1.02, 1.5], bounds=[1.0, 1.0, 1.19])
+    assert judged == pytest.approx({"median": 1.02, "90th percentile": 1.404, "worst": 1.19})
+    assert judged.keys() == score.PROMISED.keys()
+
+
 def test_a_difference_nobody_notices_is_none():
     assert score.ratio(0.0119, 0.0100) == 1.0
     assert score.ratio(0.0300, 0.0100) == pytest.approx(3.0)

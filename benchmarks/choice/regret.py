@@ -1,6 +1,6 @@
 """What the choice costs: auto beside every fixed plan and beside peers; `make bench-choice` runs this.
 
-    PYTHONPATH=benchmarks python -m choice.regret [--quick] [--only NAME...]
+    PYTHONPATH=benchmarks python -m choice.regret [--quick] [--rounds NUMBER] [--only NAME...]
 
 In each round every runner takes each workload once, in an interpreter of its own and with a cold start, and each round
 begins with another runner. Nobody can know the best fixed plan beforehand: regret is what auto took over what that
@@ -23,7 +23,7 @@ import machine
 import store
 import table
 from choice import picture, workloads
-from choice.score import AUTO, UNNOTICED, Score, geometric_mean, judge, lower_bound
+from choice.score import AUTO, BLIND, PROMISED, SUMMARIES, UNNOTICED, Score, judge, judged_by, lower_bound
 from choice.workloads import server
 from progress import say
 
@@ -32,6 +32,7 @@ FIXED_PLANS: dict[str, list[int]] = {
     "serial": [0, 1],
     "2 threads": [0, 2],
     "4 threads": [0, 4],
+    "8 threads": [0, 8],
     "20 threads": [0, 20],
     "2 processes": [2, 1],
     "4 processes": [4, 1],
@@ -40,18 +41,20 @@ FIXED_PLANS: dict[str, list[int]] = {
 FIXED = tuple(FIXED_PLANS)
 PEERS = ("ThreadPoolExecutor", "ProcessPoolExecutor", "joblib")
 QUICK = ("serial", "2 threads", "20 threads", "2 processes", AUTO)
-RUNNERS: dict[str, Any] = FIXED_PLANS | {AUTO: AUTO} | {peer: peer for peer in PEERS}
+RUNNERS: dict[str, Any] = FIXED_PLANS | {name: name for name in (AUTO, BLIND, *PEERS)}
 ROUNDS, QUICK_ROUNDS = 7, 2
 # A quick run begins no workload after so many seconds, and names those it left out.
 QUICK_BUDGET = 540.0
 PATIENCE = 60.0
 
+HEADING = ("workload", "best fixed", "regret", "gap", "A/A", "above A/A", "at least", "by CPU/wall", "auto ended with")
+
 LEGEND = f"""\
 best fixed: the plan with the least median on one half of the rounds, each half in turn. regret: auto's median over
 that plan's on the other half, so that the plan gets no credit for the luck it was chosen for; 1 is none. A/A: the best
 fixed plan's odd rounds over its even ones, whichever is more: what this machine makes of no difference at all.
-above A/A: the regret over that. at least: its one-sided 95 % lower bound, by bootstrap.
-Differences of less than {UNNOTICED * 1e3:.0f} ms count as none."""
+above A/A: the regret over that. at least: its one-sided 95 % lower bound, by bootstrap. by CPU/wall: the regret of auto
+when it doesn't see the GIL. Differences of less than {UNNOTICED * 1e3:.0f} ms count as none."""
 
 TIMES = """\
 Medians with the 10th to 90th percentile, from just before the map to its results, workers' start included. The fastest
@@ -110,8 +113,12 @@ class Trials:
         return ", ".join(f"{plan} ({count})" for plan, count in counted.most_common())
 
     def score(self) -> Score | None:
-        """The regret; None if there is none to tell of."""
+        """The regret of auto; None if there is none to tell of."""
         return judge(self.times(), FIXED)
+
+    def blind(self) -> Score | None:
+        """The same of auto that doesn't see the GIL."""
+        return judge(self.times(), FIXED, BLIND)
 
     def bound(self) -> float | None:
         """What the regret above the floor is at least."""
@@ -127,13 +134,14 @@ class Trials:
 
     def data(self) -> dict[str, Any]:
         """As JSON has it."""
-        score = self.score()
+        score, blind = self.score(), self.blind()
         return {
             "workload": self.name,
             "what": workloads.what(self.name),
             "loop": self.loop,
             "failures": self.failures,
             "score": score and score._asdict(),
+            "score_by_cpu_and_wall": blind and blind._asdict(),
             "above_floor_at_least": self.bound(),
             "runs": self.runs,
         }
@@ -158,28 +166,44 @@ def times_table(trials: list[Trials]) -> str:
 
 
 def regret_table(trials: list[Trials]) -> str:
-    rows, scores, bounds = [], [], []
+    rows, scores, bounds, blinds = [], [], [], []
     for trial in trials:
-        score, bound = trial.score(), trial.bound()
+        score, bound, blind = trial.score(), trial.bound(), trial.blind()
         if score is None or bound is None:
-            rows.append([trial.name, "", "failed", "", "", "", "", ""])
+            rows.append([trial.name, "", "failed", "", "", "", "", "", ""])
             continue
         scores.append(score)
         bounds.append(bound)
         cells = [f"{score.regret:.2f}", f"{score.gap * 1e3:+.0f} ms", f"{score.floor:.2f}"]
-        cells += [f"{score.above_floor:.2f}", f"{bound:.2f}", trial.ended_with()]
+        cells += [f"{score.above_floor:.2f}", f"{bound:.2f}"]
+        cells += [f"{blind.regret:.2f}" if blind else "", trial.ended_with()]
+        if blind:
+            blinds.append(blind.regret)
         rows.append([trial.name, " / ".join(score.best), *cells])
     if len(scores) > 1:
         regrets, above = [score.regret for score in scores], [score.above_floor for score in scores]
-        for words, value in (
-            ("geometric mean", geometric_mean),
-            ("median", figures.median),
-            ("90th percentile", lambda values: figures.percentile(values, 0.9)),
-            ("worst", max),
-        ):
-            rows.append([words, "", f"{value(regrets):.2f}", "", "", f"{value(above):.2f}", f"{value(bounds):.2f}", ""])
-    heading = ("workload", "best fixed", "regret", "gap", "A/A", "above A/A", "at least", "auto ended with")
-    return table.markdown(heading, rows, right=range(2, 7))
+        for words, value in SUMMARIES.items():
+            bound = f"{max(bounds):.2f}" if value is max else ""
+            blind = f"{value(blinds):.2f}" if blinds else ""
+            rows.append([words, "", f"{value(regrets):.2f}", "", "", f"{value(above):.2f}", bound, blind, ""])
+    return table.markdown(HEADING, rows, right=range(2, 8))
+
+
+def promised(trials: list[Trials]) -> list[str]:
+    """Whether what is promised of the whole suite was kept."""
+    above = [score.above_floor for trial in trials if (score := trial.score())]
+    bounds = [bound for trial in trials if (bound := trial.bound())]
+    if not above:
+        return []
+    said = [
+        f"{words} {found:.2f} of at most {PROMISED[words]:.2f}: {'met' if found <= PROMISED[words] else 'NOT met'}"
+        for words, found in judged_by(above, bounds).items()
+    ]
+    measured = f"{len(above)} of {len(workloads.names())} workloads"
+    return [
+        f"Promised above A/A, of the worst its lower bound ({measured}):",
+        "\n".join(f"- {words}" for words in said),
+    ]
 
 
 def milliseconds(seconds: float) -> str:
@@ -196,7 +220,7 @@ def report(data: dict[str, Any], trials: list[Trials]) -> str:
         for plan, why in trial.failures.items()
     ]
     left_out = [f"Left out for want of time: {', '.join(data['left_out'])}."] if data["left_out"] else []
-    missing = [f"Not installed, so not measured: {name}." for name in data["missing"]]
+    missing = [f"Not measured, because not installed: {what}." for what in data["missing"]]
     what = [f"- {trial.name}: {workloads.what(trial.name)}" for trial in trials]
     return "\n\n".join(
         [
@@ -204,6 +228,7 @@ def report(data: dict[str, Any], trials: list[Trials]) -> str:
             f"{machine.sentence(data['machine'])}.",
             f"Load before {before}, after {after}. {data['rounds']} rounds.{quick}",
             regret_table(trials),
+            *promised(trials),
             LEGEND,
             "## Times",
             times_table(trials),
@@ -230,7 +255,7 @@ def main() -> None:
     absent = [] if importlib.util.find_spec("joblib") else ["joblib"]
     runners = [name for name in (QUICK if options.quick else RUNNERS) if name not in absent]
     data: dict[str, Any] = {
-        "form": 2,
+        "form": 3,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "quick": options.quick,
         "rounds": rounds,
@@ -243,6 +268,9 @@ def main() -> None:
     began = time.monotonic()
     trials = []
     for name in options.only:
+        if lacking := workloads.missing(name):
+            data["missing"].append(f"{', '.join(lacking)} for {name}")
+            continue
         if options.quick and time.monotonic() - began > QUICK_BUDGET:
             data["left_out"].append(name)
             continue
@@ -254,8 +282,9 @@ def main() -> None:
     page = report(data, trials)
     print(page)
     directory = store.save("choice", store.kind(options.quick, options.only != names), data, page)
-    if not picture.draw(data["workloads"], directory / "choice.svg"):
-        print("no picture: matplotlib is not installed; pip install -r requirements-bench.txt")
+    title = f"Regret of auto on {data['machine']['cpu']}, {data['machine']['cores']} cores, {rounds} rounds"
+    if not picture.draw(data["workloads"], title, directory / "choice.svg"):
+        print("no picture: nothing to draw, or no matplotlib: pip install -r requirements-bench.txt")
     print(f"kept in {directory.relative_to(machine.REPOSITORY)}")
     sys.exit(any(trial.broken() for trial in trials))
 

@@ -10,12 +10,16 @@ import concurrent.futures
 import hashlib
 import importlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import forkright as fr
+from choice import score
+from forkright import _core
 
 
 def pool(kind: Callable[[], concurrent.futures.Executor]) -> Callable[..., list[Any]]:
@@ -43,7 +47,7 @@ def runner(plan: Any) -> Callable[..., list[Any]]:
             return pool(concurrent.futures.ProcessPoolExecutor)
         case "joblib":
             return joblib_map()
-        case "auto":
+        case score.AUTO | score.BLIND:
             return lambda work, items: fr.map(work, items, plan="auto")
         case _:
             return lambda work, items: fr.map(work, items, plan=fr.Plan(*plan))
@@ -54,15 +58,27 @@ def run(workload: str, plan: Any, scale: float = 1.0) -> dict[str, Any]:
     module = importlib.import_module(f"choice.workloads.{workload}")
     items = module.items(scale)
     mapped = runner(plan)
+    if plan == score.BLIND:
+        hide_gil()
     began = time.perf_counter()
     results = mapped(module.work, items)
     took = time.perf_counter() - began
     left = module.outcome() if hasattr(module, "outcome") else None
     answer: dict[str, Any] = {"seconds": took, "results": digest([*results, left])}
-    if plan == "auto":
-        report = fr.report()
-        answer |= {"ended_with": str(report.plan), "report": json.loads(report.to_json())}
+    if plan == score.BLIND and not _core.meter():
+        raise RuntimeError("the meter saw the GIL")
+    if plan in (score.AUTO, score.BLIND):
+        answer["ended_with"] = str(fr.report().plan)
+    if plan == score.AUTO:
+        answer["report"] = json.loads(fr.report().to_json())
     return answer
+
+
+def hide_gil() -> None:
+    """Has forkright choose without the GIL: in this process and in the workers that it starts from now on."""
+    blind = Path(__file__).resolve().parent / "blind"
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(blind), os.environ.get("PYTHONPATH")]))
+    importlib.import_module("choice.blind.sitecustomize")
 
 
 def digest(results: list[Any]) -> str:

@@ -8,6 +8,7 @@ clock shows, and small enough for many rounds.
 from __future__ import annotations
 
 import ast
+import importlib.util
 from pathlib import Path
 
 # What helps workloads and is none.
@@ -20,5 +21,20 @@ def names() -> list[str]:
 
 def what(name: str) -> str:
     """What the workload stands for. Doesn't import it: its libraries may be missing."""
-    text = (Path(__file__).parent / f"{name}.py").read_text()
-    return (ast.get_docstring(ast.parse(text)) or "").splitlines()[0]
+    return (ast.get_docstring(_tree(name)) or "").splitlines()[0]
+
+
+def missing(name: str) -> list[str]:
+    """The packages that it imports and that are not installed."""
+    imported: set[str] = set()
+    for statement in _tree(name).body:
+        match statement:
+            case ast.Import(names=aliases):
+                imported.update(alias.name.partition(".")[0] for alias in aliases)
+            case ast.ImportFrom(module=str(module)):
+                imported.add(module.partition(".")[0])
+    return sorted(package for package in imported if importlib.util.find_spec(package) is None)
+
+
+def _tree(name: str) -> ast.Module:
+    return ast.parse((Path(__file__).parent / f"{name}.py").read_text())
