@@ -12,4 +12,4 @@ def work(size: int) -> int:
 
 
 def items(scale: float = 1.0) -> list[int]:
-    return [int(500_000 * scale) + number for number in range(60)]
+    return [int(500_000 * scale) + number for number in range(80)]

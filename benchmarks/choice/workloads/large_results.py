@@ -6,4 +6,4 @@ def work(number: int) -> bytes:
 
 
 def items(scale: float = 1.0) -> list[int]:
-    return list(range(max(2, int(120 * scale))))
+    return list(range(max(2, int(180 * scale))))

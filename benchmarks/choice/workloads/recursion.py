@@ -6,4 +6,4 @@ def work(number: int) -> int:
 
 
 def items(scale: float = 1.0) -> list[int]:
-    return [(24 if scale >= 1 else 8) + number % 3 for number in range(20)]
+    return [(24 if scale >= 1 else 8) + number % 3 for number in range(30)]
