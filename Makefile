@@ -108,7 +108,7 @@ bench-choice-quick:  ## the same with few rounds and few plans, in ten minutes: 
 	@$(MAKE) bench-choice ARGUMENTS='--quick $(ARGUMENTS)'
 
 # A peer that can't be installed is named in the table.
-bench-meter: build $(VENV)/.dev  ## the meter against an exact count, and its cost beside peers; takes hours
+bench-meter: build $(VENV)/.dev  ## the meter against an exact count, and its cost beside peers; 35 minutes
 	$(call say,installing the peers: requirements-bench.txt)
 	@$(pip_install) -r requirements-bench.txt || echo 'warning: the peers are not installed' >&2
 	$(call say,the meter against the oracle: every Python here)
