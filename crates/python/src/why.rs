@@ -89,6 +89,7 @@ struct Teller {
 
 /// Begins to record this process into `file`, with the calling thread as its first; ends what was recorded before.
 #[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "called in one place, by _why/inject")]
 pub(crate) fn begin_recording(
     py: Python<'_>,
     file: &str,
