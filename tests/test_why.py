@@ -41,6 +41,18 @@ def test_the_interpreters_options_are_the_programs(tmp_path: Path, flags: tuple[
     compare(program, tmp_path, flags=flags)
 
 
+@pytest.mark.parametrize(("options", "told"), [((), False), (("--thorough",), True)])
+def test_processes_that_the_program_starts_are_measured_as_thoroughly_as_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], told: bool
+) -> None:
+    # What an outer measuring asked for is its own.
+    monkeypatch.setenv("FORKRIGHT_WHY_THOROUGH", "1")
+    child = "from forkright._why import inject; print(inject._thorough)"
+    program = write(tmp_path, f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}], check=True)")
+    done = run([sys.executable, str(FORKRIGHT), "why", *options, program.name], tmp_path)
+    assert done.out.strip() == str(told)
+
+
 def test_modules_and_packages_find_themselves_as_if_alone(tmp_path: Path) -> None:
     write(tmp_path, TELLS_ABOUT_ITSELF, "package/module.py")
     write(tmp_path, TELLS_ABOUT_ITSELF, "package/__main__.py")

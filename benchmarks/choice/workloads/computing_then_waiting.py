@@ -1,15 +1,8 @@
 """The first half of the items computes, the second waits."""
 
-import time
+from choice.workloads.waiting_then_computing import work
 
-from choice.workloads.calc import work as calc
-
-
-def work(count: int) -> int:
-    if count < 0:
-        time.sleep(-count / 1e6)
-        return count
-    return calc(count)
+__all__ = ["items", "work"]
 
 
 def items(scale: float = 1.0) -> list[int]:

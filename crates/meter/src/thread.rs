@@ -3,6 +3,10 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// The shortest turn that the kernel grants.
+const TURN: Duration = Duration::from_micros(100);
 
 /// Starts a thread with all signals blocked: Python's handlers must never run there.
 pub fn spawn_quiet<T: Send + 'static>(
@@ -54,6 +58,7 @@ pub fn wait_gone(tid: i32) {
         thread::yield_now();
     }
 }
+
 /// Has the kernel let the calling thread run for so short a time at once that it may run as soon as it wakes up: one that
 /// computes need not end its turn before (Linux 6.12; before, and where it is refused, nothing changes).
 pub(crate) fn take_short_turns() {
@@ -68,13 +73,12 @@ pub(crate) fn take_short_turns() {
         deadline: u64,
         period: u64,
     }
-    let size = size_of::<Attributes>() as u32;
-    let nice = rustix::process::nice(0).unwrap_or(0);
     let attributes = Attributes {
-        size,
+        size: size_of::<Attributes>() as u32,
         policy: libc::SCHED_OTHER as u32,
         flags: 0,
-        nice,
+        // As it is.
+        nice: rustix::process::nice(0).unwrap_or(0),
         priority: 0,
         runtime: TURN.as_nanos() as u64,
         deadline: 0,
@@ -83,6 +87,3 @@ pub(crate) fn take_short_turns() {
     // SAFETY: the kernel reads `size` bytes of the attributes, which live through the call; 0 is the calling thread.
     unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
 }
-
-/// The shortest turn that the kernel grants.
-const TURN: std::time::Duration = std::time::Duration::from_micros(100);
