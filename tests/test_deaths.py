@@ -178,5 +178,5 @@ def _zygote() -> int:
 def _is_alive(pid: int) -> bool:
     try:
         return not re.search(r"^State:\tZ", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it may go between opening and reading
         return False

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,68 @@ def count_running(folder: Path) -> int:
     count = len(list(folder.glob("running *")))
     mine.unlink()
     return count
+
+
+SPUN = [0]
+
+
+def spin(stop: threading.Event) -> None:
+    while not stop.is_set():
+        SPUN[0] += 1
+
+
+def spin_while_prepared(monkeypatch: pytest.MonkeyPatch, prepare: Callable[[], object]) -> None:
+    """A map whose first task computes until `prepare` has returned, in the thread that asks whether it may leave."""
+    stop = threading.Event()
+
+    def consider(*_: object) -> tuple[str, float, int]:
+        try:
+            prepare()
+        finally:
+            stop.set()
+        return "it counts here", 0.0, 0
+
+    monkeypatch.setattr("forkright._leave.consider", consider)
+    fr.map(spin, [stop, stop])
+
+
+def test_a_task_that_computes_rests_while_its_move_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def prepare() -> None:
+        seen.append(SPUN[0])
+        time.sleep(0.02)  # the GIL is free
+        seen.append(SPUN[0])
+
+    spin_while_prepared(monkeypatch, prepare)
+    before, after = seen
+    assert after == before > 0
+
+
+def test_a_preparation_that_takes_long_holds_no_task_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare() -> None:
+        before = SPUN[0]
+        until(lambda: SPUN[0] > before, "the task goes on")
+
+    spin_while_prepared(monkeypatch, prepare)
+
+
+def test_the_main_thread_does_not_rest_for_a_task_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = [0]
+    seen: list[int] = []
+
+    def prepare() -> None:
+        seen.append(ticks[0])
+        time.sleep(0.05)  # half of the longest rest
+        seen.append(ticks[0])
+
+    mapping = threading.Thread(target=spin_while_prepared, args=(monkeypatch, prepare))
+    mapping.start()
+    while mapping.is_alive():
+        ticks[0] += 1
+        time.sleep(0.001)
+    before, after = seen
+    assert after > before
 
 
 @pytest.mark.parametrize("chunksize", [1, 7, 1000, 100_000])

@@ -11,9 +11,9 @@ names, so a list changed in place, or a helper's helper, goes unnoticed there.
 
 from __future__ import annotations
 
+import _pickle as pickle
 import functools
 import os
-import pickle
 import sys
 import types
 from collections.abc import Callable

@@ -6,7 +6,7 @@ importable modules would travel, and errors would lose the traceback that explai
 
 from __future__ import annotations
 
-import pickle
+import _pickle as pickle  # the rest of it would cost a first move ten milliseconds
 import sys
 
 TYPE_CHECKING = False  # importing `typing` would cost more than the rest of this module

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 
 TYPE_CHECKING = False
@@ -31,6 +30,8 @@ class Initializer:
 
 def make(initializer: Initializer | None) -> tuple[bytes, tuple[list[str], str, str]]:
     """The spec of a worker, and the program that forks it."""
+    import _pickle  # what it imports in turn is not needed for `program`, which is in a hurry
+
     try:
         directory = os.getcwd()
     except OSError:
@@ -47,7 +48,7 @@ def make(initializer: Initializer | None) -> tuple[bytes, tuple[list[str], str, 
         "tracker": _tracker(),
         "main": _main(),
     }
-    return pickle.dumps(spec, 5), program()
+    return _pickle.dumps(spec, 5), program()
 
 
 def program() -> tuple[list[str], str, str]:

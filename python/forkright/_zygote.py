@@ -17,6 +17,9 @@ import sys
 
 from . import _functions, _pickling, _worker  # noqa: F401 - imported here once instead of in each worker
 
+# Milliseconds without an order that come before orders after which there is none for a while.
+_IDLE = 50
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -44,8 +47,8 @@ def main(caller: int) -> NoReturn:
     life = _watch(caller)
     poll.register(life, select.POLLIN)
     control.send(b"H ready")
-    # What functions of scripts need is imported while nobody waits for a worker, so that those forked later have it.
-    if not poll.poll(0):
+    # While nobody waits for a worker, so that those forked later have it.
+    if not poll.poll(_IDLE):
         _preload()
     gc.collect()
     gc.freeze()
@@ -65,10 +68,12 @@ def main(caller: int) -> NoReturn:
 
 
 def _preload() -> None:
+    """Import what functions need that no worker can import."""
     from . import _stale  # noqa: F401
 
     with contextlib.suppress(ImportError):
         from . import _by_value  # noqa: F401
+    gc.freeze()
 
 
 def _watch(caller: int) -> int:
@@ -88,6 +93,9 @@ def _serve(control: _socket.socket, ours: tuple[int, ...]) -> None:
     if not message:
         # The caller is gone, or done with us: our children die with us.
         os._exit(0)
+    if message == b"P":
+        _preload()
+        return
     _, token, mask = message.split()
     if len(os.listdir("/proc/self/task")) > 1:
         _close(fds)

@@ -8,11 +8,13 @@
 //! told what to execute, and the worker's spec is opaque bytes.
 //!
 //! ```text
-//!            F token mask + fds                      fork
+//!          P · F token mask + fds                    fork
 //! warden ─────────────────────────▶ zygote ──────────────────▶ worker
 //!        ◀─────────────────────────
 //!   H ready · S token pid + pidfd · X pid status · R reason (refuses to fork) · E token reason
 //! ```
+//!
+//! `P` has it import what functions need that travel by value.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -26,7 +28,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -98,6 +100,7 @@ pub struct Order {
 
 enum Request {
     Warm(Program),
+    Prepare,
     Start(Program, Order),
     Signal { token: u64, signal: Signal },
 }
@@ -139,6 +142,12 @@ impl Warden {
     /// Starts the zygote in the background if none runs.
     pub fn warm(self: &Arc<Self>, program: Program) -> Result<(), String> {
         self.request(Request::Warm(program))
+    }
+
+    /// Functions are about to come that no worker can import: the zygote, if one runs, gets ready for them at once.
+    pub fn prepare(self: &Arc<Self>) {
+        // Without a thread there is no zygote.
+        let _ = self.request(Request::Prepare);
     }
 
     /// Starts a worker; its employer hears of the outcome.
@@ -232,6 +241,12 @@ impl Watch {
                     Some(Request::Warm(program)) => {
                         // The first order would meet the same failure and carry the reason.
                         let _ = self.ensure_zygote(&program);
+                    }
+                    Some(Request::Prepare) => {
+                        if let Some(zygote) = self.zygotes.last() {
+                            // One that can't be reached is found out below.
+                            let _ = send(&zygote.socket, b"P", SendFlags::NOSIGNAL);
+                        }
                     }
                     Some(Request::Start(program, order)) => self.serve(&program, order),
                     Some(Request::Signal { token, signal }) => {

@@ -63,6 +63,18 @@ impl Slot {
         self.seat.task.store(task + (task & 1), Ordering::Release);
     }
 
+    /// Runs `body`, which is not the doing of the thread's task, if it runs one.
+    pub fn apart<T>(&self, body: impl FnOnce() -> T) -> T {
+        let was_busy = self.seat.is_busy();
+        self.end();
+        let value = body();
+        if was_busy {
+            // Its tally is still the seat's.
+            self.seat.task.fetch_add(1, Ordering::Release);
+        }
+        value
+    }
+
     /// What names it in a [`Glance`](crate::Glance): no other slot of its sampler ever has the same.
     pub fn id(&self) -> u64 {
         self.seat.id

@@ -271,6 +271,36 @@ fn samples_go_to_the_function_that_runs_and_to_none_between_tasks() {
 }
 
 #[test]
+fn what_a_thread_does_apart_from_its_task_is_not_counted_as_the_tasks() {
+    let gil = FakeGil::new();
+    gil.hold(77);
+    let sampler = Sampler::new(Ok(gil.seen()));
+    let (_bell, rung) = Bell::hang(&sampler, Pace::Learning);
+    let slot = sampler.enter(77);
+    let tally = Arc::new(Tally::default());
+    let ticks = |enough: u64| {
+        let goal = sampler.cost().ticks + enough;
+        until(&rung, "ticks", || sampler.cost().ticks >= goal);
+    };
+    slot.begin(&tally);
+    let counted = slot.apart(|| {
+        ticks(2);
+        let before = tally.samples();
+        ticks(4);
+        assert_eq!(tally.samples(), before);
+        before
+    });
+    ticks(4);
+    assert!(tally.samples() > counted, "the task goes on");
+    slot.end();
+    slot.apart(|| ());
+    ticks(2);
+    let counted = tally.samples();
+    ticks(4);
+    assert_eq!(tally.samples(), counted, "a thread that had no task gets none");
+}
+
+#[test]
 fn a_new_task_of_the_same_function_has_no_past() {
     let gil = FakeGil::new();
     gil.hold(77);

@@ -19,6 +19,7 @@ use pyo3::prelude::*;
 
 use crate::hands::Hurry;
 use crate::meter;
+use crate::pause::Pause;
 use crate::recruit;
 use crate::run::Run;
 
@@ -34,6 +35,8 @@ pub(crate) struct Governing {
     /// The worker processes asked for last.
     away: Mutex<Option<Plan>>,
     watching: AtomicBool,
+    /// Whether the caller is the main thread.
+    main: bool,
 }
 
 struct Inner {
@@ -69,6 +72,7 @@ impl Governing {
             warmed: AtomicBool::new(false),
             away: Mutex::default(),
             watching: AtomicBool::new(false),
+            main: clock::current_tid().cast_unsigned() == std::process::id(),
         });
         governing.resume(py)?;
         Ok(governing)
@@ -106,7 +110,7 @@ impl Governing {
         }
     }
 
-    /// Starts the zygote and finds out whether the work may leave, in a thread that can run Python.
+    /// Starts the zygote and finds out whether the work may leave, in threads that can run Python.
     /// `beside`: one task computes meanwhile.
     fn prepare(self: &Arc<Self>, run: &Arc<Run>, warm: bool, ask: bool, beside: bool) {
         let warm = warm && !self.warmed.swap(true, AcqRel);
@@ -114,26 +118,44 @@ impl Governing {
         if !warm && !ask {
             return;
         }
-        let governing = Arc::clone(self);
-        run.post(move |py, run| {
+        let me = Arc::clone(self);
+        let pause = self.pause(run, beside);
+        let question = move |py: Python<'_>, run: &Arc<Run>| {
+            let _pause = pause;
             let _hurry = beside.then(|| Hurry::begin(py));
-            if warm && let Err(error) = recruit::warm(py) {
-                return run.fail(py, error);
-            }
-            if ask {
-                let leave = may_leave(py, run).unwrap_or_else(|error| Leave::No(error.to_string()));
-                governing.asked.store(leave != Leave::Unknown, Release);
-                *lock(&governing.leave) = leave;
-            }
-        });
+            let leave = may_leave(py, run).unwrap_or_else(|error| Leave::No(error.to_string()));
+            me.asked.store(leave != Leave::Unknown, Release);
+            *lock(&me.leave) = leave;
+        };
+        if warm {
+            // It takes longest, so it comes first, and has not to wait for the thread that the question needs.
+            run.attach(move |py, run| {
+                let _hurry = beside.then(|| Hurry::begin(py));
+                if let Err(error) = recruit::warm(py) {
+                    return run.fail(py, error);
+                }
+                if ask {
+                    run.post_attached(py, question);
+                }
+            });
+        } else if ask {
+            run.post(question);
+        }
     }
 
-    /// Has the worker processes of `plan` take part from now on, or none.
-    fn send_away(&self, run: &Arc<Run>, plan: Option<Plan>) {
+    /// Has the caller, which computes in its first task, leave the GIL to what is prepared.
+    fn pause(&self, run: &Run, beside: bool) -> Option<Pause> {
+        if beside && self.main && run.is_inline() { Pause::ask() } else { None }
+    }
+
+    /// Has the worker processes of `plan` take part from now on, or none. `beside`: one task computes meanwhile.
+    fn send_away(&self, run: &Arc<Run>, plan: Option<Plan>, beside: bool) {
         if std::mem::replace(&mut *lock(&self.away), plan) == plan {
             return;
         }
+        let pause = self.pause(run, beside && plan.is_some());
         run.post(move |py, run| {
+            let _pause = pause;
             let hurry = run.work.progress().is_quiet().then(|| Hurry::begin(py));
             let left = run.leave(py, plan);
             drop(hurry);
@@ -147,6 +169,9 @@ impl Governing {
 /// The guard's opinion, and a try whether function and an item can be pickled, which tells what that costs.
 fn may_leave(py: Python<'_>, run: &Run) -> PyResult<Leave> {
     let Some((function, sample)) = run.work.sample(py)? else { return Ok(Leave::Unknown) };
+    if !py.import("forkright._functions")?.getattr("importable")?.call1((&function,))?.extract::<bool>()? {
+        recruit::warden().prepare();
+    }
     let considered = py.import("forkright._leave")?.getattr("consider")?.call1((function, sample))?;
     let (reason, seconds, bytes): (Option<String>, f64, f64) = considered.extract()?;
     Ok(match reason {
@@ -209,7 +234,7 @@ impl Watch for Governing {
         let beside = running.len() == 1 && running[0].class != Class::Io;
         me.prepare(&run, direction.warm_zygote, direction.ask_leave, beside);
         run.set_width(direction.width, direction.hold);
-        me.send_away(&run, direction.away);
+        me.send_away(&run, direction.away, beside);
         match direction.pace {
             governor::Pace::Learning => Pace::Learning,
             governor::Pace::Steady => Pace::Steady,

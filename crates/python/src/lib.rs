@@ -2,12 +2,13 @@
 //!
 //! Map of the files: `call` and `future` are what people wait for. `pool` takes submitted calls; `run` keeps any
 //! `work` going, which is a `batch` (a map) or `submissions` (the calls of one function, for an executor that is
-//! `choosing`), with its `progress`; `governing` chooses meanwhile. `hands` are the threads of this process, `recruit`
-//! the worker processes, `collector` looks after them; `serve` is a worker process from the inside. `codec`,
-//! `functions` and `window` carry values; `meter` registers threads with the sampler, an `onlooker` has it look where
-//! nobody chooses, a `ledger` keeps what was measured of each function and an `opening` what was so before; `report`,
-//! `errors` and `cli` speak to people; `why` records programs that were not written for forkright, a
-//! `guide` knows where their threads are, and `account` tells what came of it.
+//! `choosing`), with its `progress`; `governing` chooses meanwhile, with a `pause` of the caller where it prepares a
+//! move. `hands` are the threads of this process, `recruit` the worker processes, `collector` looks after them;
+//! `serve` is a worker process from the inside. `codec`, `functions` and `window` carry values; `meter` registers
+//! threads with the sampler, an `onlooker` has it look where nobody chooses, a `ledger` keeps what was measured of
+//! each function and an `opening` what was so before; `report`, `errors` and `cli` speak to people; `why` records
+//! programs that were not written for forkright, a `guide` knows where their threads are, and `account` tells what
+//! came of it.
 #![deny(unsafe_code)]
 
 mod account;
@@ -27,6 +28,7 @@ mod ledger;
 mod meter;
 mod onlooker;
 mod opening;
+mod pause;
 mod pool;
 mod progress;
 mod recruit;

@@ -97,6 +97,15 @@ pub(crate) fn with_own<T>(py: Python<'_>, body: impl FnOnce(&Slot) -> T) -> T {
     body(registered.slot())
 }
 
+/// Runs `body`, which is not the doing of the task that the calling thread runs, if it runs one.
+pub(crate) fn apart<T>(body: impl FnOnce() -> T) -> T {
+    let own = OWN.with(|own| own.try_borrow().ok()?.clone());
+    match own {
+        Some((owner, registered)) if owner == std::process::id() => registered.slot().apart(body),
+        _ => body(),
+    }
+}
+
 /// The engine's word for what the meter saw.
 pub(crate) fn class(view: &View) -> (Class, f64) {
     let standing = view.standing();

@@ -14,6 +14,7 @@ use forkright_meter::{Slot, View, clock};
 use crate::ledger::Entry;
 use crate::meter::{self, Spent};
 use crate::onlooker::Onlooker;
+use crate::pause;
 
 pub(crate) struct Progress {
     /// Tells its messages from others' in the crew they share.
@@ -81,6 +82,7 @@ pub(crate) struct Stint {
     station: Arc<Station>,
     together: u32,
     began: Duration,
+    paused: Duration,
     spent: Spent,
 }
 
@@ -168,18 +170,20 @@ impl Progress {
         }
         let began = clock::monotonic();
         station.began.store((began.as_nanos() as u64).max(1), Release);
-        Stint { station, together, began, spent: meter::spent() }
+        Stint { station, together, began, paused: pause::taken(), spent: meter::spent() }
     }
 
     /// They ended: `tasks` of them, of which `failed` raised.
     pub(crate) fn end(&self, slot: &Slot, stint: Stint, tasks: u32, failed: u32) -> Cost {
         let spent = meter::spent().since(stint.spent);
+        let wall = clock::monotonic().saturating_sub(stint.began);
+        let paused = pause::taken().saturating_sub(stint.paused);
         let cost = Cost {
             tasks,
             failed,
             cpu: spent.cpu,
             delay: spent.delay,
-            wall: clock::monotonic().saturating_sub(stint.began).as_secs_f64(),
+            wall: wall.saturating_sub(paused).as_secs_f64(),
             ..Cost::default()
         };
         stint.station.began.store(0, Release);

@@ -126,39 +126,73 @@ impl Run {
             return;
         }
         self.hands.allow(self.hands.alive() + missing);
+        let started = self.attach(move |py, run| {
+            let _hurry = run.work.progress().is_quiet().then(|| Hurry::begin(py));
+            for _ in 0..missing {
+                if let Err(error) = run.hands.grow(py) {
+                    run.fail(py, error);
+                    break;
+                }
+            }
+            run.starting.store(0, Release);
+        });
+        if !started {
+            // No thread to start threads with: those there are do the work.
+            self.starting.store(0, Release);
+        }
+    }
+
+    /// Has something short and urgent done by a thread of its own, which waits for the GIL in place of the caller and
+    /// is not known to Python. False where no thread can be had.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        errand: impl FnOnce(Python<'_>, &Arc<Run>) + Send + 'static,
+    ) -> bool {
         let run = Arc::clone(self);
         STARTERS.fetch_add(1, AcqRel);
         let starter = move || {
             Python::attach(|py| {
-                let _hurry = run.work.progress().is_quiet().then(|| Hurry::begin(py));
-                for _ in 0..missing {
-                    if let Err(error) = run.hands.grow(py) {
-                        run.fail(py, error);
-                        break;
-                    }
-                }
-                run.starting.store(0, Release);
+                errand(py, &run);
                 drop(run);
             });
             STARTERS.fetch_sub(1, AcqRel);
         };
-        if std::thread::Builder::new().name("forkright-starter".into()).spawn(starter).is_err() {
-            // No thread to start threads with: those there are do the work.
-            self.starting.store(0, Release);
+        let started = std::thread::Builder::new().name("forkright-starter".into()).spawn(starter).is_ok();
+        if !started {
             STARTERS.fetch_sub(1, AcqRel);
         }
+        started
     }
 
     /// Has something done by a thread of the common pool, which can run Python.
     pub(crate) fn post(self: &Arc<Self>, errand: impl FnOnce(Python<'_>, &Arc<Run>) + Send + 'static) {
+        if self.queue_errand(errand) {
+            self.start_threads(1);
+        }
+    }
+
+    /// As `post`, for those who have the GIL.
+    pub(crate) fn post_attached(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        errand: impl FnOnce(Python<'_>, &Arc<Run>) + Send + 'static,
+    ) {
+        if self.queue_errand(errand) {
+            self.hands.allow(self.hands.alive() + 1);
+            if let Err(error) = self.hands.grow(py) {
+                self.fail(py, error);
+            }
+        }
+    }
+
+    /// Whether a thread more is needed for it.
+    fn queue_errand(self: &Arc<Self>, errand: impl FnOnce(Python<'_>, &Arc<Run>) + Send + 'static) -> bool {
         let run = Arc::clone(self);
         let job = Job::Errand(Box::new(move |py| {
             errand(py, &run);
             drop(run);
         }));
-        if let Ok(true) = self.hands.queue.push(self.errands, job) {
-            self.start_threads(1);
-        }
+        matches!(self.hands.queue.push(self.errands, job), Ok(true))
     }
 
     /// Something of ours went wrong: the map ends with this.
