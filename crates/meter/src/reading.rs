@@ -12,8 +12,8 @@ use serde::Serialize;
 use crate::class::Class;
 use crate::tally::{Counts, ENOUGH, error_of};
 
-/// A whole that is at most this part of the wall time may be divided by few samples: however it is done, no part
-/// can be further from the truth than that.
+/// A whole that is at most this part of the wall time may be divided without samples: however it is done, no part can be
+/// further from the truth than that. With few samples it may be larger: what a share is off by goes with their root.
 const LITTLE: f64 = 0.05;
 
 /// What the clocks say of the time that samples were taken in.
@@ -160,14 +160,14 @@ fn on_core(counts: &Counts, queued: u64) -> [u64; 2] {
 /// Divides `whole` seconds by the samples of each class.
 fn divide<const N: usize>(hits: [u64; N], whole: f64, wall: f64) -> [Option<Part>; N] {
     let (whole, samples) = (whole.max(0.0), hits.iter().sum::<u64>());
-    if samples < ENOUGH && whole > LITTLE * wall {
+    if samples < ENOUGH && whole > LITTLE * wall * ((samples + 1) as f64).sqrt() {
         return [None; N];
     }
     hits.map(|hits| {
         let share = match samples >= ENOUGH {
             true => hits as f64 / samples as f64,
-            // As if each had been seen once more: any division of so little is right to within its size.
-            false => (hits + 1) as f64 / (samples + N as u64) as f64,
+            // As if there had been one more, of all classes alike.
+            false => (hits as f64 + 1.0 / N as f64) / (samples + 1) as f64,
         };
         Some(Part {
             seconds: whole * share,
@@ -235,6 +235,8 @@ mod tests {
         let reading = Reading::new(&counts(&[(Class::Held, 19), (Class::Io, 900)]), &clocks(1_000, 300, 0));
         assert_eq!((reading.held, reading.off_gil), (None, None));
         assert!((share(reading.io) - 0.7).abs() < 1e-9, "the rest has enough");
+        let reading = Reading::new(&counts(&[(Class::Held, 950), (Class::GilWait, 15)]), &clocks(10_000, 9_350, 40));
+        assert!((share(reading.gil_wait) - 0.061 * 15.25 / 16.0).abs() < 1e-9, "few, and little to divide");
         let reading = Reading::new(&counts(&[(Class::Held, 900), (Class::Io, 19)]), &clocks(1_000, 300, 0));
         assert!((share(reading.held) - 0.3).abs() < 1e-9);
         assert_eq!((reading.gil_wait, reading.io), (None, None), "seen too seldom for 70 % of the time");
