@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -14,6 +15,8 @@ import pytest
 
 from waiting import until
 
+# A shell's background job ignores Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Helpers that assert say what they saw, as tests do.
 pytest.register_assert_rewrite("measuring")
 

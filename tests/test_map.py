@@ -16,7 +16,7 @@ import pytest
 import forkright as fr
 import tasks
 from scripts import start
-from waiting import Flag, Tally, until
+from waiting import LIMIT, Flag, Tally, until
 
 PLANS = ["serial", "threads", "processes", fr.Plan(2, 4), "auto"]
 PARALLEL = [fr.Plan(threads=2), fr.Plan(2), fr.Plan(2, 2)]
@@ -181,6 +181,41 @@ def count_running(folder: Path) -> int:
     return count
 
 
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def test_a_second_map_begins_with_what_the_first_has_learned() -> None:
+    fr.map(nap, [0.05] * 60)
+    fr.map(nap, [0.05] * 60)
+    first = json.loads(fr.report().to_json())["verdicts"][0]
+    # Before anything is known of a function, no more than 20 threads are let in.
+    assert first["verdict"]["plan"]["threads"] > 20
+
+
+def meet(barrier: threading.Barrier | None) -> None:
+    if barrier is not None:
+        barrier.wait(LIMIT)
+
+
+def test_what_was_learned_of_short_calls_makes_no_chunk_of_long_ones() -> None:
+    fr.map(meet, [None] * 5000)
+    fr.map(meet, [threading.Barrier(2)] * 20)  # those of one chunk would wait for each other in vain
+
+
+def compute_a_lock(seconds: float) -> threading.Event:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+    return threading.Event()
+
+
+def test_calls_whose_results_can_not_be_pickled_stay_here_and_the_report_says_so() -> None:
+    outcomes = fr.map(compute_a_lock, [0.0, *[0.004] * 60])
+    assert all(isinstance(outcome, threading.Event) for outcome in outcomes)
+    assert "the result of `compute_a_lock`" in str(fr.report())
+
+
 SPUN = [0]
 
 
@@ -193,12 +228,12 @@ def spin_while_prepared(monkeypatch: pytest.MonkeyPatch, prepare: Callable[[], o
     """A map whose first task computes until `prepare` has returned, in the thread that asks whether it may leave."""
     stop = threading.Event()
 
-    def consider(*_: object) -> tuple[str, float, int]:
+    def consider(*_: object) -> tuple[str, None, None]:
         try:
             prepare()
         finally:
             stop.set()
-        return "it counts here", 0.0, 0
+        return "it counts here", None, None
 
     monkeypatch.setattr("forkright._leave.consider", consider)
     fr.map(spin, [stop, stop])

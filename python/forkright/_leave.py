@@ -9,23 +9,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    Tried = tuple[float, int]  # what pickling took: seconds, and the bytes it came to
 
-def consider(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str | None, float, int]:
+
+def consider(
+    fn: Callable[..., Any], arguments: tuple[Any, ...], result: object = None
+) -> tuple[str | None, Tried | None, Tried | None]:
     """Why calls of `fn` with such arguments must stay in this process, in one sentence; None if nothing was found.
 
-    Then also what pickling the arguments took: seconds, and the bytes they came to.
+    Then also what pickling the arguments took, and what pickling such a result took, unless it is None.
     """
     from . import _functions, _guard, _pickling
 
     opinion = _guard.check(fn, arguments)
     if opinion.findings:
-        return opinion.findings[0].sentence, 0.0, 0
+        return opinion.findings[0].sentence, None, None
+    name = _functions.name_of(fn)
     try:
         _functions.describe(fn)
-        buffers: list[Any] = []
-        began = time.perf_counter()
-        stream = _pickling.encode(arguments, buffers, f"the arguments of `{_functions.name_of(fn)}`")
-        took = time.perf_counter() - began
+        there = _try(arguments, f"the arguments of `{name}`")
+        back = None if result is None else _try(result, f"the result of `{name}`")
     except _pickling.UnpicklableError as error:
-        return str(error), 0.0, 0
-    return None, took, len(stream) + sum(buffer.raw().nbytes for buffer in buffers)
+        return str(error), None, None
+    return None, there, back
+
+
+def _try(obj: object, role: str) -> Tried:
+    from . import _pickling
+
+    buffers: list[Any] = []
+    began = time.perf_counter()
+    stream = _pickling.encode(obj, buffers, role)
+    took = time.perf_counter() - began
+    return took, len(stream) + sum(buffer.raw().nbytes for buffer in buffers)

@@ -103,7 +103,7 @@ pub fn forecast(demand: &Demand, machine: &Machine, remaining: &Remaining, plan:
     let parts = Parts {
         start: if remaining.tasks > 0.0 { start(machine, remaining, plan) } else { 0.0 },
         gil: tasks * crew.gil / crew.processes,
-        cores: every * demand.cpu() / machine.cores.max(0.01),
+        cores: every * crew.cpu / machine.cores.max(0.01),
         waves: crew.waves(tasks),
         transport: remaining.tasks * crew.transport,
         straggler: crew.straggler(tasks, demand.spread),
@@ -158,7 +158,8 @@ struct Crew {
     gil: f64,
     /// Time per task without the GIL, in or out of the CPU.
     rest: f64,
-    /// CPU time per task over the cores there are.
+    /// CPU time per task, and with what moving it takes over the cores there are.
+    cpu: f64,
     core: f64,
     /// Time of this process per task that leaves.
     transport: f64,
@@ -166,7 +167,8 @@ struct Crew {
 
 impl Crew {
     fn new(demand: &Demand, machine: &Machine, plan: Plan) -> Self {
-        let handing = if plan.threads() > 1 { machine.thread_task } else { 0.0 };
+        let (handing, drag) =
+            if plan.threads() > 1 { (machine.thread_task, demand.drag.max(1.0)) } else { (0.0, 1.0) };
         let carrying = demand.bytes * machine.byte;
         let (transport, unpacking) = if plan.leaves() {
             (machine.process_task + demand.pickling_here + carrying, demand.pickling_there)
@@ -176,9 +178,10 @@ impl Crew {
         Self {
             processes: f64::from(plan.processes().max(1)),
             threads: plan.threads(),
-            gil: demand.gil() + handing + unpacking,
-            rest: demand.off + demand.waiting,
-            core: (demand.cpu() + handing + unpacking + transport) / machine.cores.max(0.01),
+            gil: demand.held * drag + demand.blocked + handing + unpacking,
+            rest: demand.off * drag + demand.waiting,
+            cpu: demand.cpu() * drag + demand.programs,
+            core: (demand.cpu() * drag + demand.programs + handing + unpacking + transport) / machine.cores.max(0.01),
             transport,
         }
     }
@@ -292,6 +295,24 @@ mod tests {
         let plan = Plan::in_processes(2).expect("valid");
         let remaining = Remaining { here: 1, ..left(1.0) };
         assert!(forecast(&demand, &Machine::default(), &remaining, plan).seconds >= 1.0);
+    }
+
+    #[test]
+    fn programs_that_tasks_wait_for_need_cores_too() {
+        let compile = Demand { held: 0.001, waiting: 0.019, programs: 0.018, ..Demand::default() };
+        assert!(within(seconds(compile, 36.0, 0, 2), 0.36, 0.37));
+        let eight = forecast(&compile, &Machine::default(), &left(36.0), Plan::in_threads(8).expect("valid"));
+        assert!(within(eight.seconds, 0.34, 0.37));
+        assert_eq!(eight.bound_by, Bound::Cores);
+    }
+
+    #[test]
+    fn tasks_that_drag_each_other_want_processes() {
+        let query = Demand { held: 0.006, off: 0.034, ..Demand::default() };
+        assert!(seconds(query, 24.0, 0, 2) < seconds(query, 24.0, 2, 1));
+        let dragging = Demand { drag: 2.5, ..query };
+        assert!(seconds(dragging, 24.0, 0, 1) < seconds(dragging, 24.0, 0, 2));
+        assert!((seconds(dragging, 24.0, 2, 1) - seconds(query, 24.0, 2, 1)).abs() < 1e-9, "alone in their processes");
     }
 
     #[test]

@@ -104,6 +104,8 @@ pub struct Observation<'a> {
     pub running: &'a [Running],
     /// Tasks given to worker processes and not back.
     pub away: u64,
+    /// CPU seconds of programs that this process started and that have ended since the run began.
+    pub programs: f64,
     /// What is known of the function.
     pub profile: &'a Profile,
     /// The helper that forks workers.
@@ -292,7 +294,8 @@ impl Governor {
     /// What a task asks for: as measured, or guessed from those that run.
     fn demand(&self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Demand> {
         let profile = seen.profile;
-        let Some(known) = profile.demand() else {
+        let programs = if seen.done > 0 { seen.programs / seen.done as f64 } else { 0.0 };
+        let Some(known) = profile.demand().map(|known| Demand { programs, ..known }) else {
             let ripe = crowd.ripe_held || crowd.ripe_off || crowd.ripe_wait;
             return ripe.then(|| profile.guess(2.0 * crowd.longest));
         };
@@ -301,14 +304,9 @@ impl Governor {
         if !waits && !sampled && seen.now < UNSAMPLED {
             return None;
         }
-        // One that has run for much longer than the others took counts as one reading of its own.
+        // One that has run for much longer than the others took counts as one of its own, which does what is seen now.
         let odd = !crowd.queues && crowd.longest > 4.0 * known.alone();
-        if odd {
-            let finished = profile.tasks() as f64;
-            let mean = (finished * known.alone() + 2.0 * crowd.longest) / (finished + 1.0);
-            return Some(known.stretched(mean));
-        }
-        Some(known)
+        Some(if odd { profile.with_another(&known, 2.0 * crowd.longest) } else { known })
     }
 
     fn remaining(&self, seen: &Observation<'_>) -> Remaining {

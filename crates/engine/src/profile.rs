@@ -13,6 +13,10 @@ const CALLS: f64 = 400.0;
 const ENOUGH: f64 = 8.0;
 /// Samples after which it is known if all of them agree.
 const UNANIMOUS: f64 = 3.0;
+/// As many tasks stand for all those of earlier maps.
+const FEW: u64 = 2;
+/// Tasks that wait for the GIL in less than this share of the samples are in nobody's way.
+const JOSTLING: f64 = 0.02;
 
 /// What pickling cost one way: the sum over the tasks of a reading. A half that nobody timed is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -85,6 +89,11 @@ pub struct Demand {
     pub off: f64,
     /// Time waiting for something other than the GIL.
     pub waiting: f64,
+    /// CPU time of programs that it starts and waits for.
+    pub programs: f64,
+    /// CPU time of a task that shares its process with others, over that of one that has it to itself: who gives up the
+    /// GIL often pays to have it back where others want it. Less than 1 is 1.
+    pub drag: f64,
     /// Standard deviation of a task's time over its mean.
     pub spread: f64,
     /// Pickling that this process would do per task if it left.
@@ -149,6 +158,9 @@ pub struct Profile {
     cpu: Mean,
     waiting: Mean,
     blocked: Mean,
+    /// CPU seconds of a task that had its process to itself.
+    solo: Mean,
+    drag: Mean,
     spread: Mean,
     encode_arguments: Mean,
     decode_arguments: Mean,
@@ -172,6 +184,14 @@ impl Profile {
             None => wall * self.cpu_share(),
         };
         let (waiting, blocked) = self.split(wall, cpu, reading);
+        if reading.cpu.is_some() && reading.together <= 1 {
+            self.solo.add(cpu, tasks);
+        } else if reading.cpu.is_some()
+            && let Some(solo) = self.solo.value().filter(|solo| *solo > 0.0)
+        {
+            self.drag.add(cpu / solo, tasks);
+        }
+        let cpu = if reading.together > 1 { cpu / self.drag() } else { cpu };
         // One chunk tells one value of a mean over its tasks, whose variance is a task's over their number.
         let before = self.alone();
         let this = cpu + waiting + blocked;
@@ -209,9 +229,41 @@ impl Profile {
         self.argument_bytes.add(tried.bytes, 1.0);
     }
 
+    /// Adds what pickling the result of one task cost that did not travel.
+    pub fn try_result(&mut self, tried: &Pickling) {
+        self.encode_results.add_known(tried.encode, 1.0);
+        self.decode_results.add_known(tried.decode, 1.0);
+        self.result_bytes.add(tried.bytes, 1.0);
+    }
+
     /// Adds samples of running tasks, counted since the last call: once per tick of the meter.
     pub fn sample(&mut self, seen: &Shares) {
         self.samples.add(seen);
+    }
+
+    /// What is worth remembering for other tasks of the same function: its nature, which a few of them outweigh if they
+    /// are unlike. How long one took is forgotten, so that no chunk is made by it.
+    pub fn remembered(&self) -> Profile {
+        let mut kept = Profile { tasks: self.tasks.min(FEW), failed: 0, wall: Mean::default(), ..self.clone() };
+        let means = [
+            &mut kept.cpu,
+            &mut kept.waiting,
+            &mut kept.blocked,
+            &mut kept.solo,
+            &mut kept.drag,
+            &mut kept.spread,
+            &mut kept.encode_arguments,
+            &mut kept.decode_arguments,
+            &mut kept.encode_results,
+            &mut kept.decode_results,
+            &mut kept.argument_bytes,
+            &mut kept.result_bytes,
+        ];
+        for mean in means {
+            mean.weight = mean.weight.min(FEW as f64);
+        }
+        kept.samples.fade(CALLS / 10.0);
+        kept
     }
 
     /// Tasks that have finished.
@@ -268,6 +320,13 @@ impl Profile {
         (total >= ENOUGH).then(|| self.samples.gil_wait / total)
     }
 
+    /// How much more CPU time a task takes beside others in its process than alone there; 1 where they don't wait for
+    /// the GIL, as it is something else then: other items, or memory, which would be as slow elsewhere.
+    pub fn drag(&self) -> f64 {
+        let jostled = self.gil_wait().is_some_and(|share| share >= JOSTLING);
+        self.drag.value().filter(|_| jostled).map_or(1.0, |drag| drag.max(1.0))
+    }
+
     /// Samples that the shares rest on.
     pub fn samples(&self) -> f64 {
         self.samples.total()
@@ -291,6 +350,7 @@ impl Profile {
             off: cpu * (1.0 - held),
             blocked: self.blocked.value()?,
             waiting: self.waiting()?,
+            drag: self.drag(),
             spread: self.spread().unwrap_or(0.0),
             gil,
             ..self.pickling()
@@ -308,10 +368,28 @@ impl Profile {
             blocked: held_blocked,
             off: if gil == Evidence::Assumed { 0.0 } else { off_gil },
             waiting: lock_wait + io,
+            drag: self.drag(),
             gil,
             ..self.pickling()
         };
         mixture.stretched(alone)
+    }
+
+    /// The mean of the finished tasks, which `known` is, and of one that runs and takes `alone` seconds.
+    pub fn with_another(&self, known: &Demand, alone: f64) -> Demand {
+        let (one, weight) = (self.guess(alone), (self.tasks as f64).min(SPAN));
+        let mean = |known: f64, one: f64| (weight * known + one) / (weight + 1.0);
+        let both = Demand {
+            held: mean(known.held, one.held),
+            blocked: mean(known.blocked, one.blocked),
+            off: mean(known.off, one.off),
+            waiting: mean(known.waiting, one.waiting),
+            ..*known
+        };
+        let within = (known.spread * known.alone()).powi(2);
+        let between = (alone - known.alone()).powi(2) * weight / (weight + 1.0);
+        let spread = mean(within, between).sqrt() / both.alone().max(f64::MIN_POSITIVE);
+        Demand { spread, ..both }
     }
 
     fn pickling(&self) -> Demand {
@@ -417,24 +495,29 @@ impl Samples {
     }
 
     fn add(&mut self, seen: &Shares) {
-        let (old, new) = (self.total(), seen.total() as f64);
-        if new == 0.0 {
+        if seen.total() == 0 {
             return;
         }
-        let room = (CALLS - 1.0) * new;
-        let kept = if old > room { room / old } else { 1.0 };
-        let each = [
-            (&mut self.held, seen.held),
-            (&mut self.held_blocked, seen.held_blocked),
-            (&mut self.off_gil, seen.off_gil),
-            (&mut self.gil_wait, seen.gil_wait),
-            (&mut self.lock_wait, seen.lock_wait),
-            (&mut self.io, seen.io),
-            (&mut self.unknown, seen.unknown),
-        ];
-        for (sum, count) in each {
-            *sum = *sum * kept + count as f64;
+        self.fade((CALLS - 1.0) * seen.total() as f64);
+        let Shares { held, held_blocked, off_gil, gil_wait, lock_wait, io, unknown } = *seen;
+        for (sum, count) in
+            self.each().into_iter().zip([held, held_blocked, off_gil, gil_wait, lock_wait, io, unknown])
+        {
+            *sum += count as f64;
         }
+    }
+
+    /// Leaves them the weight of at most so many.
+    fn fade(&mut self, most: f64) {
+        let total = self.total();
+        if total > most {
+            self.each().into_iter().for_each(|sum| *sum *= most / total);
+        }
+    }
+
+    fn each(&mut self) -> [&mut f64; 7] {
+        let Samples { held, held_blocked, off_gil, gil_wait, lock_wait, io, unknown } = self;
+        [held, held_blocked, off_gil, gil_wait, lock_wait, io, unknown]
     }
 }
 
@@ -479,6 +562,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_remembered_has_the_same_nature_and_is_soon_outweighed() {
+        let mut profile = Profile::default();
+        profile.sample(&Shares { held: 3_000, io: 1_000, ..Shares::default() });
+        (0..1_000).for_each(|_| profile.record(&one(0.1, 0.08)));
+        let mut kept = profile.remembered();
+        let (before, after) = (profile.demand().expect("known"), kept.demand().expect("known"));
+        assert!(near(after.held, before.held) && near(after.waiting, before.waiting));
+        assert_eq!((kept.tasks(), kept.wall()), (FEW, None), "no chunk is made by it");
+        (0..6).for_each(|_| kept.record(&one(1.0, 0.8)));
+        assert!(kept.cpu().is_some_and(|cpu| cpu > 0.6));
+        (0..40).for_each(|_| kept.sample(&Shares { off_gil: 10, ..Shares::default() }));
+        assert!(kept.held().is_some_and(|held| held < 0.1));
+    }
+
+    #[test]
+    fn a_running_task_that_is_unlike_the_finished_ones_counts_for_what_it_does() {
+        let mut profile = Profile::default();
+        (0..3).for_each(|_| profile.record(&one(1e-6, 1e-6)));
+        (0..200).for_each(|_| profile.sample(&Shares { lock_wait: 1, ..Shares::default() }));
+        let known = profile.demand().expect("known");
+        let both = profile.with_another(&known, 0.4);
+        assert!(near(both.waiting, 0.1) && both.held < 1e-5, "{both:?}");
+        // Of 0, 0, 0 and 0.4 s the standard deviation is 0.173 s.
+        assert!(near(both.spread, 3_f64.sqrt()), "{both:?}");
+    }
+
+    #[test]
     fn one_chunk_weighs_as_much_as_its_tasks_one_by_one() {
         let (mut chunked, mut single) = (Profile::default(), Profile::default());
         chunked.record(&one(0.5, 0.5));
@@ -509,6 +619,24 @@ mod tests {
         assert_eq!(profile.held(), None);
         profile.sample(&Shares { off_gil: 4, ..Shares::default() });
         assert_eq!(profile.held(), Some(3.0 / 8.0));
+    }
+
+    #[test]
+    fn what_others_of_the_process_make_dearer_is_told_from_what_is_dear() {
+        let together = Reading { together: 2, ..one(0.11, 0.1) };
+        let jostled = Shares { held: 10, off_gil: 80, gil_wait: 10, ..Shares::default() };
+        let (mut dragging, mut longer) = (Profile::default(), Profile::default());
+        for profile in [&mut dragging, &mut longer] {
+            profile.record(&one(0.04, 0.04));
+        }
+        dragging.sample(&jostled);
+        longer.sample(&Shares { held: 10, off_gil: 90, ..Shares::default() });
+        for profile in [&mut dragging, &mut longer] {
+            (0..20).for_each(|_| profile.record(&together));
+        }
+        assert!(near(dragging.drag(), 2.5) && dragging.cpu().is_some_and(|cpu| near(cpu, 0.04)));
+        assert_eq!(longer.drag(), 1.0, "nobody waited for the GIL");
+        assert!(longer.cpu().is_some_and(|cpu| cpu > 0.09));
     }
 
     #[test]

@@ -16,12 +16,15 @@ fn seconds() -> impl Strategy<Value = f64> {
 }
 
 fn demands() -> impl Strategy<Value = Demand> {
-    (seconds(), seconds(), seconds(), seconds(), 0.0..2.0_f64, seconds(), 0.0..1e6_f64).prop_map(
-        |(held, blocked, off, waiting, spread, pickling, bytes)| Demand {
+    let times = (seconds(), seconds(), seconds(), seconds(), seconds());
+    (times, 0.0..4.0_f64, 0.0..2.0_f64, seconds(), 0.0..1e6_f64).prop_map(
+        |((held, blocked, off, waiting, programs), drag, spread, pickling, bytes)| Demand {
             held,
             blocked,
             off,
             waiting,
+            programs,
+            drag,
             spread,
             pickling_here: pickling / 10.0,
             pickling_there: pickling / 10.0,

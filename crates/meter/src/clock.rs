@@ -35,6 +35,19 @@ pub fn thread_cpu_of(tid: i32) -> Option<Duration> {
     (tid > 0 && answer == 0).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
+/// CPU time that programs have used which this process started, and whose end it has been told of.
+pub fn children_cpu() -> Duration {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `usage` is a rusage that lives through the call.
+    if unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) } != 0 {
+        return Duration::ZERO;
+    }
+    // SAFETY: all zeros are a rusage, and the call has filled it.
+    let usage = unsafe { usage.assume_init() };
+    let time = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1_000);
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
 /// The kernel's id of the calling thread.
 pub fn current_tid() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()

@@ -18,7 +18,7 @@ use crate::functions::{Described, Differing, Look};
 use crate::hands::Job;
 use crate::progress::{Progress, Sent};
 use crate::recruit::Staff;
-use crate::work::Work;
+use crate::work::{Sample, Work};
 use crate::{call, codec};
 
 /// What a map does with an item that raises.
@@ -273,10 +273,11 @@ impl Work for Batch {
         &self.progress
     }
 
-    fn sample<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+    fn sample<'py>(&self, py: Python<'py>) -> PyResult<Option<Sample<'py>>> {
         let item = self.items.bind(py).get_item(0)?;
         let arguments = if self.star { item } else { PyTuple::new(py, [item])?.into_any() };
-        Ok(Some((self.function.bind(py).clone(), arguments)))
+        let result = Some(self.results.bind(py).get_item(0)?).filter(|result| !result.is_none());
+        Ok(Some(Sample { function: self.function.bind(py).clone(), arguments, result }))
     }
 
     fn pending(&self) -> usize {

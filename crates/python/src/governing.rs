@@ -22,12 +22,15 @@ use crate::meter;
 use crate::pause::Pause;
 use crate::recruit;
 use crate::run::Run;
+use crate::work::Sample;
 
 /// A map's governor and what has come of it.
 pub(crate) struct Governing {
     myself: Weak<Governing>,
     run: Weak<Run>,
     began: Duration,
+    /// CPU time of programs that had ended then.
+    children: Duration,
     inner: Mutex<Inner>,
     leave: Mutex<Leave>,
     asked: AtomicBool,
@@ -62,6 +65,7 @@ impl Governing {
             myself: Weak::clone(myself),
             run: Arc::downgrade(run),
             began: clock::monotonic(),
+            children: clock::children_cpu(),
             inner: Mutex::new(Inner {
                 governor: Governor::new(machine, workers, items),
                 counts: run.work.progress().entry.tally.counts(),
@@ -168,20 +172,28 @@ impl Governing {
 
 /// The guard's opinion, and a try whether function and an item can be pickled, which tells what that costs.
 fn may_leave(py: Python<'_>, run: &Run) -> PyResult<Leave> {
-    let Some((function, sample)) = run.work.sample(py)? else { return Ok(Leave::Unknown) };
+    let Some(Sample { function, arguments, result }) = run.work.sample(py)? else {
+        return Ok(Leave::Unknown);
+    };
     if !py.import("forkright._functions")?.getattr("importable")?.call1((&function,))?.extract::<bool>()? {
         recruit::warden().prepare();
     }
-    let considered = py.import("forkright._leave")?.getattr("consider")?.call1((function, sample))?;
-    let (reason, seconds, bytes): (Option<String>, f64, f64) = considered.extract()?;
-    Ok(match reason {
-        Some(reason) => Leave::No(reason),
-        None => {
-            let tried = Pickling { encode: Some(seconds), decode: None, bytes };
-            lock(&run.work.progress().profile).try_arguments(&tried);
-            Leave::Yes
-        }
-    })
+    let considered =
+        py.import("forkright._leave")?.getattr("consider")?.call1((function, arguments, result))?;
+    let (reason, there, back): (Option<String>, Option<(f64, f64)>, Option<(f64, f64)>) =
+        considered.extract()?;
+    if let Some(reason) = reason {
+        return Ok(Leave::No(reason));
+    }
+    let pickling = |(seconds, bytes)| Pickling { encode: Some(seconds), decode: None, bytes };
+    let mut profile = lock(&run.work.progress().profile);
+    if let Some(tried) = there.map(pickling) {
+        profile.try_arguments(&tried);
+    }
+    if let Some(tried) = back.map(pickling) {
+        profile.try_result(&tried);
+    }
+    Ok(Leave::Yes)
 }
 
 impl Watch for Governing {
@@ -218,6 +230,7 @@ impl Watch for Governing {
                 done: progress.done() as u64,
                 running: &running,
                 away: progress.away() as u64,
+                programs: clock::children_cpu().saturating_sub(self.children).as_secs_f64(),
                 profile: &profile,
                 zygote: self.zygote(),
                 leave: &lock(&self.leave).clone(),

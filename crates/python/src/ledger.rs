@@ -115,7 +115,17 @@ pub(crate) struct Ledger(Mutex<Vec<(Option<Key>, Arc<Entry>)>>);
 
 /// An object that calls of one function have in common, and that keeps nothing of a call alive. Held, so that no other
 /// object ever has its address.
-struct Key(Py<PyAny>);
+pub(crate) struct Key(Py<PyAny>);
+
+impl Key {
+    pub(crate) fn of(key: &Bound<'_, PyAny>) -> Key {
+        Key(key.clone().unbind())
+    }
+
+    pub(crate) fn is(&self, key: &Bound<'_, PyAny>) -> bool {
+        self.0.is(key)
+    }
+}
 
 impl Ledger {
     /// The entry of a function that travels by its name.
@@ -211,7 +221,7 @@ fn entry_of(ledger: &Ledger, function: &Bound<'_, PyAny>, key: Bound<'_, PyAny>)
 
 /// What tells functions apart: the code of one that is written in Python, so that neither its closure nor what it
 /// is bound to stays alive; a module's function or a class; the class of any other callable.
-fn key_of<'py>(function: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+pub(crate) fn key_of<'py>(function: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
     let py = function.py();
     let code = |function: &Bound<'py, PyAny>| function.getattr(pyo3::intern!(py, "__code__")).ok();
     let is_python = |function: &Bound<'py, PyAny>| function.is_exact_instance_of::<PyFunction>();

@@ -6,7 +6,7 @@
 //! move. `hands` are the threads of this process, `recruit` the worker processes, `collector` looks after them;
 //! `serve` is a worker process from the inside. `codec`, `functions` and `window` carry values; `meter` registers
 //! threads with the sampler, an `onlooker` has it look where nobody chooses, a `ledger` keeps what was measured of
-//! each function and an `opening` what was so before; `report`, `errors` and `cli` speak to people; `why` records
+//! each function, `memory` what the next map of it starts with and an `opening` what was so before; `report`, `errors` and `cli` speak to people; `why` records
 //! programs that were not written for forkright, a `guide` knows where their threads are, and `account` tells what
 //! came of it.
 #![deny(unsafe_code)]
@@ -25,6 +25,7 @@ mod governing;
 mod guide;
 mod hands;
 mod ledger;
+mod memory;
 mod meter;
 mod onlooker;
 mod opening;

@@ -21,7 +21,7 @@ use crate::call::SIGNALS;
 use crate::functions::Differing;
 use crate::governing::Governing;
 use crate::hands::{Hands, Hurry, Job};
-use crate::meter;
+use crate::{memory, meter};
 use crate::onlooker::Onlooker;
 use crate::opening::Opening;
 use crate::recruit::{Initializer, Staff};
@@ -439,12 +439,18 @@ pub(crate) fn run_map<'py>(
         }
         None => {
             run.begin_inline();
+            if let Some(profile) = memory::recall(function) {
+                *lock(&batch.progress().profile) = profile;
+            }
             opening = Some(Opening::begin(py));
             Governing::begin(py, &run, workers, Some(batch.total as u64)).map(|begun| governing = Some(begun))
         }
     };
     let outcome = started.and_then(|()| run.attend(py, &batch, until));
     run.end();
+    if governing.is_some() {
+        memory::keep(function, &lock(&batch.progress().profile));
+    }
     if let Err(error) = outcome {
         run.abandon(py);
         return Err(error);

@@ -19,7 +19,7 @@ use crate::hands::Job;
 use crate::pool::{self, Prepared};
 use crate::progress::{Progress, Sent};
 use crate::recruit::Staff;
-use crate::work::Work;
+use crate::work::{Sample, Work};
 
 /// One submitted call.
 pub(crate) struct Submitted {
@@ -135,11 +135,14 @@ impl Work for Submissions {
         &self.progress
     }
 
-    fn sample<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+    fn sample<'py>(&self, py: Python<'py>) -> PyResult<Option<Sample<'py>>> {
         let waiting = lock(&self.waiting);
-        let sample = waiting.sample.as_ref();
-        Ok(sample
-            .map(|(function, arguments)| (function.bind(py).clone(), arguments.bind(py).clone().into_any())))
+        Ok(waiting.sample.as_ref().map(|(function, arguments)| Sample {
+            function: function.bind(py).clone(),
+            arguments: arguments.bind(py).clone().into_any(),
+            // Whoever submitted it has its result.
+            result: None,
+        }))
     }
 
     fn pending(&self) -> usize {

@@ -11,11 +11,20 @@ use crate::hands::Job;
 use crate::progress::Progress;
 use crate::recruit::Staff;
 
+/// A task that stands for the others.
+pub(crate) struct Sample<'py> {
+    pub(crate) function: Bound<'py, PyAny>,
+    /// A tuple.
+    pub(crate) arguments: Bound<'py, PyAny>,
+    /// What it gave, if it has ended and given anything.
+    pub(crate) result: Option<Bound<'py, PyAny>>,
+}
+
 pub(crate) trait Work: Send + Sync {
     fn progress(&self) -> &Progress;
 
-    /// What is called, and the arguments of one task as a tuple, for the guard; `None` if nothing is under way.
-    fn sample<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>>;
+    /// A task to try with whether the work may leave; `None` if nothing is under way.
+    fn sample<'py>(&self, py: Python<'py>) -> PyResult<Option<Sample<'py>>>;
 
     /// Tasks nobody has.
     fn pending(&self) -> usize;
