@@ -181,7 +181,8 @@ impl Crew {
             gil: demand.held * drag + demand.blocked + handing + unpacking,
             rest: demand.off * drag + demand.waiting,
             cpu: demand.cpu() * drag + demand.programs,
-            core: (demand.cpu() * drag + demand.programs + handing + unpacking + transport) / machine.cores.max(0.01),
+            core: (demand.cpu() * drag + demand.programs + handing + unpacking + transport)
+                / machine.cores.max(0.01),
             transport,
         }
     }
@@ -312,7 +313,10 @@ mod tests {
         assert!(seconds(query, 24.0, 0, 2) < seconds(query, 24.0, 2, 1));
         let dragging = Demand { drag: 2.5, ..query };
         assert!(seconds(dragging, 24.0, 0, 1) < seconds(dragging, 24.0, 0, 2));
-        assert!((seconds(dragging, 24.0, 2, 1) - seconds(query, 24.0, 2, 1)).abs() < 1e-9, "alone in their processes");
+        assert!(
+            (seconds(dragging, 24.0, 2, 1) - seconds(query, 24.0, 2, 1)).abs() < 1e-9,
+            "alone in their processes"
+        );
     }
 
     #[test]

@@ -255,8 +255,7 @@ impl Governor {
         let inside = if learning { FREE_THREADS } else { MOST_THREADS };
         let ramp = self.ramp(seen, crowd);
         let most = self.climb.ceiling(seen.now).min(if learning { ramp } else { MOST_THREADS });
-        // Of time off the CPU a little is noise: other programs, the meter itself.
-        let waits = demand.share(demand.waiting) > NOISE;
+        let waits = waits(&demand);
         plans.retain(|plan| match plan.leaves() {
             true => {
                 suspect
@@ -295,7 +294,8 @@ impl Governor {
     fn demand(&self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Demand> {
         let profile = seen.profile;
         let programs = if seen.done > 0 { seen.programs / seen.done as f64 } else { 0.0 };
-        let Some(known) = profile.demand().map(|known| Demand { programs, ..known }) else {
+        let drag = profile.drag(crowd.all, crowd.shortest);
+        let Some(known) = profile.demand().map(|known| Demand { programs, drag, ..known }) else {
             let ripe = crowd.ripe_held || crowd.ripe_off || crowd.ripe_wait;
             return ripe.then(|| profile.guess(2.0 * crowd.longest));
         };
@@ -305,7 +305,7 @@ impl Governor {
             return None;
         }
         // One that has run for much longer than the others took counts as one of its own, which does what is seen now.
-        let odd = !crowd.queues && crowd.longest > 4.0 * known.alone();
+        let odd = !crowd.queues && crowd.longest > 4.0 * known.alone() * drag;
         Some(if odd { profile.with_another(&known, 2.0 * crowd.longest) } else { known })
     }
 
@@ -339,6 +339,11 @@ impl Governor {
             return;
         }
         let learning = seen.profile.tasks() == 0;
+        if seen.profile.lacks_alone() && seen.profile.demand().is_some_and(|demand| !waits(&demand)) {
+            // One that has the process to itself tells whether the others pay.
+            self.width = 1;
+            return;
+        }
         let limit = if learning { self.ramp(seen, crowd) } else { self.plan.threads() };
         if !learning {
             self.width = self.width.min(limit);
@@ -440,6 +445,11 @@ impl Governor {
     }
 }
 
+/// Whether a task waits. Of time off the CPU a little is noise: other programs, the meter itself.
+fn waits(demand: &Demand) -> bool {
+    demand.share(demand.waiting) > NOISE
+}
+
 /// What the tasks that run here do, taken together.
 #[derive(Default)]
 struct Crowd {
@@ -451,6 +461,7 @@ struct Crowd {
     /// With the GIL, queueing for it, or not understood.
     gil: u32,
     longest: f64,
+    shortest: f64,
     ripe_wait: bool,
     ripe_off: bool,
     ripe_held: bool,
@@ -462,6 +473,7 @@ impl Crowd {
     fn of(running: &[Running]) -> Self {
         let mut crowd = Self::default();
         for task in running {
+            crowd.shortest = if crowd.all == 0 { task.elapsed } else { crowd.shortest.min(task.elapsed) };
             crowd.all += 1;
             crowd.longest = crowd.longest.max(task.elapsed);
             match task.class {

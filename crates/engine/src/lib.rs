@@ -8,6 +8,7 @@ pub mod choose;
 pub mod chunk;
 pub mod cores;
 pub mod crew;
+mod drag;
 pub mod error;
 pub mod forecast;
 pub mod frame;

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::drag::Drag;
+
 /// Tasks over which a mean is taken once there are many: older ones fade, so that drift is followed.
 const SPAN: f64 = 64.0;
 /// Calls of `sample` after which the first has faded. Counted in calls, not in samples, so that many
@@ -15,7 +17,7 @@ const ENOUGH: f64 = 8.0;
 const UNANIMOUS: f64 = 3.0;
 /// As many tasks stand for all those of earlier maps.
 const FEW: u64 = 2;
-/// Tasks that wait for the GIL in less than this share of the samples are in nobody's way.
+/// Tasks that wait for the GIL in less than this share of the samples, beside their turns, are in nobody's way.
 const JOSTLING: f64 = 0.02;
 
 /// What pickling cost one way: the sum over the tasks of a reading. A half that nobody timed is none.
@@ -36,8 +38,10 @@ pub struct Reading {
     pub tasks: u64,
     /// Those that raised.
     pub failed: u64,
-    /// Time from start to end.
+    /// Time from start to end, without `delay`.
     pub wall: f64,
+    /// Time ready to run without a core.
+    pub delay: f64,
     /// CPU time of the worker's thread; none when the clock was not read.
     pub cpu: Option<f64>,
     /// Workers of its process that ran tasks meanwhile, itself included: with 1, all the time off the CPU
@@ -91,8 +95,7 @@ pub struct Demand {
     pub waiting: f64,
     /// CPU time of programs that it starts and waits for.
     pub programs: f64,
-    /// CPU time of a task that shares its process with others, over that of one that has it to itself: who gives up the
-    /// GIL often pays to have it back where others want it. Less than 1 is 1.
+    /// By how much tasks that share a process slow each other down beyond taking turns (`drag`). Less than 1 is 1.
     pub drag: f64,
     /// Standard deviation of a task's time over its mean.
     pub spread: f64,
@@ -158,9 +161,7 @@ pub struct Profile {
     cpu: Mean,
     waiting: Mean,
     blocked: Mean,
-    /// CPU seconds of a task that had its process to itself.
-    solo: Mean,
-    drag: Mean,
+    drag: Drag,
     spread: Mean,
     encode_arguments: Mean,
     decode_arguments: Mean,
@@ -184,14 +185,11 @@ impl Profile {
             None => wall * self.cpu_share(),
         };
         let (waiting, blocked) = self.split(wall, cpu, reading);
-        if reading.cpu.is_some() && reading.together <= 1 {
-            self.solo.add(cpu, tasks);
-        } else if reading.cpu.is_some()
-            && let Some(solo) = self.solo.value().filter(|solo| *solo > 0.0)
-        {
-            self.drag.add(cpu / solo, tasks);
+        if reading.cpu.is_some() {
+            self.drag.record(tasks, wall + reading.delay.max(0.0) / tasks, cpu, reading.together);
         }
-        let cpu = if reading.together > 1 { cpu / self.drag() } else { cpu };
+        // What others made dearer is not the task's own.
+        let cpu = if reading.together > 1 && self.is_jostled() { cpu / self.drag.of_cpu() } else { cpu };
         // One chunk tells one value of a mean over its tasks, whose variance is a task's over their number.
         let before = self.alone();
         let this = cpu + waiting + blocked;
@@ -244,13 +242,12 @@ impl Profile {
     /// What is worth remembering for other tasks of the same function: its nature, which a few of them outweigh if they
     /// are unlike. How long one took is forgotten, so that no chunk is made by it.
     pub fn remembered(&self) -> Profile {
-        let mut kept = Profile { tasks: self.tasks.min(FEW), failed: 0, wall: Mean::default(), ..self.clone() };
+        let mut kept =
+            Profile { tasks: self.tasks.min(FEW), failed: 0, wall: Mean::default(), ..self.clone() };
         let means = [
             &mut kept.cpu,
             &mut kept.waiting,
             &mut kept.blocked,
-            &mut kept.solo,
-            &mut kept.drag,
             &mut kept.spread,
             &mut kept.encode_arguments,
             &mut kept.decode_arguments,
@@ -259,7 +256,7 @@ impl Profile {
             &mut kept.argument_bytes,
             &mut kept.result_bytes,
         ];
-        for mean in means {
+        for mean in means.into_iter().chain(kept.drag.means()) {
             mean.weight = mean.weight.min(FEW as f64);
         }
         kept.samples.fade(CALLS / 10.0);
@@ -320,11 +317,25 @@ impl Profile {
         (total >= ENOUGH).then(|| self.samples.gil_wait / total)
     }
 
-    /// How much more CPU time a task takes beside others in its process than alone there; 1 where they don't wait for
-    /// the GIL, as it is something else then: other items, or memory, which would be as slow elsewhere.
-    pub fn drag(&self) -> f64 {
-        let jostled = self.gil_wait().is_some_and(|share| share >= JOSTLING);
-        self.drag.value().filter(|_| jostled).map_or(1.0, |drag| drag.max(1.0))
+    /// By how much tasks of one process slow each other down beyond taking turns, those that run included: `running` of
+    /// them, all for at least `shortest` seconds. 1 where they don't wait for the GIL, as it is something else then: other
+    /// items, or memory, which would be as slow elsewhere.
+    pub fn drag(&self, running: u32, shortest: f64) -> f64 {
+        if self.is_jostled() { self.drag.all(running, shortest) } else { 1.0 }
+    }
+
+    /// Whether tasks get in each other's way and none has run alone: nobody can tell by how much.
+    pub fn lacks_alone(&self) -> bool {
+        self.is_jostled() && self.drag.lacks_alone()
+    }
+
+    /// Whether tasks wait for the GIL for longer than they do who only take turns: whoever asks for it meets those of
+    /// the others that hold it or wait for it.
+    fn is_jostled(&self) -> bool {
+        let others = self.drag.together().unwrap_or(2.0) - 1.0;
+        let held = self.samples.held / self.samples.total().max(1.0);
+        let turns = others * held * held / (1.0 - others * held).max(0.1);
+        self.gil_wait().is_some_and(|share| share >= JOSTLING + turns)
     }
 
     /// Samples that the shares rest on.
@@ -350,7 +361,7 @@ impl Profile {
             off: cpu * (1.0 - held),
             blocked: self.blocked.value()?,
             waiting: self.waiting()?,
-            drag: self.drag(),
+            drag: self.drag(0, 0.0),
             spread: self.spread().unwrap_or(0.0),
             gil,
             ..self.pickling()
@@ -368,7 +379,7 @@ impl Profile {
             blocked: held_blocked,
             off: if gil == Evidence::Assumed { 0.0 } else { off_gil },
             waiting: lock_wait + io,
-            drag: self.drag(),
+            drag: self.drag(0, 0.0),
             gil,
             ..self.pickling()
         };
@@ -448,14 +459,14 @@ impl Profile {
 /// A mean in which the n-th value weighs n times the first, up to `SPAN`: the first, which often pays for
 /// imports and caches, is soon outweighed, and drift is followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Mean {
+pub(crate) struct Mean {
     value: f64,
     weight: f64,
 }
 
 impl Mean {
     /// Adds a value that stands for `count` tasks.
-    fn add(&mut self, value: f64, count: f64) {
+    pub(crate) fn add(&mut self, value: f64, count: f64) {
         if !value.is_finite() {
             return;
         }
@@ -472,7 +483,7 @@ impl Mean {
         }
     }
 
-    fn value(&self) -> Option<f64> {
+    pub(crate) fn value(&self) -> Option<f64> {
         (self.weight > 0.0).then_some(self.value)
     }
 }
@@ -623,7 +634,7 @@ mod tests {
 
     #[test]
     fn what_others_of_the_process_make_dearer_is_told_from_what_is_dear() {
-        let together = Reading { together: 2, ..one(0.11, 0.1) };
+        let together = Reading { together: 3, ..one(0.11, 0.1) };
         let jostled = Shares { held: 10, off_gil: 80, gil_wait: 10, ..Shares::default() };
         let (mut dragging, mut longer) = (Profile::default(), Profile::default());
         for profile in [&mut dragging, &mut longer] {
@@ -634,8 +645,8 @@ mod tests {
         for profile in [&mut dragging, &mut longer] {
             (0..20).for_each(|_| profile.record(&together));
         }
-        assert!(near(dragging.drag(), 2.5) && dragging.cpu().is_some_and(|cpu| near(cpu, 0.04)));
-        assert_eq!(longer.drag(), 1.0, "nobody waited for the GIL");
+        assert!(near(dragging.drag(0, 0.0), 2.5) && dragging.cpu().is_some_and(|cpu| near(cpu, 0.04)));
+        assert_eq!(longer.drag(0, 0.0), 1.0, "nobody waited for the GIL");
         assert!(longer.cpu().is_some_and(|cpu| cpu > 0.09));
     }
 

@@ -235,7 +235,8 @@ mod tests {
         let reading = Reading::new(&counts(&[(Class::Held, 19), (Class::Io, 900)]), &clocks(1_000, 300, 0));
         assert_eq!((reading.held, reading.off_gil), (None, None));
         assert!((share(reading.io) - 0.7).abs() < 1e-9, "the rest has enough");
-        let reading = Reading::new(&counts(&[(Class::Held, 950), (Class::GilWait, 15)]), &clocks(10_000, 9_350, 40));
+        let reading =
+            Reading::new(&counts(&[(Class::Held, 950), (Class::GilWait, 15)]), &clocks(10_000, 9_350, 40));
         assert!((share(reading.gil_wait) - 0.061 * 15.25 / 16.0).abs() < 1e-9, "few, and little to divide");
         let reading = Reading::new(&counts(&[(Class::Held, 900), (Class::Io, 19)]), &clocks(1_000, 300, 0));
         assert!((share(reading.held) - 0.3).abs() < 1e-9);

@@ -21,12 +21,12 @@ use crate::call::SIGNALS;
 use crate::functions::Differing;
 use crate::governing::Governing;
 use crate::hands::{Hands, Hurry, Job};
-use crate::{memory, meter};
 use crate::onlooker::Onlooker;
 use crate::opening::Opening;
 use crate::recruit::{Initializer, Staff};
 use crate::report;
 use crate::work::{HereSource, Work};
+use crate::{memory, meter};
 
 /// Threads of the common pool end after this long without work.
 const PATIENCE: Duration = Duration::from_secs(10);
