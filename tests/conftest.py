@@ -15,8 +15,9 @@ import pytest
 
 from waiting import until
 
-# A shell's background job ignores Ctrl-C, and so would all that the tests start.
+# A shell's background job ignores what the keyboard sends, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 # Helpers that assert say what they saw, as tests do.
 pytest.register_assert_rewrite("measuring")
 

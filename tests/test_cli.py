@@ -98,7 +98,8 @@ def test_the_verdict_of_auto_gives_its_reason(folder: Path) -> None:
     code, out, _ = call(folder, "compare", "listed.py:double", "--plans", "serial,auto", "--runs", "1")
     assert code == 0
     assert "auto took serial: nothing else would have saved enough to begin with it\n" in out
-    assert "auto was as fast as the best fixed plan, serial, within a millisecond\n" in out
+    # Beside other programs one of two that take microseconds may take milliseconds.
+    assert re.search(r"^auto (was as fast as|lost .* against|won .* against) the best fixed plan, serial", out, re.M)
 
 
 def test_json_has_every_run_and_the_machine(folder: Path) -> None:

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!            first item waits          ┌───────── an item has finished ─────────┐
-//!         ┌───────────────────▶ ramp ──┤  1, 2, 4 ... in flight, each tick       ▼
+//!         ┌───────────────────▶ ramp ──┤  1, 4, 16 .. in flight, each tick      ▼
 //!  probe ─┤  computes off the GIL      └─────────────────────────────────▶ judged by forecast,
 //!  (1 in  ├───────────────────▶ cores ──────────────────────────────────▶  again every 10-50 ms
 //!  flight)│  holds the GIL for 5 ms                                         │          ▲
@@ -14,10 +14,11 @@
 //!
 //! - *Probe.* One item is in flight, inline in the caller, until its state is known: two that hold the GIL
 //!   would only take turns, and neither could be moved any more.
-//! - *Ramp.* While everything in flight waits, twice as many are let in with each tick. If there are more
-//!   than `FREE_THREADS`, the ramp pauses at `PREPARING_THREADS` for as long as processes would take to
-//!   start: whether items compute once their answers are in shows by then for the fast half of all
-//!   servers, and items that do are better off in processes.
+//! - *Ramp.* While everything in flight waits, four times as many are let in with each tick. If there are more
+//!   than `FREE_THREADS`, the ramp pauses at this process's part of them for as long as processes would take
+//!   to start: whether items compute once their answers are in shows by then for the fast half of all
+//!   servers, and items that do are better off in processes. Later as many are in flight as have been before,
+//!   twice over: a server that collapses is not hammered.
 //! - *Press.* Something holds the GIL or queues for it. Before any item has finished its length is taken to
 //!   be twice what it has run so far, so that the forecast favours processes the longer it takes.
 //! - *Away.* New items are held back for worker processes, except those so short that they end here before
@@ -45,10 +46,14 @@ const SAMPLED: f64 = 8.0;
 const UNSAMPLED: f64 = 0.020;
 /// Threads that a ramp starts before any item has shown its second half.
 const FREE_THREADS: u32 = 20;
-/// Items in flight while processes are prepared.
+/// With each tick so many times as many are let in.
+const STEP: u32 = 4;
+/// Items in flight at least while processes are prepared.
 const PREPARING_THREADS: u32 = 4;
 /// Waiting that is this small a share of a task is not worth a second thread beside it.
 const NOISE: f64 = 0.2;
+/// A GIL that is held for less than this share of the time is no reason to leave.
+const IDLE: f64 = 0.5;
 /// Seconds between judgements while things are new, and later.
 const JUDGE_EARLY: f64 = 0.010;
 const JUDGE_LATE: f64 = 0.050;
@@ -181,6 +186,7 @@ struct Knew {
     /// Whether the work may leave, once that is known.
     answer: Option<bool>,
     up: u32,
+    borne: u32,
 }
 
 impl Governor {
@@ -235,6 +241,7 @@ impl Governor {
             ready: seen.zygote == Zygote::Ready,
             answer: (*seen.leave != Leave::Unknown).then(|| *seen.leave == Leave::Yes),
             up: seen.processes_now,
+            borne: self.climb.borne,
         };
         let pause = if seen.now - self.changed < NEW { JUDGE_EARLY } else { JUDGE_LATE };
         let due = knew != self.knew || self.judged.is_none_or(|at| seen.now - at >= pause);
@@ -254,19 +261,25 @@ impl Governor {
         let room = self.max_workers.unwrap_or(MOST_THREADS).saturating_sub(remaining.here).max(1);
         let inside = if learning { FREE_THREADS } else { MOST_THREADS };
         let ramp = self.ramp(seen, crowd);
-        let most = self.climb.ceiling(seen.now).min(if learning { ramp } else { MOST_THREADS });
+        let allowed = self.max_workers.unwrap_or(MOST_THREADS).max(1);
+        let together = self.climb.ceiling(seen.now).max(self.machine.width()).min(allowed);
+        let most = together.min(if learning { ramp } else { MOST_THREADS });
         let waits = waits(&demand);
+        // So many of them leave one GIL free most of the time.
+        let idle = f64::from(together) * demand.share(demand.gil()) < IDLE;
         plans.retain(|plan| match plan.leaves() {
             true => {
                 suspect
-                    && plan.workers() <= room
+                    && !idle
+                    && plan.workers() <= room.min(together)
                     && plan.threads() <= inside
                     && (waits || plan.threads() == 1)
             }
             false => plan.threads() <= most,
         });
-        if learning && f64::from(ramp) <= remaining.tasks + f64::from(remaining.here) {
-            plans.extend(Plan::in_threads(ramp).ok().filter(|plan| !plans.contains(plan)));
+        // As many as may run now, where that lies between two steps.
+        if f64::from(most) <= remaining.tasks + f64::from(remaining.here) {
+            plans.extend(Plan::in_threads(most).ok().filter(|plan| !plans.contains(plan)));
         }
         if !plans.contains(&self.plan) {
             plans.push(self.plan);
@@ -350,7 +363,7 @@ impl Governor {
         }
         let ripe = crowd.ripe_wait || crowd.ripe_off || !learning;
         if crowd.is_calm() && ripe {
-            let crowded = crowd.all.saturating_mul(2).max(if learning { 1 } else { self.width });
+            let crowded = crowd.all.saturating_mul(STEP).max(if learning { 1 } else { self.width });
             self.width = self.width.max(crowded.min(limit));
         }
         if !learning {
@@ -367,9 +380,13 @@ impl Governor {
             () if crowd.locked > crowd.waiting / 2 => FREE_THREADS,
             () if !self.could_leave(seen) => MOST_THREADS,
             () if crowd.waiting == crowd.all && crowd.longest >= self.start_of_processes() => MOST_THREADS,
-            // What they wait for may be followed by computing: the others then had better be elsewhere. Where they
-            // only wait, the last of them start no later for it.
-            () if self.warmed.is_some() => PREPARING_THREADS,
+            // What they wait for may be followed by computing: the others then had better be elsewhere. This process
+            // starts what would be its part.
+            () if is_many(seen, crowd) => {
+                let tasks = seen.pending + u64::from(crowd.all);
+                let part = u32::try_from(tasks / u64::from(self.machine.width())).unwrap_or(u32::MAX);
+                part.clamp(PREPARING_THREADS, FREE_THREADS)
+            }
             () => FREE_THREADS,
         };
         limit.min(most)
@@ -380,7 +397,8 @@ impl Governor {
         // they compute, nobody else gets a turn.
         let pausing = seen.profile.tasks() == 0
             && crowd.ripe_wait
-            && seen.pending + u64::from(crowd.all) > u64::from(FREE_THREADS);
+            && is_many(seen, crowd)
+            && crowd.all >= self.ramp(seen, crowd);
         let prepare =
             (self.pressed || self.plan.leaves() || pausing) && self.could_leave(seen) && seen.pending > 0;
         let warm_zygote = prepare && seen.zygote == Zygote::Cold;
@@ -443,6 +461,11 @@ impl Governor {
         let refused = matches!(seen.leave, Leave::No(_));
         !refused && self.machine.width() > 1 && self.max_workers != Some(1)
     }
+}
+
+/// Whether there are more tasks than a ramp starts.
+fn is_many(seen: &Observation<'_>, crowd: &Crowd) -> bool {
+    seen.pending + u64::from(crowd.all) > u64::from(FREE_THREADS)
 }
 
 /// Whether a task waits. Of time off the CPU a little is noise: other programs, the meter itself.
@@ -517,11 +540,16 @@ struct Climb {
     step: Option<(u32, f64)>,
     /// Threads beyond which nothing was gained, and when that was seen.
     settled: Option<(u32, f64)>,
+    /// The tasks in flight at some moment, and those that were done then.
+    round: Option<(u32, u64)>,
+    /// The most that were in flight at once and of which as many have ended: whoever serves them can bear so many.
+    borne: u32,
 }
 
 impl Climb {
     /// Measures throughput while as many run as may.
     fn watch(&mut self, seen: &Observation<'_>, width: u32, crowd: &Crowd) {
+        self.count(seen, crowd);
         let full = width > 1 && seen.pending > 0 && crowd.all * 4 >= width * 3;
         let Some((since, done, at)) = self.window.filter(|window| full && window.2 == width) else {
             self.window = full.then_some((seen.now, seen.done, width));
@@ -543,11 +571,24 @@ impl Climb {
         self.window = Some((seen.now, seen.done, width));
     }
 
-    /// The most threads that may pay off.
+    /// Follows how many were in flight and have ended.
+    fn count(&mut self, seen: &Observation<'_>, crowd: &Crowd) {
+        let flying = crowd.all.saturating_add(u32::try_from(seen.away).unwrap_or(u32::MAX));
+        match self.round {
+            Some((before, done)) if seen.done < done + u64::from(before) => {}
+            Some((before, _)) => {
+                self.borne = self.borne.max(before);
+                self.round = (flying > 0).then_some((flying, seen.done));
+            }
+            None => self.round = (flying > 0).then_some((flying, seen.done)),
+        }
+    }
+
+    /// The most workers that may pay off: where nothing is known against it, twice as many as have been borne.
     fn ceiling(&self, now: f64) -> u32 {
         match self.settled {
             Some((threads, at)) if now - at < CLIMB_AGAIN => threads,
-            _ => MOST_THREADS,
+            _ => self.borne.saturating_mul(2).clamp(FREE_THREADS, MOST_THREADS),
         }
     }
 }

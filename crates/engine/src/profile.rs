@@ -18,7 +18,7 @@ const UNANIMOUS: f64 = 3.0;
 /// As many tasks stand for all those of earlier maps.
 const FEW: u64 = 2;
 /// Tasks that wait for the GIL in less than this share of the samples, beside their turns, are in nobody's way.
-const JOSTLING: f64 = 0.02;
+const JOSTLING: f64 = 0.05;
 
 /// What pickling cost one way: the sum over the tasks of a reading. A half that nobody timed is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
