@@ -8,6 +8,8 @@ use crate::profile::Mean;
 
 /// So much more than one after another is more than noise.
 const PLAIN: f64 = 1.2;
+/// Seconds that tasks must take for that: what is shorter is slow for other reasons, such as a thread's start.
+const LONG: f64 = 0.001;
 
 /// The means of tasks that were alone in their process, and of those that were not.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,18 +39,23 @@ impl Drag {
 
     /// How many times more CPU time a task takes beside others than alone.
     pub(crate) fn of_cpu(&self) -> f64 {
-        ratio(&self.beside.cpu, &self.alone.cpu).unwrap_or(1.0).max(1.0)
+        self.ratio(|costs| &costs.cpu).unwrap_or(1.0).max(1.0)
     }
 
     /// By how much a task that takes turns with others is slowed down beyond that: more CPU time, or, where they are
     /// slower than one after another, all its time. `running` tasks have all run for `shortest` seconds or longer.
     pub(crate) fn all(&self, running: u32, shortest: f64) -> f64 {
         let slower = |ratio: f64, together: f64| if ratio > PLAIN * together { ratio } else { 1.0 };
-        let finished = ratio(&self.beside.wall, &self.alone.wall).zip(self.together.value());
-        let seen = self.alone.wall.value().filter(|alone| running > 1 && *alone > 0.0);
+        let finished = self.ratio(|costs| &costs.wall).zip(self.together.value());
+        let seen = self.alone.wall.value().filter(|alone| running > 1 && *alone >= LONG);
         let finished = finished.map_or(1.0, |(ratio, together)| slower(ratio, together));
         let seen = seen.map_or(1.0, |alone| slower(shortest / alone, running.into()));
         self.of_cpu().max(finished).max(seen)
+    }
+
+    fn ratio(&self, of: impl Fn(&Costs) -> &Mean) -> Option<f64> {
+        self.alone.wall.value().filter(|alone| *alone >= LONG)?;
+        Some(of(&self.beside).value()? / of(&self.alone).value().filter(|alone| *alone > 0.0)?)
     }
 
     /// How many tasks ran together, where several did.
@@ -65,10 +72,6 @@ impl Drag {
         let Drag { alone, beside, together } = self;
         [&mut alone.wall, &mut alone.cpu, &mut beside.wall, &mut beside.cpu, together]
     }
-}
-
-fn ratio(beside: &Mean, alone: &Mean) -> Option<f64> {
-    Some(beside.value()? / alone.value().filter(|alone| *alone > 0.0)?)
 }
 
 #[cfg(test)]

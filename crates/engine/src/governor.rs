@@ -192,6 +192,11 @@ struct Knew {
 impl Governor {
     /// For a run of `items` tasks, if their number is known.
     pub fn new(machine: Machine, max_workers: Option<u32>, items: Option<u64>) -> Self {
+        Self::after(0, machine, max_workers, items)
+    }
+
+    /// The same after a run of the same function, of which so many were borne.
+    pub fn after(borne: u32, machine: Machine, max_workers: Option<u32>, items: Option<u64>) -> Self {
         Self {
             machine,
             max_workers,
@@ -204,9 +209,14 @@ impl Governor {
             changed: 0.0,
             judged: None,
             knew: Knew::default(),
-            climb: Climb::default(),
+            climb: Climb { borne, ..Climb::default() },
             verdict: None,
         }
+    }
+
+    /// The most tasks that were in flight at once and of which as many have ended.
+    pub fn borne(&self) -> u32 {
+        self.climb.borne
     }
 
     /// The plan in force.
@@ -307,8 +317,11 @@ impl Governor {
     fn demand(&self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Demand> {
         let profile = seen.profile;
         let programs = if seen.done > 0 { seen.programs / seen.done as f64 } else { 0.0 };
-        let drag = profile.drag(crowd.all, crowd.shortest);
-        let Some(known) = profile.demand().map(|known| Demand { programs, drag, ..known }) else {
+        let Some(known) = profile.demand().map(|known| {
+            // What waits is slow for other reasons.
+            let drag = if waits(&known) { 1.0 } else { profile.drag(crowd.all, crowd.shortest) };
+            Demand { programs, drag, ..known }
+        }) else {
             let ripe = crowd.ripe_held || crowd.ripe_off || crowd.ripe_wait;
             return ripe.then(|| profile.guess(2.0 * crowd.longest));
         };
@@ -318,7 +331,7 @@ impl Governor {
             return None;
         }
         // One that has run for much longer than the others took counts as one of its own, which does what is seen now.
-        let odd = !crowd.queues && crowd.longest > 4.0 * known.alone() * drag;
+        let odd = !crowd.queues && crowd.longest > 4.0 * known.alone() * known.drag.max(1.0);
         Some(if odd { profile.with_another(&known, 2.0 * crowd.longest) } else { known })
     }
 

@@ -157,7 +157,7 @@ impl Stream {
         match known {
             Some(governing) => governing.resume(py)?,
             None => {
-                let begun = Governing::begin(py, &self.run, workers, None)?;
+                let begun = Governing::begin(py, &self.run, workers, None, 0)?;
                 lock(&self.governing).get_or_insert(begun);
             }
         }

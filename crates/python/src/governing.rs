@@ -53,12 +53,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Governing {
-    /// Starts to watch a map whose items the caller begins to run inline.
+    /// Starts to watch a map whose items the caller begins to run inline; `borne` as its governor is to know it.
     pub(crate) fn begin(
         py: Python<'_>,
         run: &Arc<Run>,
         workers: Option<u32>,
         items: Option<u64>,
+        borne: u32,
     ) -> PyResult<Arc<Governing>> {
         let machine = Machine::with_cores(&cores::usable());
         let governing = Arc::new_cyclic(|myself| Governing {
@@ -67,7 +68,7 @@ impl Governing {
             began: clock::monotonic(),
             children: clock::children_cpu(),
             inner: Mutex::new(Inner {
-                governor: Governor::new(machine, workers, items),
+                governor: Governor::after(borne, machine, workers, items),
                 counts: run.work.progress().entry.tally.counts(),
                 verdicts: Vec::new(),
             }),
@@ -103,6 +104,11 @@ impl Governing {
                 .collect();
         }
         inner.verdicts.clone()
+    }
+
+    /// See [`Governor::borne`].
+    pub(crate) fn borne(&self) -> u32 {
+        lock(&self.inner).governor.borne()
     }
 
     fn zygote(&self) -> Zygote {

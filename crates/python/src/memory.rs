@@ -10,22 +10,32 @@ use crate::ledger::{Key, key_of};
 /// Functions that are remembered; of more, those that were used last.
 const MANY: usize = 64;
 
+/// What was learned of a function.
+#[derive(Clone, Default)]
+pub(crate) struct Learned {
+    pub(crate) profile: Profile,
+    /// How many of its tasks may be in flight, as [`Governing::borne`](crate::governing::Governing::borne) says.
+    pub(crate) borne: u32,
+}
+
 /// The least recently used first. Held for moments and by those who have the GIL, so a fork finds it free.
-static KNOWN: Mutex<Vec<(Key, Profile)>> = Mutex::new(Vec::new());
+static KNOWN: Mutex<Vec<(Key, Learned)>> = Mutex::new(Vec::new());
 
 /// What earlier maps of `function` have learned of it.
-pub(crate) fn recall(function: &Bound<'_, PyAny>) -> Option<Profile> {
+pub(crate) fn recall(function: &Bound<'_, PyAny>) -> Option<Learned> {
     let key = key_of(function);
-    with_known(|known| known.iter().find(|(kept, _)| kept.is(&key)).map(|(_, profile)| profile.remembered()))
+    let learned =
+        with_known(|known| known.iter().find(|(kept, _)| kept.is(&key)).map(|(_, learned)| learned.clone()))?;
+    Some(Learned { profile: learned.profile.remembered(), ..learned })
 }
 
 /// Remembers what a map has learned of `function`, and what it knew before.
-pub(crate) fn keep(function: &Bound<'_, PyAny>, profile: &Profile) {
-    if profile.tasks() == 0 {
+pub(crate) fn keep(function: &Bound<'_, PyAny>, learned: Learned) {
+    if learned.profile.tasks() == 0 {
         return;
     }
     let key = key_of(function);
-    let kept = (Key::of(&key), profile.clone());
+    let kept = (Key::of(&key), learned);
     let forgotten = with_known(|known| {
         let same = known.iter().position(|(kept, _)| kept.is(&key));
         let oldest = (known.len() >= MANY).then_some(0);
@@ -37,6 +47,6 @@ pub(crate) fn keep(function: &Bound<'_, PyAny>, profile: &Profile) {
     drop(forgotten);
 }
 
-fn with_known<T>(body: impl FnOnce(&mut Vec<(Key, Profile)>) -> T) -> T {
+fn with_known<T>(body: impl FnOnce(&mut Vec<(Key, Learned)>) -> T) -> T {
     body(&mut KNOWN.lock().unwrap_or_else(PoisonError::into_inner))
 }

@@ -21,12 +21,13 @@ use crate::call::SIGNALS;
 use crate::functions::Differing;
 use crate::governing::Governing;
 use crate::hands::{Hands, Hurry, Job};
+use crate::memory::{self, Learned};
+use crate::meter;
 use crate::onlooker::Onlooker;
 use crate::opening::Opening;
 use crate::recruit::{Initializer, Staff};
 use crate::report;
 use crate::work::{HereSource, Work};
-use crate::{memory, meter};
 
 /// Threads of the common pool end after this long without work.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -439,17 +440,18 @@ pub(crate) fn run_map<'py>(
         }
         None => {
             run.begin_inline();
-            if let Some(profile) = memory::recall(function) {
-                *lock(&batch.progress().profile) = profile;
-            }
+            let learned = memory::recall(function).unwrap_or_default();
+            *lock(&batch.progress().profile) = learned.profile;
             opening = Some(Opening::begin(py));
-            Governing::begin(py, &run, workers, Some(batch.total as u64)).map(|begun| governing = Some(begun))
+            Governing::begin(py, &run, workers, Some(batch.total as u64), learned.borne)
+                .map(|begun| governing = Some(begun))
         }
     };
     let outcome = started.and_then(|()| run.attend(py, &batch, until));
     run.end();
-    if governing.is_some() {
-        memory::keep(function, &lock(&batch.progress().profile));
+    if let Some(governing) = &governing {
+        let profile = lock(&batch.progress().profile).clone();
+        memory::keep(function, Learned { profile, borne: governing.borne() });
     }
     if let Err(error) = outcome {
         run.abandon(py);
