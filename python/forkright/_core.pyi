@@ -17,6 +17,8 @@ __all__ = [
     "__version__",
     "account_recordings",
     "begin_recording",
+    "choose_again",
+    "choose_elsewhere",
     "close_shared",
     "cpu_count",
     "die_with_parent",
@@ -53,6 +55,22 @@ def die_with_parent(parent: int) -> bool:
 
 def close_shared(timeout: float) -> None:
     """Ends the threads and worker processes that maps share; for the end of the interpreter."""
+
+def choose_again(case: str) -> str | None:
+    """The verdict of a report's case, both as JSON; None if no plan is allowed.
+
+    Raises:
+        ValueError: If it is no case.
+    """
+
+def choose_elsewhere(given: str, change: str, tasks: int) -> str | None:
+    """The verdict about a whole map of so many tasks on a machine with other figures, as JSON.
+
+    None if too little was measured.
+
+    Raises:
+        ValueError: If something is not in the form of a report.
+    """
 
 def run_map(
     function: Callable[..., Any],

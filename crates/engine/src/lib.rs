@@ -19,6 +19,7 @@ pub mod payload;
 pub mod plan;
 pub mod profile;
 pub mod queue;
+pub mod replay;
 pub mod state;
 pub mod store;
 pub mod warden;

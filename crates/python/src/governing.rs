@@ -12,7 +12,8 @@ use forkright_engine::forecast::Zygote;
 use forkright_engine::governor::{self, Class, Governor, Observation};
 use forkright_engine::machine::Machine;
 use forkright_engine::plan::Plan;
-use forkright_engine::profile::Pickling;
+use forkright_engine::profile::{Demand, Pickling};
+use forkright_engine::replay::Given;
 use forkright_engine::warden::Helper;
 use forkright_meter::{Counts, Glance, Pace, Watch, clock};
 use pyo3::prelude::*;
@@ -103,6 +104,13 @@ impl Governing {
                 .collect();
         }
         inner.verdicts.clone()
+    }
+
+    /// What a choice about the whole would be made from.
+    pub(crate) fn given(&self, demand: Option<Demand>, refusal: Option<&str>) -> Given {
+        let may_leave =
+            refusal.map_or_else(|| lock(&self.leave).clone(), |reason| Leave::No(reason.to_owned()));
+        lock(&self.inner).governor.given(demand, may_leave)
     }
 
     fn zygote(&self) -> Zygote {

@@ -8,7 +8,7 @@
 //! threads with the sampler, an `onlooker` has it look where nobody chooses, a `ledger` keeps what was measured of
 //! each function, `memory` what the next map of it starts with and an `opening` what was so before; `report`, `errors` and `cli` speak to people; `why` records
 //! programs that were not written for forkright, a `guide` knows where their threads are, and `account` tells what
-//! came of it.
+//! came of it; `replay` makes the choice of a report again.
 #![deny(unsafe_code)]
 
 mod account;
@@ -33,6 +33,7 @@ mod pause;
 mod pool;
 mod progress;
 mod recruit;
+mod replay;
 mod report;
 mod run;
 mod serve;
@@ -53,6 +54,8 @@ mod _core {
     use super::future::FutureBase;
     #[pymodule_export]
     use super::pool::Pool;
+    #[pymodule_export]
+    use super::replay::{choose_again, choose_elsewhere};
     #[pymodule_export]
     use super::run::run_map;
     #[pymodule_export]
