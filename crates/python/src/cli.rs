@@ -87,7 +87,9 @@ Examples:
   forkright why --cores 4,16,64 -m pytest tests";
 
 const DOCTOR_EXAMPLES: &str = "\
-It takes a few seconds, starts threads and processes, and leaves nothing behind.
+It takes a few seconds, starts threads and processes, and leaves nothing behind but what it learned of the machine: the
+figures that a choice goes by are kept in the cache directory, unless the environment says FORKRIGHT_CACHE=off;
+FORKRIGHT_CACHE=DIRECTORY has them kept elsewhere.
 
 Examples:
   forkright doctor

@@ -7,10 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use forkright_engine::choose::{Leave, Verdict};
-use forkright_engine::cores;
 use forkright_engine::forecast::Zygote;
 use forkright_engine::governor::{self, Class, Governor, Observation};
-use forkright_engine::machine::Machine;
 use forkright_engine::plan::Plan;
 use forkright_engine::profile::{Demand, Pickling};
 use forkright_engine::replay::Given;
@@ -19,6 +17,7 @@ use forkright_meter::{Counts, Glance, Pace, Watch, clock};
 use pyo3::prelude::*;
 
 use crate::hands::Hurry;
+use crate::machine;
 use crate::meter;
 use crate::pause::Pause;
 use crate::recruit;
@@ -61,7 +60,7 @@ impl Governing {
         workers: Option<u32>,
         items: Option<u64>,
     ) -> PyResult<Arc<Governing>> {
-        let machine = Machine::with_cores(&cores::usable());
+        let machine = machine::machine(py);
         let governing = Arc::new_cyclic(|myself| Governing {
             myself: Weak::clone(myself),
             run: Arc::downgrade(run),

@@ -8,7 +8,7 @@
 //! threads with the sampler, an `onlooker` has it look where nobody chooses, a `ledger` keeps what was measured of
 //! each function, `memory` what the next map of it starts with and an `opening` what was so before; `report`, `errors` and `cli` speak to people; `why` records
 //! programs that were not written for forkright, a `guide` knows where their threads are, and `account` tells what
-//! came of it; `replay` makes the choice of a report again.
+//! came of it; `replay` makes the choice of a report again; `machine` says where what is measured of this one is kept.
 #![deny(unsafe_code)]
 
 mod account;
@@ -25,6 +25,7 @@ mod governing;
 mod guide;
 mod hands;
 mod ledger;
+mod machine;
 mod memory;
 mod meter;
 mod onlooker;
@@ -52,6 +53,8 @@ mod _core {
     use super::cli::parse_command;
     #[pymodule_export]
     use super::future::FutureBase;
+    #[pymodule_export]
+    use super::machine::constants;
     #[pymodule_export]
     use super::pool::Pool;
     #[pymodule_export]
@@ -131,5 +134,6 @@ fn close_shared(py: Python<'_>, timeout: f64) -> PyResult<()> {
         staff.crew().dismiss();
         staff.collector.join(py);
     }
+    machine::keep(py);
     Ok(())
 }

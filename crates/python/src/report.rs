@@ -4,7 +4,7 @@
 use forkright_engine::choose::Leave;
 use forkright_engine::cores;
 use forkright_engine::crew::Use;
-use forkright_engine::machine::Machine;
+use forkright_engine::here;
 use forkright_engine::plan::Plan;
 use forkright_engine::profile::{Demand, Evidence};
 use forkright_engine::replay::{self, Given};
@@ -166,7 +166,7 @@ fn seen(measured: &Measured) -> Option<Demand> {
 
 /// For a choice about what ran under a fixed plan: nobody asked whether it may leave.
 fn of_fixed(demand: Option<Demand>) -> Given {
-    let machine = Machine::with_cores(&cores::usable());
+    let machine = here::machine(&cores::usable());
     Given { demand, machine, workers: None, may_leave: Leave::Unknown }
 }
 
