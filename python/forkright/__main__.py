@@ -49,6 +49,10 @@ def _call(command: dict[str, Any]) -> int:
             from ._doctor import doctor
 
             doctor(command)
+        case "replay":
+            from ._replay import replay
+
+            replay(command)
         case "why":
             from ._why.command import why
 

@@ -17,7 +17,10 @@ __all__ = [
     "__version__",
     "account_recordings",
     "begin_recording",
+    "choose_again",
+    "choose_elsewhere",
     "close_shared",
+    "constants",
     "cpu_count",
     "die_with_parent",
     "end_recording",
@@ -52,7 +55,29 @@ def die_with_parent(parent: int) -> bool:
     """Has the kernel kill this process when its parent ends. False: the parent is gone already."""
 
 def close_shared(timeout: float) -> None:
-    """Ends the threads and worker processes that maps share; for the end of the interpreter."""
+    """Ends the threads and worker processes that maps share; for the end of the interpreter.
+
+    What was measured of this machine is kept for the next process.
+    """
+
+def constants() -> str:
+    """What a choice goes by on this machine, and where that is kept, as JSON."""
+
+def choose_again(case: str) -> str | None:
+    """The verdict of a report's case, both as JSON; None if no plan is allowed.
+
+    Raises:
+        ValueError: If it is no case.
+    """
+
+def choose_elsewhere(given: str, change: str, tasks: int) -> str | None:
+    """The verdict about a whole map of so many tasks on a machine with other figures, as JSON.
+
+    None if too little was measured.
+
+    Raises:
+        ValueError: If something is not in the form of a report.
+    """
 
 def run_map(
     function: Callable[..., Any],

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import _machine
+from . import _core, _machine
 from ._executor import Executor
 from ._plan import Plan
 from ._report import count, seconds, size, table, times, wrap
@@ -25,6 +25,19 @@ from ._terminal import Ink, Progress
 OFTEN, SELDOM = 200, 5
 # Iterations of the counting loop: some 50 ms.
 LOOP = 1_000_000
+
+# The figures that a choice goes by, and how they are told: seconds unless something else is said.
+CONSTANTS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "thread_start": ("start a thread", seconds),
+    "thread_task": ("a call for a thread", seconds),
+    "zygote_start": ("start the helper", seconds),
+    "process_start": ("fork a worker", seconds),
+    "hop": ("a call and back", seconds),
+    "process_task": ("a call in a stream", seconds),
+    "byte": ("carry a megabyte", lambda byte: seconds(byte * 1e6)),
+    "switch_interval": ("a turn on the GIL", seconds),
+    "process_memory": ("memory of a worker", size),
+}
 
 notes: list[str] = []
 
@@ -51,6 +64,8 @@ def examine(progress: Progress) -> dict[str, Any]:
         ("sharing", _sharing),
         ("loops", _loops),
         ("limits", _limits),
+        # Last, as all the others are observed.
+        ("choice", _choice),
     ]
     for name, question in questions:
         progress.say(f"measuring: {name.replace('_', ' ')}")
@@ -218,6 +233,12 @@ def _limits() -> dict[str, Any]:
     }
 
 
+def _choice() -> dict[str, Any]:
+    """What a choice goes by here, and where that is kept."""
+    found: dict[str, Any] = json.loads(_core.constants())
+    return found
+
+
 def _warnings(found: dict[str, Any]) -> list[str]:
     """What will hurt, and what to do about it."""
     machine, limits, process = found["machine"], found["limits"], found["process"]
@@ -307,9 +328,30 @@ def _text(found: dict[str, Any], ink: Ink) -> list[str]:
     facts.append(("the GIL", machine["meter"] or "can be watched from outside"))
     for name, text in facts:
         lines += wrap(f"{name:<21}{text}", indent=21)
+    lines += ["", *_constants(found["choice"], ink)]
     for warning in found["warnings"]:
         lines += ["", *wrap(f"{ink.warning('warning:')} {warning}")]
     return [*lines, "", *wrap(found["summary"], indent=0)]
+
+
+def _constants(choice: dict[str, Any], ink: Ink) -> list[str]:
+    """What a choice goes by: each figure, and where it comes from."""
+    rows = [["a choice goes by", "now", ""]]
+    for name, (words, told) in CONSTANTS.items():
+        figure = choice["constants"][name]
+        times = "here and by processes before" if choice["file"] else "here"
+        if figure["measured"]:
+            origin = f"measured {count(figure['seen'], 'time')} {times}"
+        elif figure["seen"]:
+            origin = f"the default; measured {count(figure['seen'], 'time')}, too few to tell"
+        else:
+            origin = "the default"
+        rows.append([words, told(figure["value"]), origin])
+    heading, *lines = table(rows, right=False)
+    kept = (
+        f"in {choice['file']}" if choice["file"] else "nowhere: FORKRIGHT_CACHE says so, or there is no home directory"
+    )
+    return [ink.strong(heading), *lines, *wrap(f"{'kept':<21}{kept}", indent=21)]
 
 
 def _pair(ratio: float) -> str:

@@ -267,11 +267,12 @@ def beaten(verdict: dict[str, Any]) -> str:
     for forecast in verdict["beaten"]:
         plan = plan_of(forecast["plan"])
         if plan.kind not in best:
-            best[plan.kind] = f"{plan} {seconds(forecast['seconds'])} ({_drawback(plan, forecast, verdict)})"
+            best[plan.kind] = f"{plan} {seconds(forecast['seconds'])} ({drawback(plan, forecast, verdict)})"
     return ", ".join(best.values())
 
 
-def _drawback(plan: Plan, forecast: dict[str, Any], verdict: dict[str, Any]) -> str:
+def drawback(plan: Plan, forecast: dict[str, Any], verdict: dict[str, Any]) -> str:
+    """Why a forecast is no better than what was taken."""
     if forecast["seconds"] <= verdict["seconds"] * 1.03:
         return "no faster"
     if plan.kind == "serial":

@@ -28,8 +28,11 @@ class Initializer:
         self._lent = lent
 
 
-def make(initializer: Initializer | None) -> tuple[bytes, tuple[list[str], str, str]]:
-    """The spec of a worker, and the program that forks it."""
+def make(initializer: Initializer | None) -> tuple[bytes, tuple[list[str], str, str], bool]:
+    """The spec of a worker, the program that forks it, and whether it is a plain one.
+
+    A worker that is not plain has something to do for this program in particular before it is ready.
+    """
     import _pickle  # what it imports in turn is not needed for `program`, which is in a hurry
 
     try:
@@ -48,7 +51,8 @@ def make(initializer: Initializer | None) -> tuple[bytes, tuple[list[str], str, 
         "tracker": _tracker(),
         "main": _main(),
     }
-    return _pickle.dumps(spec, 5), program()
+    particular = ("initializer", "authkey", "start_method", "tracker", "main")
+    return _pickle.dumps(spec, 5), program(), all(spec[name] is None for name in particular)
 
 
 def program() -> tuple[list[str], str, str]:

@@ -1,9 +1,10 @@
-//! Which plan to take: the candidates, and the choice among their forecasts. Pure; called by `governor`
-//! and by whoever replays a report. Without it a choice would be a side effect that nobody can question.
+//! Which plan to take: the candidates, and the choice among their forecasts. Pure: a [`Verdict`] is made from its
+//! [`Case`] and nothing else, and keeps it. Called by `governor`, and by `replay` for a report's cases. Without it a
+//! choice would be a side effect that nobody can question.
 
 use serde::{Deserialize, Serialize};
 
-use crate::forecast::{Forecast, Remaining};
+use crate::forecast::{Bound, Forecast, Parts, Remaining, forecast};
 use crate::machine::Machine;
 use crate::plan::{Kind, Plan};
 use crate::profile::Demand;
@@ -19,6 +20,8 @@ const WORTH_LEAVING_SERIAL: f64 = 0.002;
 const WORTH_CHANGING: f64 = 0.005;
 /// Of the time already spent it must save this share: nobody notices what is less.
 const WORTH_OF_SPENT: f64 = 0.03;
+/// Waiting that is this small a share of a task is not worth a second thread beside it.
+const NOISE: f64 = 0.2;
 /// Forecasts this close to the best are as good: the simplest of them is taken.
 const TIE_SHARE: f64 = 0.03;
 
@@ -28,7 +31,7 @@ const TIE_SHARE: f64 = 0.03;
 pub enum Leave {
     /// They give the same result there.
     Yes,
-    /// Nobody has looked yet.
+    /// Nobody has looked yet: a choice takes it that they may, to see whether the question is worth asking.
     Unknown,
     /// They must stay here, for this reason: a full sentence without its full stop.
     No(String),
@@ -47,6 +50,80 @@ pub struct Constraints {
     pub here: u32,
 }
 
+/// Which of the candidates deserve a forecast: what a state of affairs leaves of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The most workers that the user allows.
+    pub workers: Option<u32>,
+    /// Whether there is a reason to look at worker processes.
+    pub processes: bool,
+    /// The most workers in worker processes, all together.
+    pub room: u32,
+    /// The most threads in each worker process.
+    pub inside: u32,
+    /// The most threads of this process.
+    pub threads: u32,
+    /// A number of threads to look at in any case: as many as may run now.
+    pub extra: Option<u32>,
+}
+
+impl Limits {
+    /// For work of which enough is known.
+    pub fn of(demand: &Demand, machine: &Machine, workers: Option<u32>) -> Self {
+        Self {
+            workers,
+            processes: true,
+            room: workers.unwrap_or(MOST_THREADS.max(machine.width())).max(1),
+            inside: if waits(demand) { MOST_THREADS } else { 1 },
+            threads: MOST_THREADS,
+            extra: None,
+        }
+    }
+
+    fn admit(&self, plan: Plan) -> bool {
+        match plan.leaves() {
+            true => self.processes && plan.workers() <= self.room && plan.threads() <= self.inside,
+            false => plan.threads() <= self.threads,
+        }
+    }
+}
+
+/// All that a choice is made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    /// What one task asks for, as far as it is known.
+    pub demand: Demand,
+    /// What things cost here.
+    pub machine: Machine,
+    /// What is left to do.
+    pub remaining: Remaining,
+    /// Which plans are looked at.
+    pub limits: Limits,
+    /// What must be respected.
+    pub constraints: Constraints,
+}
+
+impl Case {
+    /// The plans to choose from, the one in force among them.
+    pub fn plans(&self) -> Vec<Plan> {
+        let Self { limits, constraints, .. } = self;
+        let mut plans = candidates(&self.machine, &self.remaining, limits.workers);
+        plans.retain(|&plan| limits.admit(plan));
+        let extra = limits.extra.and_then(|threads| Plan::in_threads(threads).ok());
+        for plan in extra.into_iter().chain([constraints.current]) {
+            if !plans.contains(&plan) {
+                plans.push(plan);
+            }
+        }
+        plans
+    }
+}
+
+/// Whether a task waits. Of time off the CPU a little is noise: other programs, the meter itself.
+pub(crate) fn waits(demand: &Demand) -> bool {
+    demand.share(demand.waiting) > NOISE
+}
+
 /// Plans that were not considered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuledOut {
@@ -63,14 +140,18 @@ pub struct Verdict {
     pub plan: Plan,
     /// Its forecast in seconds from the moment of the choice.
     pub seconds: f64,
+    /// What most of that is spent on.
+    pub bound_by: Bound,
+    /// The parts it is made of.
+    pub parts: Parts,
     /// The forecasts it beat, the best first.
     pub beaten: Vec<Forecast>,
     /// What was ruled out, and why.
     pub ruled_out: Vec<RuledOut>,
-    /// What one task asks for, as far as it was known.
-    pub demand: Demand,
     /// The whole of it in one sentence.
     pub sentence: String,
+    /// What it was made from.
+    pub case: Case,
 }
 
 /// The plans worth a forecast: thread counts in powers of two, processes up to the cores, and both.
@@ -100,10 +181,12 @@ fn steps(most: u32, also: u32) -> Vec<u32> {
 
 /// Takes the plan with the best forecast that is allowed, unless staying is as good. None only when there
 /// is no forecast of an allowed plan.
-pub fn choose(forecasts: &[Forecast], demand: &Demand, constraints: &Constraints) -> Option<Verdict> {
+pub fn choose(case: Case) -> Option<Verdict> {
+    let Case { demand, machine, remaining, constraints, .. } = &case;
+    let of = |plan: Plan| forecast(demand, machine, remaining, plan);
+    let forecasts: Vec<Forecast> = case.plans().into_iter().map(of).collect();
     let refusal = match &constraints.may_leave {
-        Leave::Yes => None,
-        Leave::Unknown => Some("it has not been checked yet whether the work may leave this process"),
+        Leave::Yes | Leave::Unknown => None,
         Leave::No(reason) => Some(reason.as_str()),
     };
     let allowed = |forecast: &&Forecast| refusal.is_none() || !forecast.plan.leaves();
@@ -124,8 +207,8 @@ pub fn choose(forecasts: &[Forecast], demand: &Demand, constraints: &Constraints
         ruled_out.extend(left.map(|kind| RuledOut { kind, reason: reason.to_owned() }));
     }
     let sentence = sentence(taken, &beaten, demand, &ruled_out, constraints.here);
-    let (plan, seconds) = (taken.plan, taken.seconds);
-    Some(Verdict { plan, seconds, beaten, ruled_out, demand: *demand, sentence })
+    let Forecast { plan, seconds, bound_by, parts } = *taken;
+    Some(Verdict { plan, seconds, bound_by, parts, beaten, ruled_out, sentence, case })
 }
 
 /// The best forecast, or the simplest of those that are as good.
@@ -196,18 +279,16 @@ fn sentence(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forecast::{Zygote, forecast};
+    use crate::forecast::Zygote;
     use crate::profile::Evidence;
 
     fn verdict(demand: Demand, tasks: f64, current: Plan, may_leave: Leave) -> Verdict {
         let machine = Machine::default();
         let zygote = Zygote::Ready;
         let remaining = Remaining { tasks, here: 0, away: 0, already: current, zygote, warming: 0.0 };
-        let plans = candidates(&machine, &remaining, None);
-        let forecasts: Vec<Forecast> =
-            plans.iter().map(|&p| forecast(&demand, &machine, &remaining, p)).collect();
-        choose(&forecasts, &demand, &Constraints { may_leave, current, spent: 0.0, here: 0 })
-            .expect("serial is always allowed")
+        let limits = Limits::of(&demand, &machine, None);
+        let constraints = Constraints { may_leave, current, spent: 0.0, here: 0 };
+        choose(Case { demand, machine, remaining, limits, constraints }).expect("serial is always allowed")
     }
 
     fn measured(demand: Demand) -> Demand {
@@ -247,7 +328,7 @@ mod tests {
         let verdict = verdict(calc, 8.0, Plan::SERIAL, Leave::No(reason.into()));
         assert_eq!(verdict.plan, Plan::SERIAL);
         assert!(verdict.sentence.ends_with(&format!("processes are ruled out: {reason}")));
-        assert_eq!(verdict.ruled_out.len(), 2);
+        assert_eq!(verdict.ruled_out, [RuledOut { kind: Kind::Processes, reason: reason.into() }]);
         assert!(verdict.beaten.iter().all(|forecast| !forecast.plan.leaves()));
     }
 

@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -53,19 +55,43 @@ impl Cores {
     }
 }
 
-/// Counts them now.
+/// What files say is believed for so long: reading them takes longer than many a map.
+const BELIEVED: Duration = Duration::from_secs(1);
+
+/// What files said last.
+static TOLD: Mutex<Option<Told>> = Mutex::new(None);
+
+#[derive(Clone, Copy)]
+struct Told {
+    at: Instant,
+    online: Option<u32>,
+    quota: Option<f64>,
+}
+
+/// Counts them now; what only files tell may be a second old.
 pub fn usable() -> Cores {
     let affinity = rustix::thread::sched_getaffinity(None::<Pid>).map(|set| set.count()).ok();
     // Masks of more than 1024 cores don't fit that call; the standard library grows its buffer.
     let affinity =
         affinity.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32));
+    let told = told();
+    Cores::new(affinity, told.online.unwrap_or(affinity), told.quota)
+}
+
+fn told() -> Told {
+    let mut last = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(told) = *last
+        && told.at.elapsed() < BELIEVED
+    {
+        return told;
+    }
     let text = |path: &Path| fs::read_to_string(path).ok();
     let online = text(Path::new("/sys/devices/system/cpu/online")).and_then(|list| parse_list(&list));
     let quota = match (text(Path::new("/proc/self/cgroup")), text(Path::new("/proc/self/mountinfo"))) {
         (Some(groups), Some(mounts)) => quota(&groups, &mounts, text),
         _ => None,
     };
-    Cores::new(affinity, online.unwrap_or(affinity), quota)
+    *last.insert(Told { at: Instant::now(), online, quota })
 }
 
 /// The tightest CPU quota, in cores, from a process's cgroups up to their mount points.

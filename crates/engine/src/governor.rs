@@ -29,11 +29,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::choose::{Constraints, Leave, MOST_THREADS, Verdict, candidates, choose};
-use crate::forecast::{Forecast, Remaining, Zygote, forecast};
+use crate::choose::{Case, Constraints, Leave, Limits, MOST_THREADS, Verdict, choose, waits};
+use crate::forecast::{Remaining, Zygote};
 use crate::machine::Machine;
 use crate::plan::Plan;
 use crate::profile::{Demand, Profile};
+use crate::replay::Given;
 
 /// An item in one state for so long is in it: two samples of the meter.
 const RIPE_WAIT: f64 = 0.001;
@@ -50,8 +51,6 @@ const FREE_THREADS: u32 = 20;
 const STEP: u32 = 4;
 /// Items in flight at least while processes are prepared.
 const PREPARING_THREADS: u32 = 4;
-/// Waiting that is this small a share of a task is not worth a second thread beside it.
-const NOISE: f64 = 0.2;
 /// A GIL that is held for less than this share of the time is no reason to leave.
 const IDLE: f64 = 0.5;
 /// Seconds between judgements while things are new, and later.
@@ -229,6 +228,14 @@ impl Governor {
         self.judged.zip(self.verdict.as_ref())
     }
 
+    /// What a choice about the whole run would be made from, with this demand of a task.
+    pub fn given(&self, demand: Option<Demand>, may_leave: Leave) -> Given {
+        // What programs take is seen by nobody else.
+        let programs = self.verdict.as_ref().map_or(0.0, |verdict| verdict.case.demand.programs);
+        let demand = demand.map(|demand| Demand { programs, ..demand });
+        Given { demand, machine: self.machine.clone(), workers: self.max_workers, may_leave }
+    }
+
     /// What to do until the next tick.
     pub fn tick(&mut self, seen: &Observation<'_>) -> Direction {
         let crowd = Crowd::of(seen.running);
@@ -264,44 +271,13 @@ impl Governor {
         let demand = self.demand(seen, crowd).filter(|_| seen.pending > 0)?;
         self.judged = Some(seen.now);
         let remaining = self.remaining(seen);
-        let mut plans = candidates(&self.machine, &remaining, self.max_workers);
-        // What has only been seen to wait has given no reason to leave.
-        let learning = seen.profile.tasks() == 0;
-        let suspect = self.pressed || !learning;
-        let room = self.max_workers.unwrap_or(MOST_THREADS).saturating_sub(remaining.here).max(1);
-        let inside = if learning { FREE_THREADS } else { MOST_THREADS };
-        let ramp = self.ramp(seen, crowd);
-        let allowed = self.max_workers.unwrap_or(MOST_THREADS).max(1);
-        let together = self.climb.ceiling(seen.now).max(self.machine.width()).min(allowed);
-        let most = together.min(if learning { ramp } else { MOST_THREADS });
-        let waits = waits(&demand);
-        // So many of them leave one GIL free most of the time.
-        let idle = f64::from(together) * demand.share(demand.gil()) < IDLE;
-        plans.retain(|plan| match plan.leaves() {
-            true => {
-                suspect
-                    && !idle
-                    && plan.workers() <= room.min(together)
-                    && plan.threads() <= inside
-                    && (waits || plan.threads() == 1)
-            }
-            false => plan.threads() <= most,
-        });
-        // As many as may run now, where that lies between two steps.
-        if f64::from(most) <= remaining.tasks + f64::from(remaining.here) {
-            plans.extend(Plan::in_threads(most).ok().filter(|plan| !plans.contains(plan)));
-        }
-        if !plans.contains(&self.plan) {
-            plans.push(self.plan);
-        }
-        let of = |plan: &Plan| forecast(&demand, &self.machine, &remaining, *plan);
-        let forecasts: Vec<Forecast> = plans.iter().map(of).collect();
-        // Before the guard has answered, see whether the question is worth asking.
-        let may_leave = if *seen.leave == Leave::Unknown { Leave::Yes } else { seen.leave.clone() };
+        let limits = self.limits(seen, crowd, &demand, &remaining);
         // In a run with an end, a change must be worth something of the whole.
         let spent = self.items.map_or(0.0, |_| seen.now);
+        let may_leave = seen.leave.clone();
         let constraints = Constraints { may_leave, current: self.plan, spent, here: remaining.here };
-        let verdict = choose(&forecasts, &demand, &constraints)?;
+        let machine = self.machine.clone();
+        let verdict = choose(Case { demand, machine, remaining, limits, constraints })?;
         self.leaning = verdict.plan.leaves();
         self.pressed |= self.leaning;
         if self.leaning && *seen.leave == Leave::Unknown {
@@ -311,6 +287,33 @@ impl Governor {
         self.plan = verdict.plan;
         self.verdict = Some(verdict.clone());
         moved.then_some(verdict)
+    }
+
+    /// Which plans are worth a look at this moment.
+    fn limits(
+        &self,
+        seen: &Observation<'_>,
+        crowd: &Crowd,
+        demand: &Demand,
+        remaining: &Remaining,
+    ) -> Limits {
+        let known = Limits::of(demand, &self.machine, self.max_workers);
+        let learning = seen.profile.tasks() == 0;
+        let together = self.climb.ceiling(seen.now).max(self.machine.width()).min(known.room);
+        let most = together.min(if learning { self.ramp(seen, crowd) } else { MOST_THREADS });
+        // What has only been seen to wait has given no reason to leave.
+        let suspect = self.pressed || !learning;
+        // So many of them leave one GIL free most of the time.
+        let idle = f64::from(together) * demand.share(demand.gil()) < IDLE;
+        Limits {
+            processes: suspect && !idle,
+            room: known.room.saturating_sub(remaining.here).max(1).min(together),
+            inside: known.inside.min(if learning { FREE_THREADS } else { MOST_THREADS }),
+            threads: most,
+            // As many as may run now, where that lies between two steps.
+            extra: Some(most).filter(|&most| f64::from(most) <= remaining.tasks + f64::from(remaining.here)),
+            ..known
+        }
     }
 
     /// What a task asks for: as measured, or guessed from those that run.
@@ -479,11 +482,6 @@ impl Governor {
 /// Whether there are more tasks than a ramp starts.
 fn is_many(seen: &Observation<'_>, crowd: &Crowd) -> bool {
     seen.pending + u64::from(crowd.all) > u64::from(FREE_THREADS)
-}
-
-/// Whether a task waits. Of time off the CPU a little is noise: other programs, the meter itself.
-fn waits(demand: &Demand) -> bool {
-    demand.share(demand.waiting) > NOISE
 }
 
 /// What the tasks that run here do, taken together.

@@ -4,21 +4,25 @@
 #![forbid(unsafe_code)]
 
 pub mod advice;
+pub mod cache;
 pub mod choose;
 pub mod chunk;
 pub mod cores;
 pub mod crew;
 mod drag;
 pub mod error;
+pub mod estimate;
 pub mod forecast;
 pub mod frame;
 pub mod governor;
+pub mod here;
 pub mod line;
 pub mod machine;
 pub mod payload;
 pub mod plan;
 pub mod profile;
 pub mod queue;
+pub mod replay;
 pub mod state;
 pub mod store;
 pub mod warden;

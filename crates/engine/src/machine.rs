@@ -1,5 +1,5 @@
-//! What things cost here. Filled by measurement (or taken as it is) and read by `forecast`; without it a
-//! forecast could not tell a laptop from a server.
+//! What things cost on a machine. Some of it is measured (`here`), the rest taken as it is; read by `forecast`, which
+//! without it could not tell a laptop from a server.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,14 +18,14 @@ pub struct Machine {
     pub thread_task: f64,
     /// Starting the helper that forks workers: an interpreter with the worker module imported.
     pub zygote_start: f64,
-    /// Forking one worker from a helper that is up, until it runs Python (1.8 to 3 ms measured).
+    /// Forking one worker from a helper that is up, until it is ready for work.
     pub process_start: f64,
     /// Submitting one empty task to an idle worker process until its result is back: two wake-ups of idle
     /// cores at about 40 µs each, and the pickling of nothing much.
     pub hop: f64,
     /// What each task on a worker process costs this process when they come in streams.
     pub process_task: f64,
-    /// Carrying one pickled byte to another process: one copy in, one copy out.
+    /// Carrying one pickled byte to another process: copying it to where that process can read it.
     pub byte: f64,
     /// How long a thread keeps the GIL while others ask for it (`sys.getswitchinterval()`).
     pub switch_interval: f64,

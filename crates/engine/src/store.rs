@@ -10,10 +10,16 @@ use forkright_shm::arena::{Arena, Block};
 use forkright_shm::mapping::Mapping;
 use forkright_shm::memory::{Access, Memory};
 
+use crate::estimate::Constant;
+use crate::here;
+
 /// Idle memory a store keeps for reuse at most: recycled pages cost a tenth of fresh ones.
 const IDLE_CAP: usize = 256 << 20;
 /// Idle memory older than this goes back to the system.
 const IDLE_AGE: Duration = Duration::from_secs(3);
+
+/// Bytes from which on a copy takes long enough to tell what one of them costs.
+const WORTH_TIMING: u64 = 256 * 1024;
 
 /// Memory this process writes and the other party reads.
 pub struct Store {
@@ -52,9 +58,13 @@ impl Store {
         };
         // Outside the lock: a copy of 100 MB takes tens of milliseconds.
         let mut offset = lease.block.offset;
+        let began = (len >= WORTH_TIMING).then(Instant::now);
         for part in parts {
             self.memory.write_at(part, offset)?;
             offset += part.len() as u64;
+        }
+        if let Some(began) = began {
+            here::observe(Constant::Byte, began.elapsed().as_secs_f64() / len as f64);
         }
         Ok(lease)
     }

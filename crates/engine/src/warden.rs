@@ -32,6 +32,9 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::estimate::Constant;
+use crate::here;
+
 /// How long after a worker's death its exit status may take to arrive from the zygote.
 const STATUS_PATIENCE: Duration = Duration::from_millis(300);
 
@@ -191,6 +194,7 @@ struct Zygote {
     program: Program,
     socket: OwnedFd,
     child: Child,
+    born: Instant,
     /// It said that it can not fork.
     refuses: bool,
     /// Orders sent and not answered: kept to be served by a spawn if it refuses.
@@ -297,10 +301,18 @@ impl Watch {
     /// The zygote that serves this program, started if need be.
     fn ensure_zygote(&mut self, program: &Program) -> Result<&mut Zygote, String> {
         if self.zygotes.last().is_none_or(|zygote| zygote.program != *program) {
+            let born = Instant::now();
             let (child, socket) = execute(program, None)?;
             let program = program.clone();
             *lock(&self.warden.helper) = Helper::Starting;
-            self.zygotes.push(Zygote { program, socket, child, refuses: false, orders: HashMap::new() });
+            self.zygotes.push(Zygote {
+                program,
+                socket,
+                child,
+                born,
+                refuses: false,
+                orders: HashMap::new(),
+            });
         }
         self.zygotes.last_mut().ok_or_else(|| "the helper process is gone".into())
     }
@@ -358,7 +370,12 @@ impl Watch {
                     ward.status = Some(Death::from_wait_status(status));
                 }
             }
-            ("H ", ..) => *lock(&self.warden.helper) = Helper::Ready,
+            ("H ", ..) => {
+                *lock(&self.warden.helper) = Helper::Ready;
+                if here::observe(Constant::ZygoteStart, zygote.born.elapsed().as_secs_f64()) {
+                    here::save();
+                }
+            }
             ("E ", Ok(token), _) => {
                 if let Some(order) = zygote.orders.remove(&token) {
                     refuse(&order, second.to_owned());

@@ -72,7 +72,7 @@ fn parcel(crew: &Crew, diary: &Arc<Diary>) -> Parcel {
 fn spec(command: &str) -> Spec {
     let program =
         Program { command: vec![command.into()], single: "single".into(), circumstances: String::new() };
-    Spec { bytes: Vec::new().into(), program }
+    Spec { bytes: Vec::new().into(), program, is_plain: true }
 }
 
 /// Waits for an event under a watchdog; panics if it does not come.

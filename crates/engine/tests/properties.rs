@@ -1,10 +1,11 @@
 //! What must hold for every forecast and every choice, whatever the figures.
 
-use forkright_engine::choose::{Constraints, Leave, candidates, choose};
-use forkright_engine::forecast::{Forecast, Remaining, Zygote, forecast};
+use forkright_engine::choose::{Case, Constraints, Leave, Limits, Verdict, candidates, choose};
+use forkright_engine::forecast::{Remaining, Zygote, forecast};
 use forkright_engine::machine::Machine;
 use forkright_engine::plan::Plan;
 use forkright_engine::profile::{Demand, Evidence, Profile, Reading, Shares};
+use forkright_engine::replay::{Change, Given};
 use proptest::prelude::*;
 
 /// Room for rounding.
@@ -61,9 +62,54 @@ fn remainders() -> impl Strategy<Value = Remaining> {
     )
 }
 
-fn every(demand: &Demand, machine: &Machine, remaining: &Remaining) -> Vec<Forecast> {
-    let plans = candidates(machine, remaining, None);
-    plans.into_iter().map(|plan| forecast(demand, machine, remaining, plan)).collect()
+fn leaves() -> impl Strategy<Value = Leave> {
+    prop_oneof![Just(Leave::Yes), Just(Leave::Unknown), Just(Leave::No("it must stay".into()))]
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let most = || prop_oneof![Just(256_u32), 1..64_u32];
+    let (workers, extra) = (prop::option::of(1..64_u32), prop::option::of(1..64_u32));
+    (workers, any::<bool>(), most(), most(), most(), extra).prop_map(
+        |(workers, processes, room, inside, threads, extra)| Limits {
+            workers,
+            processes,
+            room,
+            inside,
+            threads,
+            extra,
+        },
+    )
+}
+
+/// A choice about all plans that are worth it, from serial.
+fn case(demand: Demand, machine: Machine, remaining: Remaining) -> Case {
+    let limits = Limits::of(&demand, &machine, None);
+    let constraints = Constraints { may_leave: Leave::Yes, current: Plan::SERIAL, spent: 0.0, here: 0 };
+    Case { demand, machine, remaining, limits, constraints }
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let constraints = (leaves(), plans(), 0.0..10.0_f64, 0..64_u32)
+        .prop_map(|(may_leave, current, spent, here)| Constraints { may_leave, current, spent, here });
+    (demands(), machines(), remainders(), limits(), constraints).prop_map(
+        |(demand, machine, remaining, limits, constraints)| Case {
+            demand,
+            machine,
+            remaining,
+            limits,
+            constraints,
+        },
+    )
+}
+
+fn given() -> impl Strategy<Value = Given> {
+    (demands(), machines(), prop::option::of(1..64_u32), leaves()).prop_map(
+        |(demand, machine, workers, may_leave)| Given { demand: Some(demand), machine, workers, may_leave },
+    )
+}
+
+fn verdict(case: Case) -> Verdict {
+    choose(case).expect("serial is always allowed")
 }
 
 proptest! {
@@ -154,11 +200,12 @@ proptest! {
     fn a_choice_is_allowed_near_the_best_and_explained(
         d in demands(), m in machines(), r in remainders(), free in any::<bool>(), spent in 0.0..10.0_f64
     ) {
-        let forecasts = every(&d, &m, &r);
-        let may_leave = if free { Leave::Yes } else { Leave::No("it must stay".into()) };
-        let constraints = Constraints { may_leave, current: Plan::SERIAL, spent, here: 0 };
-        let verdict = choose(&forecasts, &d, &constraints).expect("serial is among them");
-        let allowed = forecasts.iter().filter(|forecast| free || !forecast.plan.leaves());
+        let mut case = case(d, m, r);
+        case.constraints.may_leave = if free { Leave::Yes } else { Leave::No("it must stay".into()) };
+        case.constraints.spent = spent;
+        let verdict = verdict(case.clone());
+        let forecasts = case.plans().into_iter().map(|plan| forecast(&case.demand, &case.machine, &r, plan));
+        let allowed = forecasts.filter(|forecast| free || !forecast.plan.leaves());
         let best = allowed.map(|forecast| forecast.seconds).fold(f64::INFINITY, f64::min);
         prop_assert!(free || !verdict.plan.leaves());
         prop_assert!(verdict.plan == Plan::SERIAL || verdict.seconds <= best * 1.0301);
@@ -171,12 +218,85 @@ proptest! {
 
     #[test]
     fn a_choice_taken_is_kept_while_nothing_changes(d in demands(), m in machines(), r in remainders()) {
-        let forecasts = every(&d, &m, &r);
-        let first = Constraints { may_leave: Leave::Yes, current: Plan::SERIAL, spent: 0.0, here: 0 };
-        let taken = choose(&forecasts, &d, &first).expect("serial is among them").plan;
-        let again = choose(&forecasts, &d, &Constraints { current: taken, ..first }).expect("as before").plan;
-        let third = Constraints { may_leave: Leave::Yes, current: again, spent: 0.0, here: 0 };
-        prop_assert_eq!(choose(&forecasts, &d, &third).expect("as before").plan, again);
+        let mut case = case(d, m, r);
+        let mut again = || {
+            case.constraints.current = verdict(case.clone()).plan;
+            case.constraints.current
+        };
+        again();
+        prop_assert_eq!(again(), again());
+    }
+
+    #[test]
+    fn a_verdict_made_again_from_its_record_is_the_same(case in cases()) {
+        let verdict = verdict(case);
+        let text = serde_json::to_string(&verdict).expect("plain data");
+        let recorded: Verdict = serde_json::from_str(&text).expect("it was written so");
+        prop_assert_eq!(&recorded, &verdict);
+        prop_assert_eq!(choose(recorded.case), Some(verdict));
+    }
+
+    #[test]
+    fn what_is_chosen_keeps_to_the_limits(case in cases()) {
+        let (limits, current) = (case.limits, case.constraints.current);
+        let plan = verdict(case).plan;
+        let within = if plan.leaves() {
+            limits.processes && plan.workers() <= limits.room && plan.threads() <= limits.inside
+        } else {
+            plan.threads() <= limits.threads || Some(plan.threads()) == limits.extra
+        };
+        prop_assert!(within || plan == current);
+    }
+
+    #[test]
+    fn more_cores_never_make_work_longer_whichever_plan_is_chosen(given in given(), tasks in 1..5000_u64, double in 0..9_u32) {
+        // Doubled, so that each number of processes that was looked at is looked at again.
+        let seconds = |double: u32| {
+            let change = Change { cores: Some(f64::from(1_u32 << double)), ..Change::default() };
+            verdict(given.whole(&change, tasks).expect("something was measured")).seconds
+        };
+        let (few, many) = (seconds(double), seconds(double + 1));
+        // The simplest of what is as good is taken, and leaving serial must save 10 % and 2 ms.
+        prop_assert!(many <= few * 1.031 / 0.9 + 0.0021, "{few} {many}");
+    }
+
+    #[test]
+    fn work_that_holds_the_gil_gains_as_many_times_as_there_are_processes_at_most(
+        held in 1e-4..1.0_f64, tasks in 1..5000_u64, cores in 1..512_u32, start in 1e-4..0.05_f64
+    ) {
+        let demand = Some(Demand { held, gil: Evidence::Measured, ..Demand::default() });
+        let machine = Machine { process_start: start, ..Machine::default() };
+        let given = Given { demand, machine, workers: None, may_leave: Leave::Yes };
+        let change = Change { cores: Some(f64::from(cores)), ..Change::default() };
+        let verdict = verdict(given.whole(&change, tasks).expect("something was measured"));
+        let serial = held * tasks as f64;
+        prop_assert!(verdict.plan.threads() == 1 && verdict.plan.processes() <= cores);
+        prop_assert!(verdict.seconds * f64::from(verdict.plan.workers()) * MORE >= serial);
+        prop_assert!(verdict.seconds <= serial * MORE);
+    }
+
+    #[test]
+    fn a_dearer_start_of_processes_never_makes_work_shorter(given in given(), tasks in 1..5000_u64, more in 1.0..100.0_f64) {
+        let process_start = given.machine.process_start;
+        let dear = Change { process_start: Some(process_start * more), ..Change::default() };
+        let seconds = |change: Change| verdict(given.whole(&change, tasks).expect("something was measured")).seconds;
+        let (cheap, dear) = (seconds(Change::default()), seconds(dear));
+        prop_assert!(cheap <= dear * 1.031 / 0.9 + 0.0021, "{cheap} {dear}");
+    }
+
+    #[test]
+    fn what_must_stay_stays_on_every_machine(given in given(), tasks in 1..5000_u64, cores in 1..4096_u32) {
+        let given = Given { may_leave: Leave::No("it must stay".into()), ..given };
+        let change = Change { cores: Some(f64::from(cores)), ..Change::default() };
+        let verdict = verdict(given.whole(&change, tasks).expect("something was measured"));
+        prop_assert!(!verdict.plan.leaves() && verdict.beaten.iter().all(|forecast| !forecast.plan.leaves()));
+    }
+
+    #[test]
+    fn no_more_workers_are_chosen_than_were_allowed(given in given(), tasks in 1..5000_u64, cores in 1..4096_u32) {
+        let change = Change { cores: Some(f64::from(cores)), ..Change::default() };
+        let workers = verdict(given.whole(&change, tasks).expect("something was measured")).plan.workers();
+        prop_assert!(given.workers.is_none_or(|most| workers <= most));
     }
 
     #[test]

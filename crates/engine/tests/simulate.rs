@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use forkright_engine::choose::{Leave, Verdict};
+use forkright_engine::choose::{Leave, Verdict, choose};
 use forkright_engine::forecast::Zygote;
 use forkright_engine::governor::{Class, Direction, Governor, Observation, Pace, Running};
 use forkright_engine::machine::Machine;
@@ -493,6 +493,9 @@ impl<'a> Sim<'a> {
             self.outcome.asked = true;
         }
         if let Some(verdict) = direction.verdict.clone() {
+            let record = serde_json::to_string(&verdict.case).expect("plain data");
+            let again = choose(serde_json::from_str(&record).expect("it was written so"));
+            assert_eq!(again.as_ref(), Some(&verdict), "what was recorded gives the same again");
             self.outcome.verdicts.push((self.now, verdict));
         }
         self.direction = direction;

@@ -1,12 +1,12 @@
 //! Reads what was recorded of a program, and has the engine advise: for `forkright._why.data`.
 
 use forkright_engine::advice::{self, Program};
-use forkright_engine::cores;
-use forkright_engine::machine::Machine;
 use forkright_meter::account::{self, Account, Doing};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use serde_json::json;
+
+use crate::machine;
 
 /// What came of the recordings and what would suit the program, as JSON; `others` are numbers of cores to predict for.
 #[pyfunction]
@@ -15,9 +15,10 @@ pub(crate) fn account_recordings(
     recordings: Vec<Vec<u8>>,
     others: Vec<u32>,
 ) -> PyResult<String> {
+    let machine = machine::machine(py);
     py.detach(|| {
         let account = account::account(&recordings);
-        let advice = advice::advise(&program(&account), &Machine::with_cores(&cores::usable()), &others);
+        let advice = advice::advise(&program(&account), &machine, &others);
         let states: Vec<Doing> = Doing::ALL.to_vec();
         serde_json::to_string(&json!({ "account": account, "advice": advice, "states": states }))
     })

@@ -11,6 +11,9 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use serde_json::{Value, json};
 
+/// More calls than that are a mistake, not a wish.
+const MOST_CALLS: u64 = 1_000_000_000_000;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0    it went well
@@ -49,6 +52,25 @@ Examples:
   forkright check thumbs.py:shrink --items 'sorted(glob.glob(\"*.jpg\"))'
   forkright check calc.py:calc --json | jq -r '.findings[].sentence'";
 
+const REPLAY_EXAMPLES: &str = "\
+A report keeps what its choices were made from: what the calls asked for, what this machine costs, what was left to do,
+what was ruled out. Without other figures each choice is made again as it was then. With them a choice is made
+about all calls, from their start, on each such machine, first on the one that was measured. Of a map under a
+fixed plan, and of an executor's functions, what was measured is enough for that.
+
+REPORT.json is what `fr.report().to_json()` gives, or what `forkright compare --json` prints: then the run of each
+plan whose time is the median is taken. - is standard input.
+
+Exit codes:
+  0    it went well
+  2    that is no report, or one of another form, or too little was measured; or what was typed makes no sense
+
+Examples:
+  forkright replay report.json
+  forkright replay report.json --cores 4,16,64 --items 10000
+  forkright compare calc.py:calc --plans auto --json | forkright replay - --cores 64
+  forkright replay report.json --cores 64 --zygote-start 0.5 --json | jq '.replays[0].choices[1].verdict.plan'";
+
 const WHY_USAGE: &str = "forkright why [OPTIONS] SCRIPT [ARGS]...
        forkright why [OPTIONS] -m MODULE [ARGS]...";
 
@@ -65,7 +87,9 @@ Examples:
   forkright why --cores 4,16,64 -m pytest tests";
 
 const DOCTOR_EXAMPLES: &str = "\
-It takes a few seconds, starts threads and processes, and leaves nothing behind.
+It takes a few seconds, starts threads and processes, and leaves nothing behind but what it learned of the machine: the
+figures that a choice goes by are kept in the cache directory, unless the environment says FORKRIGHT_CACHE=off;
+FORKRIGHT_CACHE=DIRECTORY has them kept elsewhere.
 
 Examples:
   forkright doctor
@@ -117,6 +141,9 @@ enum Command {
     /// Measure any Python program: who holds the GIL, who waits for it, and what would suit the program.
     #[command(after_help = WHY_EXAMPLES, override_usage = WHY_USAGE)]
     Why(Why),
+    /// Make the choice of a report again, as it was or on a machine with other figures.
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(Replay),
     /// One run of a comparison, in a process of its own.
     #[command(name = "_run", hide = true)]
     Run { request: String },
@@ -163,6 +190,33 @@ struct Check {
 }
 
 #[derive(Args)]
+struct Replay {
+    /// A report as JSON; - for standard input.
+    #[arg(value_name = "REPORT.json")]
+    file: String,
+    /// Choose for machines with these numbers of cores.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(1..=4096),
+        action = ArgAction::Set
+    )]
+    cores: Vec<u32>,
+    /// Choose for so many calls, instead of those there were.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_CALLS))]
+    items: Option<u64>,
+    /// Where starting the helper that forks workers takes so long.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    zygote_start: Option<f64>,
+    /// Where forking one worker takes so long.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    process_start: Option<f64>,
+    #[command(flatten)]
+    document: Document,
+}
+
+#[derive(Args)]
 struct Why {
     /// Write a page with the timeline of all threads to this file.
     #[arg(long, value_name = "FILE")]
@@ -201,6 +255,12 @@ fn target(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("a file and a function are wanted, such as `script.py:main`".into()),
     }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let wrong = || "seconds are wanted, such as 0.06, an hour at most".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    if (0.0..=3600.0).contains(&seconds) { Ok(seconds) } else { Err(wrong()) }
 }
 
 /// A plan as Python takes it: a name, or its processes and threads.
@@ -332,6 +392,15 @@ impl CommandLine {
                 "thorough": why.thorough,
                 "module": why.module,
                 "program": why.program,
+            }),
+            Command::Replay(replay) => json!({
+                "command": "replay",
+                "file": replay.file,
+                "cores": replay.cores,
+                "items": replay.items,
+                "zygote_start": replay.zygote_start,
+                "process_start": replay.process_start,
+                "json": replay.document.json,
             }),
             Command::Run { request } => json!({ "command": "_run", "request": request }),
         };

@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use forkright_engine::choose::{Leave, Verdict};
-use forkright_engine::cores;
 use forkright_engine::forecast::Zygote;
 use forkright_engine::governor::{self, Class, Governor, Observation};
-use forkright_engine::machine::Machine;
 use forkright_engine::plan::Plan;
-use forkright_engine::profile::Pickling;
+use forkright_engine::profile::{Demand, Pickling};
+use forkright_engine::replay::Given;
 use forkright_engine::warden::Helper;
 use forkright_meter::{Counts, Glance, Pace, Watch, clock};
 use pyo3::prelude::*;
 
 use crate::hands::Hurry;
+use crate::machine;
 use crate::meter;
 use crate::pause::Pause;
 use crate::recruit;
@@ -61,7 +61,7 @@ impl Governing {
         items: Option<u64>,
         borne: u32,
     ) -> PyResult<Arc<Governing>> {
-        let machine = Machine::with_cores(&cores::usable());
+        let machine = machine::machine(py);
         let governing = Arc::new_cyclic(|myself| Governing {
             myself: Weak::clone(myself),
             run: Arc::downgrade(run),
@@ -109,6 +109,13 @@ impl Governing {
     /// See [`Governor::borne`].
     pub(crate) fn borne(&self) -> u32 {
         lock(&self.inner).governor.borne()
+    }
+
+    /// What a choice about the whole would be made from.
+    pub(crate) fn given(&self, demand: Option<Demand>, refusal: Option<&str>) -> Given {
+        let may_leave =
+            refusal.map_or_else(|| lock(&self.leave).clone(), |reason| Leave::No(reason.to_owned()));
+        lock(&self.inner).governor.given(demand, may_leave)
     }
 
     fn zygote(&self) -> Zygote {
@@ -186,8 +193,9 @@ fn may_leave(py: Python<'_>, run: &Run) -> PyResult<Leave> {
     }
     let considered =
         py.import("forkright._leave")?.getattr("consider")?.call1((function, arguments, result))?;
-    let (reason, there, back): (Option<String>, Option<(f64, f64)>, Option<(f64, f64)>) =
-        considered.extract()?;
+    // What pickling takes: seconds, and the bytes it comes to.
+    type Tried = Option<(f64, f64)>;
+    let (reason, there, back): (Option<String>, Tried, Tried) = considered.extract()?;
     if let Some(reason) = reason {
         return Ok(Leave::No(reason));
     }

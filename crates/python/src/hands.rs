@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use forkright_engine::crew::Use;
+use forkright_engine::estimate::Constant;
+use forkright_engine::here;
 use forkright_engine::payload::Cost;
 use forkright_engine::queue::{Next, Queue};
 use forkright_engine::state::Start;
@@ -61,6 +63,9 @@ pub(crate) struct Hands {
     opening: OnceLock<Arc<Opening>>,
 }
 
+/// A start of a thread that took so long spent most of it in the queue for the GIL.
+const QUEUED: Duration = Duration::from_millis(1);
+
 impl Hands {
     pub(crate) fn new(
         most: u32,
@@ -96,7 +101,13 @@ impl Hands {
         let claimed = Arc::new(AtomicBool::new(false));
         let begin = || -> PyResult<()> {
             let body = Py::new(py, HandBody { hands: Arc::clone(self), claimed: Arc::clone(&claimed) })?;
-            py.import("forkright._threads")?.getattr("start")?.call1((body, name))?;
+            let start = py.import("forkright._threads")?.getattr("start")?;
+            let began = clock::monotonic();
+            start.call1((body, name))?;
+            let took = clock::monotonic() - began;
+            if took < QUEUED {
+                here::observe(Constant::ThreadStart, took.as_secs_f64());
+            }
             Ok(())
         };
         begin().inspect_err(|_| {

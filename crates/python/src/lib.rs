@@ -8,7 +8,7 @@
 //! threads with the sampler, an `onlooker` has it look where nobody chooses, a `ledger` keeps what was measured of
 //! each function, `memory` what the next map of it starts with and an `opening` what was so before; `report`, `errors` and `cli` speak to people; `why` records
 //! programs that were not written for forkright, a `guide` knows where their threads are, and `account` tells what
-//! came of it.
+//! came of it; `replay` makes the choice of a report again; `machine` says where what is measured of this one is kept.
 #![deny(unsafe_code)]
 
 mod account;
@@ -25,6 +25,7 @@ mod governing;
 mod guide;
 mod hands;
 mod ledger;
+mod machine;
 mod memory;
 mod meter;
 mod onlooker;
@@ -33,6 +34,7 @@ mod pause;
 mod pool;
 mod progress;
 mod recruit;
+mod replay;
 mod report;
 mod run;
 mod serve;
@@ -52,7 +54,11 @@ mod _core {
     #[pymodule_export]
     use super::future::FutureBase;
     #[pymodule_export]
+    use super::machine::constants;
+    #[pymodule_export]
     use super::pool::Pool;
+    #[pymodule_export]
+    use super::replay::{choose_again, choose_elsewhere};
     #[pymodule_export]
     use super::run::run_map;
     #[pymodule_export]
@@ -128,5 +134,6 @@ fn close_shared(py: Python<'_>, timeout: f64) -> PyResult<()> {
         staff.crew().dismiss();
         staff.collector.join(py);
     }
+    machine::keep(py);
     Ok(())
 }

@@ -56,7 +56,11 @@ fn spec(py: Python<'_>, initializer: Option<&Initializer>) -> PyResult<Spec> {
     let initializer = initializer.map(|initializer| &*initializer.0);
     let made = py.import("forkright._spec")?.getattr("make")?.call1((initializer,))?;
     let bytes: Vec<u8> = made.get_item(0)?.extract()?;
-    Ok(Spec { bytes: bytes.into(), program: program_of(&made.get_item(1)?)? })
+    Ok(Spec {
+        bytes: bytes.into(),
+        program: program_of(&made.get_item(1)?)?,
+        is_plain: made.get_item(2)?.extract()?,
+    })
 }
 
 fn program_of(made: &Bound<'_, PyAny>) -> PyResult<Program> {

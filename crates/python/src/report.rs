@@ -1,10 +1,15 @@
 //! What a map tells of itself, as JSON: plan, verdicts, tasks, what they cost, each worker's part. Python's
 //! `Report` words it.
 
+use forkright_engine::choose::Leave;
+use forkright_engine::cores;
 use forkright_engine::crew::Use;
+use forkright_engine::here;
 use forkright_engine::plan::Plan;
+use forkright_engine::profile::{Demand, Evidence};
+use forkright_engine::replay::{self, Given};
 use forkright_meter::native::Hidden;
-use forkright_meter::{Blame, Convoy};
+use forkright_meter::{Blame, Convoy, Part};
 use serde_json::{Map, Value, json};
 
 use crate::governing::Governing;
@@ -14,7 +19,7 @@ use crate::progress::{Totals, Worker};
 use crate::work::Work;
 
 /// The version of the data's form: raised when a field changes its meaning.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// A map's, or that of one function of an executor that chooses.
 pub(crate) fn of_work(
@@ -36,12 +41,18 @@ pub(crate) fn of_work(
         .collect();
     let plan = fixed.or_else(|| governing?.verdicts().last().map(|(_, verdict)| verdict.plan));
     let measured = progress.entry.measured();
+    let demand = replay::demand(profile.demand(), seen(&measured));
+    let given = match governing {
+        Some(governing) => governing.given(demand, progress.refusal()),
+        None => of_fixed(demand),
+    };
     json!({
         "form": FORM,
         "function": &**progress.name(),
         "chosen": fixed.is_none(),
         "plan": plan.unwrap_or(Plan::SERIAL),
         "verdicts": verdicts,
+        "given": given,
         "tasks": tasks,
         "done": progress.done(),
         "failed": totals.here.failed + totals.away.failed,
@@ -74,6 +85,7 @@ pub(crate) fn of_ledger(ledger: &Ledger, plan: Option<Plan>) -> Vec<Value> {
             "chosen": false,
             "plan": plan,
             "verdicts": [],
+            "given": of_fixed(seen(&measured)),
             "tasks": measured.cost.tasks,
             "done": measured.cost.tasks,
             "failed": measured.cost.failed,
@@ -136,11 +148,33 @@ pub(crate) fn of_pool(
     report.to_string()
 }
 
+/// What one task asks for, as its samples tell; none where a part is not known.
+fn seen(measured: &Measured) -> Option<Demand> {
+    let (reading, cost) = (&measured.reading, &measured.cost);
+    let [held, blocked, off, io, locks] =
+        [reading.held, reading.held_blocked, reading.off_gil, reading.io, reading.lock_wait];
+    let each = |part: Option<Part>| Some(part?.share * cost.wall / cost.tasks.max(1) as f64);
+    Some(Demand {
+        held: each(held)?,
+        blocked: each(blocked)?,
+        off: each(off)?,
+        waiting: each(io)? + each(locks)?,
+        gil: Evidence::Measured,
+        ..Demand::default()
+    })
+}
+
+/// For a choice about what ran under a fixed plan: nobody asked whether it may leave.
+fn of_fixed(demand: Option<Demand>) -> Given {
+    let machine = here::machine(&cores::usable());
+    Given { demand, machine, workers: None, may_leave: Leave::Unknown }
+}
+
 /// Where the time of measured tasks went: each part in seconds, as a share of the wall time with the share's standard
 /// error, and the samples it rests on; null where it isn't known.
 fn reading(measured: &Measured) -> Value {
     let reading = &measured.reading;
-    let part = |(name, part): (&str, Option<forkright_meter::Part>)| {
+    let part = |(name, part): (&str, Option<Part>)| {
         let known = part.map(|part| {
             json!({
                 "seconds": part.seconds,

@@ -433,7 +433,7 @@ def report(
         why = f"{plan} instead of {_plan.Plan(*asked)}; nothing was measured"
     return json.dumps(
         {
-            "form": 1,
+            "form": 2,
             "why": f"{why}, as `{EXTENSION}` can't be imported",
             "function": function,
             "chosen": False,

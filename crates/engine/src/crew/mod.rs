@@ -28,7 +28,7 @@ use crate::line;
 use crate::payload::{Cost, Payload, Stream};
 use crate::state::{State, Wait};
 use crate::store::{Held, Inbox, Lease, Store};
-use crate::warden::{Death, Employer, Order, Program, Warden};
+use crate::warden::{Death, Employer, Helper, Order, Program, Warden};
 
 /// Deaths in a row before any worker became ready, after which the crew gives up.
 const MOST_FAILED_STARTS: u32 = 3;
@@ -167,6 +167,9 @@ pub struct Spec {
     pub bytes: Arc<[u8]>,
     /// What to execute for a zygote.
     pub program: Program,
+    /// Whether workers do nothing for this program in particular before they are ready: what a start takes is then what it
+    /// takes on this machine.
+    pub is_plain: bool,
 }
 
 /// Size and habits of a crew.
@@ -348,7 +351,7 @@ impl Crew {
         // One worker's readings stand for all of them: if it is gone, the next one's do.
         let metered = !yard.seats.iter().any(|seat| seat.metered && seat.stage != Stage::Stopping);
         let Limits { threads, tasks_per_worker, .. } = yard.limits;
-        let (seat, [line, results]) = Seat::create(token, threads, tasks_per_worker, metered)?;
+        let (mut seat, [line, results]) = Seat::create(token, threads, tasks_per_worker, metered)?;
         let fds = vec![line, results, self.store.share()?, self.bell_memory.fd().try_clone_to_owned()?];
         let order = Order {
             token,
@@ -357,6 +360,11 @@ impl Crew {
             stdio: stdio(),
             employer: self.myself.clone() as Weak<dyn Employer>,
         };
+        // Orders are served one after another.
+        let is_next = !yard.seats.iter().any(|seat| seat.stage == Stage::Starting);
+        if is_next && spec.is_plain && self.warden.helper() == Helper::Ready {
+            seat.time_start();
+        }
         self.warden.start(spec.program, order).map_err(io::Error::other)?;
         yard.seats.push(seat);
         Ok(())

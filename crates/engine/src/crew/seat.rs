@@ -4,12 +4,15 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use forkright_shm::memory::Memory;
 use forkright_shm::ring::{Head, Position, PushError, Revocation, Standing};
 
 use super::{Blob, Parcel};
+use crate::estimate::Constant;
 use crate::frame::{down, up};
+use crate::here;
 use crate::line::{self, Line};
 use crate::payload::{Cost, Malformed, Payload};
 use crate::store::{Inbox, Lease};
@@ -20,6 +23,9 @@ const FUNCTIONS_KEPT: usize = 128;
 const AHEAD: f64 = 0.002;
 /// Messages sent ahead of need, at most, for each thread of the worker.
 const MOST_AHEAD: f64 = 256.0;
+
+/// An answer that was heard later than this after it was given lay there for somebody to come, s.
+const LATE: f64 = 0.002;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -50,6 +56,10 @@ pub(super) struct Seat {
     budget: Option<u32>,
     /// Seconds a message takes it, smoothed; unknown before the first answer.
     pace: Option<f64>,
+    /// When it was ordered, if how soon it is ready tells what a start costs.
+    ordered: Option<Instant>,
+    /// When it was sent the only message that it has, if how soon it answers tells what a hop costs.
+    alone: Option<Instant>,
     pub(super) tasks: u64,
     pub(super) busy: f64,
     pub(super) cpu: f64,
@@ -99,6 +109,8 @@ impl Seat {
             metered,
             budget,
             pace: None,
+            ordered: None,
+            alone: None,
             tasks: 0,
             busy: 0.0,
             cpu: 0.0,
@@ -106,6 +118,11 @@ impl Seat {
             body: Vec::new(),
         };
         Ok((seat, handed))
+    }
+
+    /// Nothing is in the way of its start: how long it takes from now on is what a start costs.
+    pub(super) fn time_start(&mut self) {
+        self.ordered = Some(Instant::now());
     }
 
     pub(super) fn inbox(&self) -> &Arc<Inbox> {
@@ -133,6 +150,7 @@ impl Seat {
 
     /// Pushes a message, and the function it needs if the worker lacks it. Gives it back if it does not fit now.
     pub(super) fn hand(&mut self, parcel: Parcel) -> Result<(), Parcel> {
+        let is_known = parcel.function.as_ref().is_none_or(|blob| self.known.contains(&blob.id));
         if let Some(blob) = &parcel.function
             && !self.teach(blob)
         {
@@ -148,6 +166,8 @@ impl Seat {
         match pushed {
             Ok(position) => {
                 self.lease(&parcel.leases);
+                let is_alone = self.stage == Stage::Ready && self.inflight.is_empty();
+                self.alone = (is_alone && is_known).then(Instant::now);
                 self.budget = self.budget.map(|budget| budget.saturating_sub(parcel.tasks));
                 self.inflight.push_back(Inflight { parcel, position });
                 self.silent = true;
@@ -248,6 +268,9 @@ impl Seat {
                 up::READY => {
                     if self.stage == Stage::Starting {
                         self.stage = Stage::Ready;
+                        if let Some(ordered) = self.ordered.take() {
+                            here::observe(Constant::ProcessStart, ordered.elapsed().as_secs_f64());
+                        }
                     }
                     return Ok(Some(Said::Ready));
                 }
@@ -291,6 +314,10 @@ impl Seat {
         let took = cost.wall + cost.decode + cost.encode;
         self.busy += took;
         self.cpu += cost.cpu;
+        let hop = self.alone.take().map(|sent| sent.elapsed().as_secs_f64() - took);
+        if let Some(hop) = hop.filter(|&hop| hop < LATE) {
+            here::observe(Constant::Hop, hop);
+        }
         let took = took.max(1e-6);
         // A slow message counts at once, fast ones gradually: a queue too deep is worse than one too shallow.
         self.pace = Some(self.pace.map_or(took, |pace| took.max(pace + 0.2 * (took - pace))));
