@@ -193,14 +193,18 @@ def test_a_second_map_begins_with_what_the_first_has_learned() -> None:
     assert first["verdict"]["plan"]["threads"] > 20
 
 
-def meet(barrier: threading.Barrier | None) -> None:
-    if barrier is not None:
-        barrier.wait(LIMIT)
+def wait_or_set(item: tuple[threading.Event, bool] | None) -> None:
+    if item is not None:
+        event, waits = item
+        assert not waits or event.wait(LIMIT)
+        event.set()
 
 
 def test_what_was_learned_of_short_calls_makes_no_chunk_of_long_ones() -> None:
-    fr.map(meet, [None] * 5000)
-    fr.map(meet, [threading.Barrier(2)] * 20)  # those of one chunk would wait for each other in vain
+    fr.map(wait_or_set, [None] * 5000)
+    event = threading.Event()
+    # In one chunk the first would wait in vain for what comes after it.
+    fr.map(wait_or_set, [(event, number == 0) for number in range(20)])
 
 
 def compute_a_lock(seconds: float) -> threading.Event:
