@@ -59,7 +59,8 @@ def run(command: list[str], environment: dict[str, str] | None = None, patience:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | (environment or {}),
+        # Each begins with the same figures of the machine, not with what earlier ones have measured.
+        env=os.environ | {"FORKRIGHT_CACHE": "off"} | (environment or {}),
         # Worker processes of whatever hangs are ended with it.
         start_new_session=True,
     )
