@@ -15,7 +15,7 @@
 //! - *Probe.* One item is in flight, inline in the caller, until its state is known: two that hold the GIL
 //!   would only take turns, and neither could be moved any more.
 //! - *Ramp.* While everything in flight waits, four times as many are let in with each tick. If there are more
-//!   than `FREE_THREADS`, the ramp pauses at this process's part of them for as long as processes would take
+//!   than `FREE_THREADS`, the ramp pauses at `PREPARING_THREADS` for about as long as processes take
 //!   to start: whether items compute once their answers are in shows by then for the fast half of all
 //!   servers, and items that do are better off in processes. Later as many are in flight as have been before,
 //!   twice over: a server that collapses is not hammered.
@@ -47,9 +47,11 @@ const SAMPLED: f64 = 8.0;
 const UNSAMPLED: f64 = 0.020;
 /// Threads that a ramp starts before any item has shown its second half.
 const FREE_THREADS: u32 = 20;
+/// Seconds of waiting after which a ramp lets in all, whatever comes after it: the fast half of all servers has answered.
+const CURIOUS: f64 = 0.063;
 /// With each tick so many times as many are let in.
 const STEP: u32 = 4;
-/// Items in flight at least while processes are prepared.
+/// Items in flight while processes are prepared.
 const PREPARING_THREADS: u32 = 4;
 /// A GIL that is held for less than this share of the time is no reason to leave.
 const IDLE: f64 = 0.5;
@@ -395,14 +397,11 @@ impl Governor {
             // They may wait for each other.
             () if crowd.locked > crowd.waiting / 2 => FREE_THREADS,
             () if !self.could_leave(seen) => MOST_THREADS,
-            () if crowd.waiting == crowd.all && crowd.longest >= self.start_of_processes() => MOST_THREADS,
-            // What they wait for may be followed by computing: the others then had better be elsewhere. This process
-            // starts what would be its part.
-            () if is_many(seen, crowd) => {
-                let tasks = seen.pending + u64::from(crowd.all);
-                let part = u32::try_from(tasks / u64::from(self.machine.width())).unwrap_or(u32::MAX);
-                part.clamp(PREPARING_THREADS, FREE_THREADS)
-            }
+            () if crowd.waiting == crowd.all && crowd.longest >= CURIOUS => MOST_THREADS,
+            // What they wait for may be followed by computing: the others then had better be elsewhere, and what is
+            // prepared meanwhile would queue for the GIL behind them all. Where they only wait, the last of them start
+            // no later for it.
+            () if is_many(seen, crowd) => PREPARING_THREADS,
             () => FREE_THREADS,
         };
         limit.min(most)
@@ -467,10 +466,6 @@ impl Governor {
             (Zygote::Cold, _) | (Zygote::Warming, None) => start,
             (Zygote::Warming, Some(at)) => (start - (seen.now - at)).max(0.0),
         }
-    }
-
-    fn start_of_processes(&self) -> f64 {
-        self.machine.zygote_start + self.machine.process_start
     }
 
     fn could_leave(&self, seen: &Observation<'_>) -> bool {
