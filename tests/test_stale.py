@@ -19,6 +19,7 @@ import pytest
 import forkright as fr
 from far_process import Far
 from forkright import _core, _functions, _stale, _trial
+from scripts import run
 
 SETTINGS = """
     FACTOR = 3
@@ -457,3 +458,18 @@ def test_an_initializer_may_set_it_where_the_place_is_chosen(live: tuple[ModuleT
         assert [future.result() for future in futures] == [5 * x for x in range(60)]
         workers = executor.report().data["functions"][0]["workers"]
         assert any(worker["kind"] == "process" for worker in workers)
+
+
+def test_a_closure_agrees_in_a_worker_that_has_not_imported_its_module(tmp_path: Path) -> None:
+    (tmp_path / "staled_settings.py").write_text("def helper(x): return x * 2\n")
+    (tmp_path / "staled_maker.py").write_text(
+        "import staled_settings\ndef make(n): return lambda x: staled_settings.helper(x) + n\n"
+    )
+    script = """
+        import warnings
+        import forkright as fr
+        import staled_maker
+        warnings.simplefilter("error")
+        print(fr.map(staled_maker.make(1), range(4), plan="processes"))
+    """
+    assert run(script, tmp_path) == ["[1, 3, 5, 7]"]

@@ -171,7 +171,11 @@ def is_users(name: str | None) -> bool:
     """Whether a module is the user's: read from a file that is neither the standard library nor installed."""
     if name is None or is_script(name):
         return False
-    file = getattr(sys.modules.get(name), "__file__", None)
+    return is_users_file(getattr(sys.modules.get(name), "__file__", None))
+
+
+def is_users_file(file: object) -> bool:
+    """Whether a module that was read from this file is the user's."""
     if not isinstance(file, str) or file.startswith(_HERE + os.sep):
         return False
     if "site-packages" in file or "dist-packages" in file:

@@ -23,7 +23,7 @@ from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from opcode import opmap
 
 from . import _functions, _pickling
-from ._functions import importable, is_enum_member, is_script, is_users, name_of
+from ._functions import importable, is_enum_member, is_script, is_users, is_users_file, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -208,6 +208,9 @@ class _Walk:
         home = function.__module__
         full = f"{home}.{function.__qualname__}"
         users = is_users(home)
+        if not users and not is_script(home) and home not in sys.modules:
+            # A closure came by value to a worker that has not imported its module.
+            users = is_users_file(function.__globals__.get("__file__"))
         # What came with a function that travels by value does so too, unless it can be imported.
         sent = not users or (name is None and not importable(function))
         if name is None and not sent and "<" not in full:
