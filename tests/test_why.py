@@ -544,7 +544,7 @@ def test_the_workers_of_a_program_that_uses_forkright_are_measured(tmp_path: Pat
         import forkright as fr
         def work(n): return sum(range(n))
         for plan in ("processes", fr.Plan(2, 2)):
-            print(fr.map(work, [200_000] * 16, plan=plan))
+            print(fr.map(work, [1_000_000] * 24, plan=plan))
         """,
         tmp_path,
     )
