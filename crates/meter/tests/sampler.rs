@@ -242,6 +242,12 @@ fn where_the_gil_is_unknown_computing_and_waiting_are_too() {
     assert_eq!(Sampler::new(blind()).gil().map(|_| ()), Err(Unknown::FreeThreaded));
 }
 
+/// Waits until the sampler has looked so many times more.
+fn pass(sampler: &Sampler, rung: &Receiver<()>, ticks: u64) {
+    let goal = sampler.cost().ticks + ticks;
+    until(rung, "ticks", || sampler.cost().ticks >= goal);
+}
+
 #[test]
 fn samples_go_to_the_function_that_runs_and_to_none_between_tasks() {
     let gil = FakeGil::new();
@@ -250,10 +256,7 @@ fn samples_go_to_the_function_that_runs_and_to_none_between_tasks() {
     let (_bell, rung) = Bell::hang(&sampler, Pace::Learning);
     let slot = sampler.enter(77);
     let tallies: [Arc<Tally>; 2] = Default::default();
-    let ticks = |enough: u64| {
-        let goal = sampler.cost().ticks + enough;
-        until(&rung, "ticks", || sampler.cost().ticks >= goal);
-    };
+    let ticks = |enough: u64| pass(&sampler, &rung, enough);
     for round in 0..6 {
         let (runs, rests) = (&tallies[round % 2], &tallies[1 - round % 2]);
         let (running, resting) = (runs.samples(), rests.samples());
@@ -278,10 +281,7 @@ fn what_a_thread_does_apart_from_its_task_is_not_counted_as_the_tasks() {
     let (_bell, rung) = Bell::hang(&sampler, Pace::Learning);
     let slot = sampler.enter(77);
     let tally = Arc::new(Tally::default());
-    let ticks = |enough: u64| {
-        let goal = sampler.cost().ticks + enough;
-        until(&rung, "ticks", || sampler.cost().ticks >= goal);
-    };
+    let ticks = |enough: u64| pass(&sampler, &rung, enough);
     slot.begin(&tally);
     let counted = slot.apart(|| {
         ticks(2);
