@@ -63,13 +63,16 @@ test-browser: build $(VENV)/.dev $(VENV)/.browser  ## the page of `forkright why
 	@$(py) -m pytest tests/browser
 	$(call say,browser tests done)
 
+# Under valgrind one thread runs at a time, and the meter's second look at one without a core always comes too late:
+# what computes beside the sampler can't be told from what waits for a core.
 test-memory: build $(VENV)/.dev  ## what the meter reads of memory, under valgrind, where there is one; half a minute
 	$(call say,memory tests)
 	@command -v valgrind >/dev/null || { echo '==> SKIPPED: there is no valgrind; on Debian: apt install valgrind'; exit 0; }; \
 		CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(valgrind)' \
 		CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(valgrind)' PROPTEST_CASES=8 \
 		cargo test --quiet --package forkright-meter --lib --tests -- --test-threads=1 \
-		--skip threads_that_share_a_core && $(py) -m pytest --quiet -rs tests/memory
+		--skip threads_that_share_a_core --skip a_thread_that_computes_beside_the_gil \
+		--skip a_thread_that_took_the_gil_last && $(py) -m pytest --quiet -rs tests/memory
 	$(call say,memory tests done)
 
 lint: build $(VENV)/.dev  ## rustfmt, clippy, ruff, mypy --strict, and the stubs against the binary

@@ -35,6 +35,8 @@ const CLOCKS: Duration = Duration::from_millis(100);
 const CLOCKED: u32 = 20;
 /// So long the sampler learns.
 const LEARNING: Duration = Duration::from_secs(1);
+/// Threads that Python did not start are looked for this often.
+const NATIVE: Duration = Duration::from_secs(1);
 /// Native threads that have used less than this are not worth a word.
 const LEAST_NATIVE: Duration = Duration::from_millis(10);
 /// After so long without anything that runs it looks less often.
@@ -91,6 +93,8 @@ struct Book {
     count: u32,
     flushed: Duration,
     clocked: Duration,
+    /// When native threads were last looked for.
+    counted: Duration,
     /// When anything was last seen to run.
     active: Duration,
     ticks: u64,
@@ -153,7 +157,7 @@ impl Recorder {
         let switches = sampler.gil().ok().and_then(crate::Gil::switches);
         let recorder = Arc::new(Recorder {
             out: Mutex::new(out),
-            book: Mutex::new(Book { active: began, switches, ..Book::default() }),
+            book: Mutex::new(Book { active: began, counted: began, switches, ..Book::default() }),
             teller: AtomicI32::new(0),
             ending: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -225,8 +229,9 @@ impl Recorder {
         self.teller.store(clock::current_tid(), Ordering::Relaxed);
     }
 
-    /// Writes what threads that Python did not start have used, if that is more than a little.
-    pub fn say_native(&self) {
+    /// Writes what threads that Python did not start have used, if that is more than a little. For the sampler's thread:
+    /// this opens files.
+    fn say_native(&self) {
         let known: Vec<i32> = lock(&self.book).tids.clone();
         let used = Snapshot::take().since(&self.native_before);
         let Some(hidden) = used.hidden(&known, LEAST_NATIVE) else { return };
@@ -260,7 +265,6 @@ impl Recorder {
         if !self.is_ours() {
             return;
         }
-        self.say_native();
         self.ending.store(true, Ordering::Release);
         self.sampler.pause();
         self.closed.store(true, Ordering::Release);
@@ -290,10 +294,17 @@ impl Watch for Recorder {
             return Pace::Done;
         }
         let now = glance.now;
+        let counts = now >= lock(&self.book).counted + NATIVE;
+        if counts {
+            self.say_native();
+        }
         // In this order everywhere: the file, then the book.
         let mut out = lock(&self.out);
         let mut book = lock(&self.book);
         book.ticks += 1;
+        if counts {
+            book.counted = now;
+        }
         let holder = glance.holder.and_then(|state| {
             book.threads.values().find(|page| page.thread_state == state).map(|page| page.thread)
         });
@@ -332,13 +343,16 @@ impl Watch for Recorder {
         if !self.is_ours() {
             return false;
         }
+        let ends = self.ending.load(Ordering::Acquire);
+        if ends {
+            self.say_native();
+        }
         let now = clock::monotonic();
         let mut out = lock(&self.out);
         let mut book = lock(&self.book);
         book.write_stretches(&mut out.lines);
         book.write_clocks(self, now, &mut out.lines);
         drop(book);
-        let ends = self.ending.load(Ordering::Acquire);
         if ends {
             Record::End { at: microseconds(now) }.write(&mut out.lines);
         }

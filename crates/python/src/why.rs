@@ -24,8 +24,6 @@ const LIMIT_FIRST: f64 = 0.01;
 const FIRST: u32 = 50;
 const ASK_LATER: Duration = Duration::from_millis(50);
 const LIMIT_LATER: f64 = 0.0025;
-/// Of so many times, once threads that Python did not start are looked for.
-const NATIVE: u32 = 20;
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -341,9 +339,6 @@ fn tell(recording: &Recording, stop: &(Mutex<bool>, Condvar)) -> i32 {
         }
         drop(stopped);
         count += 1;
-        if count % NATIVE == 0 {
-            recording.recorder.say_native();
-        }
         let moved = recording.recorder.take_moved();
         if moved.is_empty() {
             lock(&recording.guide).nobody_moved();
