@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::choose::{Case, Constraints, Leave, Limits, MOST_THREADS, Verdict, choose, waits};
 use crate::forecast::{Remaining, Zygote};
+use crate::handovers::Handovers;
 use crate::machine::Machine;
 use crate::plan::Plan;
 use crate::profile::{Demand, Profile};
@@ -112,6 +113,8 @@ pub struct Observation<'a> {
     pub away: u64,
     /// CPU seconds of programs that this process started and that have ended since the run began.
     pub programs: f64,
+    /// How often this process's GIL has changed hands, where that can be told.
+    pub handovers: Option<u64>,
     /// What is known of the function.
     pub profile: &'a Profile,
     /// The helper that forks workers.
@@ -175,6 +178,7 @@ pub struct Governor {
     /// What the last judgement knew; news bring the next one forward.
     knew: Knew,
     climb: Climb,
+    handovers: Handovers,
     verdict: Option<Verdict>,
 }
 
@@ -188,6 +192,7 @@ struct Knew {
     answer: Option<bool>,
     up: u32,
     borne: u32,
+    thrashes: bool,
 }
 
 impl Governor {
@@ -211,6 +216,7 @@ impl Governor {
             judged: None,
             knew: Knew::default(),
             climb: Climb { borne, ..Climb::default() },
+            handovers: Handovers::default(),
             verdict: None,
         }
     }
@@ -243,7 +249,9 @@ impl Governor {
         let crowd = Crowd::of(seen.running);
         let before = (self.plan, self.width);
         let learning = seen.profile.tasks() == 0;
-        self.pressed |= learning && seen.pending > 0 && self.could_leave(seen) && crowd.ripe_held;
+        self.handovers.watch(seen.now, seen.handovers, crowd.off + crowd.gil > 1);
+        let presses = crowd.ripe_held || self.handovers.are_too_many();
+        self.pressed |= learning && seen.pending > 0 && self.could_leave(seen) && presses;
         self.climb.watch(seen, self.width, &crowd);
         let verdict = if self.is_due(seen) { self.judge(seen, &crowd) } else { None };
         self.widen(seen, &crowd);
@@ -261,6 +269,7 @@ impl Governor {
             answer: (*seen.leave != Leave::Unknown).then(|| *seen.leave == Leave::Yes),
             up: seen.processes_now,
             borne: self.climb.borne,
+            thrashes: self.handovers.are_too_many(),
         };
         let pause = if seen.now - self.changed < NEW { JUDGE_EARLY } else { JUDGE_LATE };
         let due = knew != self.knew || self.judged.is_none_or(|at| seen.now - at >= pause);
@@ -322,13 +331,15 @@ impl Governor {
     fn demand(&self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Demand> {
         let profile = seen.profile;
         let programs = if seen.done > 0 { seen.programs / seen.done as f64 } else { 0.0 };
+        let handing = self.handovers.drag(self.machine.width());
         let Some(known) = profile.demand().map(|known| {
             // What waits is slow for other reasons.
-            let drag = if waits(&known) { 1.0 } else { profile.drag(crowd.all, crowd.shortest) };
+            let drag = if waits(&known) { 1.0 } else { profile.drag(crowd.all, crowd.shortest).max(handing) };
             Demand { programs, drag, ..known }
         }) else {
-            let ripe = crowd.ripe_held || crowd.ripe_off || crowd.ripe_wait;
-            return ripe.then(|| profile.guess(2.0 * crowd.longest));
+            let thrashes = self.handovers.are_too_many();
+            let ripe = crowd.ripe_held || crowd.ripe_off || crowd.ripe_wait || thrashes;
+            return ripe.then(|| Demand { drag: handing, ..profile.guess(2.0 * crowd.longest) });
         };
         let waits = known.share(known.waiting) > 0.8;
         let sampled = profile.held().is_some() || profile.samples() >= SAMPLED;
@@ -370,13 +381,17 @@ impl Governor {
             return;
         }
         let learning = seen.profile.tasks() == 0;
-        if seen.profile.lacks_alone() && seen.profile.demand().is_some_and(|demand| !waits(&demand)) {
+        let thrashes = self.handovers.are_too_many();
+        if seen.profile.lacks_alone()
+            && !thrashes
+            && seen.profile.demand().is_some_and(|demand| !waits(&demand))
+        {
             // One that has the process to itself tells whether the others pay.
             self.width = 1;
             return;
         }
         let limit = if learning { self.ramp(seen, crowd) } else { self.plan.threads() };
-        if !learning {
+        if !learning || thrashes {
             self.width = self.width.min(limit);
         }
         let ripe = crowd.ripe_wait || crowd.ripe_off || !learning;
@@ -393,6 +408,7 @@ impl Governor {
     fn ramp(&self, seen: &Observation<'_>, crowd: &Crowd) -> u32 {
         let most = self.max_workers.unwrap_or(MOST_THREADS).clamp(1, MOST_THREADS);
         let limit = match () {
+            () if self.handovers.are_too_many() => 1,
             () if crowd.off > 0 => crowd.waiting + self.machine.width(),
             // They may wait for each other.
             () if crowd.locked > crowd.waiting / 2 => FREE_THREADS,

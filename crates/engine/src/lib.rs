@@ -15,6 +15,7 @@ pub mod estimate;
 pub mod forecast;
 pub mod frame;
 pub mod governor;
+mod handovers;
 pub mod here;
 pub mod line;
 pub mod machine;

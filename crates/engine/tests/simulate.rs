@@ -473,6 +473,7 @@ impl<'a> Sim<'a> {
         let away = self.workers.iter().filter(|worker| worker.process > 0 && worker.job.is_some()).count();
         let direction = governor.tick(&Observation {
             programs: 0.0,
+            handovers: None,
             now: self.now,
             pending: (self.work.tasks.len() - self.next) as u64,
             done: self.done,

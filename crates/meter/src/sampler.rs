@@ -239,7 +239,8 @@ fn run(room: &Room) -> i32 {
             room.ticks.fetch_add(1, Ordering::Relaxed);
             room.watched.fetch_add((now - before).as_nanos() as u64, Ordering::Relaxed);
             before = now;
-            let pace = tick(&mut watches, &Glance { now, holder, looks: &looks });
+            let switches = room.gil.as_ref().ok().and_then(Gil::switches);
+            let pace = tick(&mut watches, &Glance { now, holder, switches, looks: &looks });
             let per_tick = thrift.tick(clock::thread_cpu());
             if let Some(period) = pace.period() {
                 schedule.advance(now, thrift::stretch(period, per_tick, pace.limit()));

@@ -14,6 +14,8 @@ pub struct Glance<'a> {
     pub now: Duration,
     /// The thread state that held the GIL then; `None` if nobody did or nobody can tell.
     pub holder: Option<usize>,
+    /// How often the GIL has changed hands, where that can be told.
+    pub switches: Option<u64>,
     /// The slots that ran a task, or a random choice of them where they are many.
     pub looks: &'a [Look],
 }

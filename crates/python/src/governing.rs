@@ -245,6 +245,7 @@ impl Watch for Governing {
                 running: &running,
                 away: progress.away() as u64,
                 programs: clock::children_cpu().saturating_sub(self.children).as_secs_f64(),
+                handovers: glance.switches,
                 profile: &profile,
                 zygote: self.zygote(),
                 leave: &lock(&self.leave).clone(),
