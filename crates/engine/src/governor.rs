@@ -63,6 +63,12 @@ const JUDGE_LATE: f64 = 0.050;
 const NEW: f64 = 0.25;
 /// Twice the threads must yield this much more throughput to be worth it.
 const WORTH_CLIMBING: f64 = 1.1;
+/// After so many times as long as a task took before, more of them at once must show in what is done.
+const RISEN: f64 = 2.0;
+/// Done are clearly fewer if it is this share of what was to be expected without growing.
+const FEWER: f64 = 0.75;
+/// Tasks that take this long are judged by that: of what is shorter the rest of a task's way is no small part.
+const SLOW: f64 = 0.005;
 /// Seconds after which a settled number of threads is put to the test again.
 const CLIMB_AGAIN: f64 = 2.0;
 /// A helper that is not up after this many times its usual start is not waited for.
@@ -258,6 +264,7 @@ impl Governor {
         if (self.plan, self.width) != before {
             self.changed = seen.now;
         }
+        self.climb.grow(seen, before.1, self.width);
         self.direct(seen, &crowd, verdict)
     }
 
@@ -286,7 +293,8 @@ impl Governor {
         // In a run with an end, a change must be worth something of the whole.
         let spent = self.items.map_or(0.0, |_| seen.now);
         let may_leave = seen.leave.clone();
-        let constraints = Constraints { may_leave, current: self.plan, spent, here: remaining.here };
+        let constraints =
+            Constraints { may_leave, current: self.standing(&limits), spent, here: remaining.here };
         let machine = self.machine.clone();
         let verdict = choose(Case { demand, machine, remaining, limits, constraints })?;
         self.leaning = verdict.plan.leaves();
@@ -298,6 +306,12 @@ impl Governor {
         self.plan = verdict.plan;
         self.verdict = Some(verdict.clone());
         moved.then_some(verdict)
+    }
+
+    /// The plan in force, with no more threads than may run now.
+    fn standing(&self, limits: &Limits) -> Plan {
+        let fewer = Plan::in_threads(self.plan.threads().min(limits.threads));
+        if self.plan.leaves() { self.plan } else { fewer.unwrap_or(self.plan) }
     }
 
     /// Which plans are worth a look at this moment.
@@ -566,12 +580,40 @@ struct Climb {
     round: Option<(u32, u64)>,
     /// The most that were in flight at once and of which as many have ended: whoever serves them can bear so many.
     borne: u32,
+    rise: Option<Rise>,
+}
+
+/// A number of threads that has grown, until it is known whether whoever serves them bears it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Rise {
+    from: u32,
+    to: u32,
+    at: f64,
+    /// Seconds that a task took before.
+    latency: f64,
+    /// Tasks that are done when those have ended that were about to.
+    done: u64,
+}
+
+impl Rise {
+    /// Whether clearly fewer have ended by now than would have, had it not grown.
+    fn has_failed(&self, now: f64, done: u64) -> bool {
+        let time = now - self.at;
+        let expected = f64::from(self.from) * time / self.latency;
+        time >= RISEN * self.latency && (done.saturating_sub(self.done) as f64) < FEWER * expected
+    }
 }
 
 impl Climb {
     /// Measures throughput while as many run as may.
     fn watch(&mut self, seen: &Observation<'_>, width: u32, crowd: &Crowd) {
         self.count(seen, crowd);
+        if let Some(rise) = self.rise.filter(|rise| rise.has_failed(seen.now, seen.done)) {
+            let between = (f64::from(rise.from) * f64::from(rise.to)).sqrt() as u32;
+            self.settled = Some((between, seen.now));
+            self.rise = None;
+        }
+        self.rise = self.rise.filter(|rise| seen.now - rise.at < 2.0 * RISEN * rise.latency);
         let full = width > 1 && seen.pending > 0 && crowd.all * 4 >= width * 3;
         let Some((since, done, at)) = self.window.filter(|window| full && window.2 == width) else {
             self.window = full.then_some((seen.now, seen.done, width));
@@ -591,6 +633,19 @@ impl Climb {
         }
         self.step = Some((at, rate));
         self.window = Some((seen.now, seen.done, width));
+    }
+
+    /// Takes note of a width that has grown, for tasks of which it is known how long they took before.
+    fn grow(&mut self, seen: &Observation<'_>, before: u32, width: u32) {
+        let slow = |demand: &Demand| waits(demand) && demand.alone() >= SLOW;
+        let Some(known) = seen.profile.demand().filter(|demand| width > before && slow(demand)) else {
+            return;
+        };
+        let latency = known.alone();
+        let ending = seen.running.iter().filter(|task| task.elapsed > latency / 2.0).count();
+        let rise = Rise { from: before, to: width, at: seen.now, latency, done: seen.done + ending as u64 };
+        // What is let in step by step is one rise.
+        self.rise = Some(self.rise.map_or(rise, |rise| Rise { to: width, ..rise }));
     }
 
     /// Follows how many were in flight and have ended.

@@ -4,7 +4,7 @@ use forkright_engine::choose::Leave;
 use forkright_engine::forecast::Zygote;
 use forkright_engine::governor::{Class, Direction, Governor, Observation, Running};
 use forkright_engine::machine::Machine;
-use forkright_engine::profile::{Profile, Shares};
+use forkright_engine::profile::{Profile, Reading, Shares};
 
 /// Directs 24 tasks of which two run, one with the GIL and one without, and have it change hands so many times in each of
 /// `ticks` milliseconds.
@@ -49,4 +49,62 @@ fn where_they_must_stay_they_run_one_after_another() {
     let thrashing = directed(100, &stays, 40);
     assert_eq!((thrashing.width, thrashing.away), (1, None));
     assert!(directed(2, &stays, 40).width >= 2, "taking turns is no reason for that");
+}
+
+/// The widths of 60 requests that take 50 ms, of which four are in flight at first and then as many as may be; `limit` of
+/// these get an answer every 50 ms, from 100 ms on.
+fn widths_of_requests(limit: usize) -> Vec<u32> {
+    let mut governor = Governor::new(Machine { cores: 2.0, ..Machine::default() }, None, Some(60));
+    let mut profile = Profile::default();
+    let (mut began, mut started, mut done) = (vec![0.0; 4], 4, 0);
+    let mut widths = Vec::new();
+    for tick in 1..250 {
+        let now = f64::from(tick) * 0.001;
+        let answered = if now < 0.1 { 4 } else { limit };
+        if tick % 50 == 0 {
+            for at in began.drain(..began.len().min(answered)) {
+                done += 1;
+                let waited = Reading { tasks: 1, wall: now - at, cpu: Some(0.001), ..Reading::default() };
+                profile.record(&waited);
+            }
+        }
+        let running: Vec<_> = began
+            .iter()
+            .map(|at| Running { class: Class::Io, streak: now - at, elapsed: now - at })
+            .collect();
+        profile.sample(&Shares { io: running.len() as u64, ..Shares::default() });
+        let direction = governor.tick(&Observation {
+            now,
+            pending: 60 - started,
+            done,
+            running: &running,
+            away: 0,
+            programs: 0.0,
+            handovers: None,
+            profile: &profile,
+            zygote: Zygote::Cold,
+            leave: &Leave::Unknown,
+            processes_now: 0,
+            threads_now: running.len().max(1) as u32,
+        });
+        while (began.len() as u32) < direction.width && started < 60 && tick >= 50 {
+            began.push(now);
+            started += 1;
+        }
+        widths.push(direction.width);
+    }
+    widths
+}
+
+#[test]
+fn a_server_that_answers_more_requests_more_slowly_gets_fewer() {
+    let widths = widths_of_requests(0);
+    assert_eq!(widths.iter().max(), Some(&20));
+    assert!(*widths.last().expect("ticks") <= 9, "{widths:?}");
+}
+
+#[test]
+fn a_server_that_answers_as_many_as_before_keeps_them() {
+    let widths = widths_of_requests(6);
+    assert!(*widths.last().expect("ticks") >= 20, "{widths:?}");
 }
