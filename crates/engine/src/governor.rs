@@ -89,8 +89,17 @@ pub enum Class {
     LockWait,
     /// Waiting for anything else.
     Io,
+    /// Sleeping for a time it has chosen.
+    Sleep,
     /// Seen, but not understood.
     Unknown,
+}
+
+impl Class {
+    /// Whether it waits for something outside this process: not for the GIL, nor for another task.
+    pub fn waits_elsewhere(self) -> bool {
+        matches!(self, Class::Io | Class::Sleep)
+    }
 }
 
 /// One task that runs in this process.
@@ -149,6 +158,8 @@ pub enum Pace {
 pub struct Direction {
     /// Workers of this process that may run tasks at once.
     pub width: u32,
+    /// Workers of this process worth having, whether or not they may run tasks yet: starting them takes time.
+    pub ready: u32,
     /// Worker processes wanted, with the threads in each; those that are up are to get as many.
     pub away: Option<Plan>,
     /// Start the helper that forks workers.
@@ -451,8 +462,10 @@ impl Governor {
             self.warmed = Some(seen.now);
         }
         let away = (self.plan.leaves() && self.could_leave(seen)).then(|| self.crew(seen, crowd)).flatten();
+        let ready = if pausing { FREE_THREADS.min(self.max_workers.unwrap_or(u32::MAX)) } else { 0 };
         Direction {
             width: self.width,
+            ready: ready.max(self.width),
             away,
             warm_zygote,
             ask_leave: prepare && *seen.leave == Leave::Unknown,
@@ -516,6 +529,8 @@ struct Crowd {
     waiting: u32,
     /// Those of the waiting that wait for a lock, perhaps each other's.
     locked: u32,
+    /// Those of the waiting that sleep.
+    sleeping: u32,
     off: u32,
     /// With the GIL, queueing for it, or not understood.
     gil: u32,
@@ -536,8 +551,9 @@ impl Crowd {
             crowd.all += 1;
             crowd.longest = crowd.longest.max(task.elapsed);
             match task.class {
-                Class::Io | Class::LockWait => {
+                Class::Io | Class::Sleep | Class::LockWait => {
                     crowd.waiting += 1;
+                    crowd.sleeping += u32::from(task.class == Class::Sleep);
                     crowd.locked += u32::from(task.class == Class::LockWait);
                     crowd.ripe_wait |= task.streak >= RIPE_WAIT;
                 }
@@ -581,6 +597,9 @@ struct Climb {
     /// The most that were in flight at once and of which as many have ended: whoever serves them can bear so many.
     borne: u32,
     rise: Option<Rise>,
+    /// How often a task was seen to wait, and to sleep.
+    waits: u64,
+    sleeps: u64,
 }
 
 /// A number of threads that has grown, until it is known whether whoever serves them bears it.
@@ -650,6 +669,8 @@ impl Climb {
 
     /// Follows how many were in flight and have ended.
     fn count(&mut self, seen: &Observation<'_>, crowd: &Crowd) {
+        self.waits += u64::from(crowd.waiting);
+        self.sleeps += u64::from(crowd.sleeping);
         let flying = crowd.all.saturating_add(u32::try_from(seen.away).unwrap_or(u32::MAX));
         match self.round {
             Some((before, done)) if seen.done < done + u64::from(before) => {}
@@ -661,10 +682,12 @@ impl Climb {
         }
     }
 
-    /// The most workers that may pay off: where nothing is known against it, twice as many as have been borne.
+    /// The most workers that may pay off: where nothing is known against it, twice as many as have been borne, and any
+    /// number of those that sleep.
     fn ceiling(&self, now: f64) -> u32 {
         match self.settled {
             Some((threads, at)) if now - at < CLIMB_AGAIN => threads,
+            _ if self.waits > 0 && self.sleeps >= self.waits - self.waits / 10 => MOST_THREADS,
             _ => self.borne.saturating_mul(2).clamp(FREE_THREADS, MOST_THREADS),
         }
     }

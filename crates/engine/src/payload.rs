@@ -128,10 +128,10 @@ pub struct Cost {
 }
 
 /// Bytes of a `Cost` on the wire.
-pub const COST_BYTES: usize = 84;
+pub const COST_BYTES: usize = 88;
 
 /// Samples of a function's tasks by class, in the meter's order.
-pub type Seen = [u32; 8];
+pub type Seen = [u32; 9];
 
 impl Cost {
     /// For a frame.
@@ -203,7 +203,7 @@ mod tests {
         fn a_cost_arrives_as_it_was_sent(
             (tasks, failed) in any::<(u32, u32)>(),
             nanoseconds in proptest::array::uniform5(0_u64..1 << 50),
-            seen in proptest::option::of(proptest::array::uniform8(any::<u32>())),
+            seen in proptest::option::of(proptest::array::uniform9(any::<u32>())),
             rest in proptest::collection::vec(any::<u8>(), 0..50),
         ) {
             let [wall, cpu, delay, decode, encode] = nanoseconds.map(|nanoseconds| nanoseconds as f64 * 1e-9);

@@ -108,3 +108,42 @@ fn a_server_that_answers_as_many_as_before_keeps_them() {
     let widths = widths_of_requests(6);
     assert!(*widths.last().expect("ticks") >= 20, "{widths:?}");
 }
+
+/// How many may run when the first of 40 that wait like this has ended after 20 ms; four were in flight.
+fn width_after_a_wait(class: Class) -> u32 {
+    let mut governor = Governor::new(Machine { cores: 2.0, ..Machine::default() }, None, Some(40));
+    let mut profile = Profile::default();
+    let mut width = 1;
+    for tick in 1..40 {
+        let now = f64::from(tick) * 0.001;
+        let done = u64::from(tick >= 20);
+        if tick == 20 {
+            profile.record(&Reading { tasks: 1, wall: now, cpu: Some(0.0001), ..Reading::default() });
+        }
+        let in_flight = width.min(40 - done as u32);
+        let running = vec![Running { class, streak: now, elapsed: now }; in_flight as usize];
+        profile.sample(&Shares { io: in_flight.into(), ..Shares::default() });
+        let direction = governor.tick(&Observation {
+            now,
+            pending: 40 - done - u64::from(in_flight),
+            done,
+            running: &running,
+            away: 0,
+            programs: 0.0,
+            handovers: None,
+            profile: &profile,
+            zygote: Zygote::Cold,
+            leave: &Leave::Unknown,
+            processes_now: 0,
+            threads_now: in_flight,
+        });
+        width = direction.width;
+    }
+    width
+}
+
+#[test]
+fn tasks_that_sleep_burden_nobody_and_all_may_run_at_once() {
+    assert!(width_after_a_wait(Class::Sleep) >= 38);
+    assert_eq!(width_after_a_wait(Class::Io), 20, "a server may not bear more");
+}

@@ -122,6 +122,7 @@ impl<'a> Sim<'a> {
         let direction = match &driver {
             Driver::Fixed(plan) => Direction {
                 width: plan.threads(),
+                ready: plan.threads(),
                 away: plan.leaves().then_some(*plan),
                 warm_zygote: plan.leaves(),
                 ask_leave: false,
@@ -131,6 +132,7 @@ impl<'a> Sim<'a> {
             },
             Driver::Auto(_) => Direction {
                 width: 1,
+                ready: 1,
                 away: None,
                 warm_zygote: false,
                 ask_leave: false,
@@ -462,7 +464,7 @@ impl<'a> Sim<'a> {
                 Class::OffGil => &mut shares.off_gil,
                 Class::GilWait => &mut shares.gil_wait,
                 Class::LockWait => &mut shares.lock_wait,
-                Class::Io => &mut shares.io,
+                Class::Io | Class::Sleep => &mut shares.io,
                 Class::Unknown => &mut shares.unknown,
             } += 1;
         }

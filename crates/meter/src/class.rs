@@ -19,8 +19,10 @@ pub enum Class {
     GilWait,
     /// It waits for another lock.
     LockWait,
-    /// It is in some other system call: input, output, sleep.
+    /// It is in some other system call: input, output.
     Io,
+    /// It sleeps for a time it has chosen: a wait that is at nobody's cost.
+    Sleep,
     /// It could run, without the GIL, but has no core.
     Ready,
     /// It can't be told.
@@ -29,13 +31,14 @@ pub enum Class {
 
 impl Class {
     /// Every class, in the order of a [`Counts`](crate::Counts).
-    pub const ALL: [Class; 8] = [
+    pub const ALL: [Class; 9] = [
         Class::Held,
         Class::HeldBlocked,
         Class::OffGil,
         Class::GilWait,
         Class::LockWait,
         Class::Io,
+        Class::Sleep,
         Class::Ready,
         Class::Unknown,
     ];
@@ -48,6 +51,8 @@ pub(crate) enum State {
     Running,
     /// Waiting on the futex at this address.
     Futex(usize),
+    /// Asleep until a time.
+    Sleep,
     /// Blocked in another system call.
     Call,
     /// Blocked, but not in a system call: in a page fault, say.
@@ -66,7 +71,11 @@ pub(crate) fn parse(content: &[u8]) -> Option<State> {
         number => {
             let number: u32 = number.parse().ok()?;
             let argument = usize::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
-            Some(if i64::from(number) == libc::SYS_futex { State::Futex(argument) } else { State::Call })
+            Some(match i64::from(number) {
+                libc::SYS_futex => State::Futex(argument),
+                libc::SYS_nanosleep | libc::SYS_clock_nanosleep => State::Sleep,
+                _ => State::Call,
+            })
         }
     }
 }
@@ -76,6 +85,7 @@ pub(crate) fn parse(content: &[u8]) -> Option<State> {
 pub(crate) fn without_gil(state: Option<State>, waits_for_gil: Option<impl Fn(usize) -> bool>) -> Class {
     match (state, waits_for_gil) {
         (Some(State::Call), _) => Class::Io,
+        (Some(State::Sleep), _) => Class::Sleep,
         (Some(State::Running), Some(_)) => Class::OffGil,
         (Some(State::Futex(address)), Some(waits_for_gil)) => match waits_for_gil(address) {
             true => Class::GilWait,
@@ -103,6 +113,8 @@ mod tests {
         assert_eq!(parse(futex.as_bytes()), Some(State::Futex(0x7f00_1234)));
         let read = line(libc::SYS_read, 3, [0; 7]);
         assert_eq!(parse(read.as_bytes()), Some(State::Call));
+        let sleep = line(libc::SYS_clock_nanosleep, 1, [0; 7]);
+        assert_eq!(parse(sleep.as_bytes()), Some(State::Sleep));
     }
 
     #[test]
@@ -120,6 +132,7 @@ mod tests {
     fn without_knowing_the_gil_only_other_calls_are_told() {
         let blind = |state| without_gil(state, None::<fn(usize) -> bool>);
         assert_eq!(blind(Some(State::Call)), Class::Io);
+        assert_eq!(blind(Some(State::Sleep)), Class::Sleep);
         for state in [Some(State::Running), Some(State::Futex(8)), Some(State::Blocked), None] {
             assert_eq!(blind(state), Class::Unknown);
         }
@@ -131,7 +144,11 @@ mod tests {
             number in 0_i64..1_000, first: usize, rest: [usize; 7],
         ) {
             let state = parse(line(number, first, rest).as_bytes());
-            let expected = if number == libc::SYS_futex { State::Futex(first) } else { State::Call };
+            let expected = match number {
+                libc::SYS_futex => State::Futex(first),
+                libc::SYS_nanosleep | libc::SYS_clock_nanosleep => State::Sleep,
+                _ => State::Call,
+            };
             prop_assert_eq!(state, Some(expected));
         }
 

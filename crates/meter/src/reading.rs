@@ -71,6 +71,7 @@ const AWAY: [Class; 4] = [Class::GilWait, Class::LockWait, Class::Io, Class::Hel
 impl Reading {
     /// Joins samples with the clocks of the same time.
     pub fn new(counts: &Counts, clocks: &Clocks) -> Reading {
+        let counts = &counts.with_sleep_as_io();
         let wall = clocks.wall.as_secs_f64();
         let cpu = clocks.cpu.map(|cpu| cpu.as_secs_f64().min(wall));
         // Rounding, and clocks read at different moments, may make the sum too long.
@@ -312,7 +313,7 @@ mod tests {
     proptest! {
         #[test]
         fn parts_are_never_negative_and_all_together_are_the_wall_time(
-            of in proptest::array::uniform8(0_u64..100_000),
+            of in proptest::array::uniform9(0_u64..100_000),
             wall in 0_u64..100_000_000,
             cpu in proptest::option::of(0_u64..100_000_000),
             delay in proptest::option::of(0_u64..100_000_000),
@@ -338,13 +339,13 @@ mod tests {
 
         #[test]
         fn too_few_or_too_blind_samples_divide_nothing(
-            few in proptest::array::uniform7(0_u64..3),
+            few in proptest::array::uniform8(0_u64..3),
             unknown in 0_u64..100_000,
             wall in 1_u64..100_000_000,
         ) {
-            let mut of = [0; 8];
-            of[..7].copy_from_slice(&few);
-            of[7] = unknown;
+            let mut of = [0; 9];
+            of[..8].copy_from_slice(&few);
+            of[8] = unknown;
             let half = Duration::from_nanos(wall / 2);
             let clocks = Clocks { wall: Duration::from_nanos(wall), cpu: Some(half), delay: Some(Duration::ZERO) };
             let reading = Reading::new(&Counts(of), &clocks);

@@ -312,7 +312,7 @@ impl Watch for Recorder {
             let Some(page) = book.threads.get_mut(&look.slot) else { continue };
             let holder = holder.filter(|thread| look.class == Class::GilWait && *thread != page.thread);
             page.see(look.class, holder, now, &mut out.lines);
-            if !matches!(look.class, Class::Io | Class::LockWait) {
+            if !matches!(look.class, Class::Io | Class::Sleep | Class::LockWait) {
                 book.active = now;
             }
         }
@@ -403,7 +403,7 @@ impl Page {
                 stretch.to = now;
                 stretch.samples += 1;
                 // A wait stays where it is.
-                self.moved |= !matches!(class, Class::Io | Class::LockWait);
+                self.moved |= !matches!(class, Class::Io | Class::Sleep | Class::LockWait);
             }
             _ => {
                 self.write_stretch(lines);

@@ -243,7 +243,9 @@ impl Seat {
             Some(gil) if holds(gil) => match self.state(syscall) {
                 // The kernel was asked a moment after the GIL: the thread may have released it to block, which is
                 // no sin. It held it at the first look, in any case.
-                Some(State::Futex(_) | State::Call | State::Blocked) if holds(gil) => Class::HeldBlocked,
+                Some(State::Futex(_) | State::Sleep | State::Call | State::Blocked) if holds(gil) => {
+                    Class::HeldBlocked
+                }
                 _ => Class::Held,
             },
             _ => {

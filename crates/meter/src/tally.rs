@@ -128,7 +128,7 @@ impl Counts {
     pub fn share(&self, class: Class) -> Option<Share> {
         match class {
             // Always told: what can't be told is never a system call.
-            Class::Io | Class::Unknown => share(self.of(class), self.samples()),
+            Class::Io | Class::Sleep | Class::Unknown => share(self.of(class), self.samples()),
             _ => share(self.of(class), self.told()?),
         }
     }
@@ -152,6 +152,13 @@ impl Counts {
             error: held.error * stretch,
             samples: held.samples,
         })
+    }
+
+    /// The same with sleep as a part of input and output, for whom a wait is a wait.
+    pub fn with_sleep_as_io(mut self) -> Counts {
+        let slept = std::mem::take(&mut self.0[Class::Sleep as usize]);
+        self.0[Class::Io as usize] += slept;
+        self
     }
 
     /// The samples that say something, if those that don't are few enough to be left out.
@@ -259,7 +266,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shares_are_parts_of_one_whole_with_an_error(of in proptest::array::uniform8(0_u64..1_000_000)) {
+        fn shares_are_parts_of_one_whole_with_an_error(of in proptest::array::uniform9(0_u64..1_000_000)) {
             let counts = Counts(of);
             let shares: Vec<Share> = Class::ALL.into_iter().filter_map(|class| counts.share(class)).collect();
             for share in shares.iter().chain(&counts.held_share_of_cpu()) {

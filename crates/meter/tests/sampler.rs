@@ -214,7 +214,7 @@ fn a_wait_inside_the_gil_is_told_from_one_elsewhere() {
 }
 
 #[test]
-fn reading_and_sleeping_are_io_also_where_the_gil_is_unknown() {
+fn reading_and_sleeping_are_told_also_where_the_gil_is_unknown() {
     for gil in [Ok(FakeGil::new().seen()), Err(Unknown::NoCandidate)] {
         let (mut reader, writer) = std::io::pipe().expect("a pipe");
         let work = move || assert_eq!(reader.read(&mut [0]).expect("the end"), 0);
@@ -225,7 +225,7 @@ fn reading_and_sleeping_are_io_also_where_the_gil_is_unknown() {
                 thread::sleep(Duration::from_millis(100));
             }
         };
-        let tally = seen_as(Class::Io, gil, 77, work, || done.store(true, Ordering::Release));
+        let tally = seen_as(Class::Sleep, gil, 77, work, || done.store(true, Ordering::Release));
         assert_eq!(tally.counts().of(Class::Held), 0);
     }
 }

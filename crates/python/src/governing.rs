@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use forkright_engine::choose::{Leave, Verdict};
 use forkright_engine::forecast::Zygote;
-use forkright_engine::governor::{self, Class, Governor, Observation};
+use forkright_engine::governor::{self, Governor, Observation};
 use forkright_engine::plan::Plan;
 use forkright_engine::profile::{Demand, Pickling};
 use forkright_engine::replay::Given;
@@ -223,7 +223,7 @@ impl Watch for Governing {
             }
         }
         let running = progress.running(now.as_nanos() as u64);
-        if Hurry::is_on() && !running.iter().any(|task| task.class == Class::Io) {
+        if Hurry::is_on() && !running.iter().any(|task| task.class.waits_elsewhere()) {
             // Our own errands take turns with the tasks on the GIL: what is seen now is our doing.
             lock(&self.inner).counts = progress.entry.tally.counts();
             return Pace::Learning;
@@ -259,9 +259,10 @@ impl Watch for Governing {
             direction
         };
         let Some(me) = self.myself.upgrade() else { return Pace::Done };
-        let beside = running.len() == 1 && running[0].class != Class::Io;
+        let beside = running.len() == 1 && !running[0].class.waits_elsewhere();
         me.prepare(&run, direction.warm_zygote, direction.ask_leave, beside);
         run.set_width(direction.width, direction.hold);
+        run.make_ready(direction.ready);
         me.send_away(&run, direction.away, beside);
         match direction.pace {
             governor::Pace::Learning => Pace::Learning,

@@ -116,6 +116,7 @@ pub(crate) fn class(view: &View) -> (Class, f64) {
         forkright_meter::Class::GilWait => Class::GilWait,
         forkright_meter::Class::LockWait => Class::LockWait,
         forkright_meter::Class::Io => Class::Io,
+        forkright_meter::Class::Sleep => Class::Sleep,
         // It says nothing of what it would do with a core.
         forkright_meter::Class::Ready | forkright_meter::Class::Unknown => Class::Unknown,
     };
@@ -124,6 +125,7 @@ pub(crate) fn class(view: &View) -> (Class, f64) {
 
 /// What came since `before`.
 pub(crate) fn shares_since(before: &Counts, now: &Counts) -> Shares {
+    let (before, now) = (before.with_sleep_as_io(), now.with_sleep_as_io());
     let new = |class| now.of(class).saturating_sub(before.of(class));
     Shares {
         held: new(forkright_meter::Class::Held),

@@ -121,6 +121,12 @@ impl Run {
         self.start_threads(missing.min(self.work.pending() as u32));
     }
 
+    /// Has as many threads, whether or not they may run items yet.
+    pub(crate) fn make_ready(self: &Arc<Self>, threads: u32) {
+        let there = self.hands.alive() + u32::from(self.inline.load(Acquire));
+        self.start_threads(threads.saturating_sub(there).min(self.work.pending() as u32));
+    }
+
     /// Has missing threads started, by a thread that may wait for the GIL: the caller of this must not.
     fn start_threads(self: &Arc<Self>, missing: u32) {
         if missing == 0 || self.starting.swap(missing, AcqRel) > 0 {

@@ -63,9 +63,9 @@ impl Doing {
             Class::HeldBlocked => Doing::HeldBlocked,
             Class::OffGil => Doing::OffGil,
             Class::GilWait => Doing::GilWait,
-            Class::LockWait | Class::Io if rests => Doing::Idle,
+            Class::LockWait | Class::Io | Class::Sleep if rests => Doing::Idle,
             Class::LockWait => Doing::LockWait,
-            Class::Io => Doing::Io,
+            Class::Io | Class::Sleep => Doing::Io,
             Class::Ready => Doing::RunDelay,
             Class::Unknown => Doing::Unknown,
         }

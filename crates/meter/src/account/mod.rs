@@ -288,7 +288,7 @@ fn convoys(functions: &[Function], blame: &[Blame]) -> Vec<Starved> {
         let time = |doing| function.seconds.get(&doing).copied().unwrap_or(0.0);
         let looked: f64 = function.seconds.values().sum();
         let mut classes = Counts::default();
-        for class in Class::ALL {
+        for class in Class::ALL.into_iter().filter(|class| *class != Class::Sleep) {
             classes.0[class as usize] =
                 (time(Doing::of(class, false)) / looked * function.samples).round() as u64;
         }

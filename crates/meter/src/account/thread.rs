@@ -91,7 +91,7 @@ fn counts(classes: &BTreeMap<usize, f64>, looked: f64, samples: f64) -> Counts {
     for (class, time) in classes {
         counts.0[*class] = (share(*time, looked) * samples).round() as u64;
     }
-    counts
+    counts.with_sleep_as_io()
 }
 
 /// Joins samples and clocks.
