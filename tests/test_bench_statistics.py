@@ -31,6 +31,16 @@ def test_auto_that_takes_a_third_longer_has_that_regret_and_bound():
     assert score.lower_bound(times, FIXED) == pytest.approx(4 / 3)
 
 
+def test_a_forecast_is_judged_by_the_choice_that_was_in_force_for_the_longest():
+    def report(wall: float, *made: tuple[float, float]) -> dict[str, object]:
+        return {"wall": wall, "verdicts": [{"at": at, "verdict": {"seconds": seconds}} for at, seconds in made]}
+
+    assert score.forecast_error(report(1.0, (0.0, 5.0), (0.2, 0.4), (0.95, 0.1))) == pytest.approx(0.5)
+    assert score.forecast_error(report(1.0, (0.2, 0.8))) == pytest.approx(0.0)
+    assert score.forecast_error(report(1.0)) is None
+    assert score.forecast_error(report(0.011, (0.01, 0.5))) is None, "nobody notices a millisecond"
+
+
 def test_another_choice_is_scored_as_auto_is():
     times = {"serial": [3.0] * 7, "auto": [3.0] * 7, score.BLIND: [6.0] * 7}
     assert score.judge(times, FIXED).regret == pytest.approx(1.0)

@@ -93,7 +93,7 @@ def test_a_finding_names_the_write_its_place_and_what_would_be_lost(folder: Path
         "\n"
         "  some.py:16\n"
         "  `count` changes the global list `seen` (`.append()`, some.py:16); in a process that write would be\n"
-        "  lost, so the work stays in this process."
+        "  lost, so the work stays in this process (`shared_state=False` would let it leave)."
     )
 
 

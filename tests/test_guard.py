@@ -190,7 +190,7 @@ def test_a_finding_says_who_does_what_to_which_name_where_and_what_would_be_lost
     assert finding.file == __file__
     assert finding.sentence == (
         f"`enters_result` changes the global dict `RESULTS` (`.update()`, test_guard.py:{line}, in `_enter`); "
-        "in a process that write would be lost, so the work stays in this process."
+        "in a process that write would be lost, so the work stays in this process (`shared_state=False` would let it leave)."
     )
 
 

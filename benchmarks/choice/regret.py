@@ -23,7 +23,19 @@ import machine
 import store
 import table
 from choice import picture, workloads
-from choice.score import AUTO, BLIND, PROMISED, SUMMARIES, UNNOTICED, Score, judge, judged_by, lower_bound
+from choice.score import (
+    AUTO,
+    BLIND,
+    FORESEEN,
+    PROMISED,
+    SUMMARIES,
+    UNNOTICED,
+    Score,
+    forecast_error,
+    judge,
+    judged_by,
+    lower_bound,
+)
 from choice.workloads import server
 from progress import say
 
@@ -47,14 +59,27 @@ ROUNDS, QUICK_ROUNDS = 7, 2
 QUICK_BUDGET = 540.0
 PATIENCE = 60.0
 
-HEADING = ("workload", "best fixed", "regret", "gap", "A/A", "above A/A", "at least", "by CPU/wall", "auto ended with")
+HEADING = (
+    "workload",
+    "best fixed",
+    "regret",
+    "gap",
+    "A/A",
+    "above A/A",
+    "at least",
+    "by CPU/wall",
+    "forecast off by",
+    "auto ended with",
+)
 
 LEGEND = f"""\
 best fixed: the plan with the least median on one half of the rounds, each half in turn. regret: auto's median over
 that plan's on the other half, so that the plan gets no credit for the luck it was chosen for; 1 is none. A/A: the best
 fixed plan's odd rounds over its even ones, whichever is more: what this machine makes of no difference at all.
 above A/A: the regret over that. at least: its one-sided 95 % lower bound, by bootstrap. by CPU/wall: the regret of auto
-when it doesn't see the GIL. Differences of less than {UNNOTICED * 1e3:.0f} ms count as none."""
+when it doesn't see the GIL. forecast off by: of the choice that was in force for the longest, what the rest should have
+taken against what it took, the median of auto's runs. Differences of less than {UNNOTICED * 1e3:.0f} ms count as
+none."""
 
 TIMES = """\
 Medians with the 10th to 90th percentile, from just before the map to its results, workers' start included. The fastest
@@ -124,6 +149,11 @@ class Trials:
         """What the regret above the floor is at least."""
         return lower_bound(self.times(), FIXED)
 
+    def forecast_error(self) -> float | None:
+        """By what share auto's forecasts were wrong, the median of its runs."""
+        found = [error for run in self.runs[AUTO] if (error := forecast_error(run["report"])) is not None]
+        return figures.median(found) if found else None
+
     def times(self) -> dict[str, list[float]]:
         """Of all runners that didn't fail."""
         return {plan: seconds for plan in self.runners if (seconds := self.seconds(plan))}
@@ -143,6 +173,7 @@ class Trials:
             "score": score and score._asdict(),
             "score_by_cpu_and_wall": blind and blind._asdict(),
             "above_floor_at_least": self.bound(),
+            "forecast_error": self.forecast_error(),
             "runs": self.runs,
         }
 
@@ -170,13 +201,14 @@ def regret_table(trials: list[Trials]) -> str:
     for trial in trials:
         score, bound, blind = trial.score(), trial.bound(), trial.blind()
         if score is None or bound is None:
-            rows.append([trial.name, "", "failed", "", "", "", "", "", ""])
+            rows.append([trial.name, "", "failed", "", "", "", "", "", "", ""])
             continue
         scores.append(score)
         bounds.append(bound)
         cells = [f"{score.regret:.2f}", f"{score.gap * 1e3:+.0f} ms", f"{score.floor:.2f}"]
         cells += [f"{score.above_floor:.2f}", f"{bound:.2f}"]
-        cells += [f"{blind.regret:.2f}" if blind else "", trial.ended_with()]
+        error = trial.forecast_error()
+        cells += [f"{blind.regret:.2f}" if blind else "", "" if error is None else f"{error:.0%}", trial.ended_with()]
         if blind:
             blinds.append(blind.regret)
         rows.append([trial.name, " / ".join(score.best), *cells])
@@ -185,8 +217,8 @@ def regret_table(trials: list[Trials]) -> str:
         for words, value in SUMMARIES.items():
             bound = f"{max(bounds):.2f}" if value is max else ""
             blind = f"{value(blinds):.2f}" if blinds else ""
-            rows.append([words, "", f"{value(regrets):.2f}", "", "", f"{value(above):.2f}", bound, blind, ""])
-    return table.markdown(HEADING, rows, right=range(2, 8))
+            rows.append([words, "", f"{value(regrets):.2f}", "", "", f"{value(above):.2f}", bound, blind, "", ""])
+    return table.markdown(HEADING, rows, right=range(2, 9))
 
 
 def promised(trials: list[Trials]) -> list[str]:
@@ -199,6 +231,14 @@ def promised(trials: list[Trials]) -> list[str]:
         f"{words} {found:.2f} of at most {PROMISED[words]:.2f}: {'met' if found <= PROMISED[words] else 'NOT met'}"
         for words, found in judged_by(above, bounds).items()
     ]
+    errors = [error for trial in trials if (error := trial.forecast_error()) is not None]
+    if errors:
+        found = figures.median(errors)
+        low, high = figures.percentile(errors, 0.25), figures.percentile(errors, 0.75)
+        met = "met" if found <= FORESEEN else "NOT met"
+        said.append(
+            f"forecast off by {found:.0%} (quartiles {low:.0%} to {high:.0%}), median of at most {FORESEEN:.0%}: {met}"
+        )
     measured = f"{len(above)} of {len(workloads.names())} workloads"
     return [
         f"Promised above A/A, of the worst its lower bound ({measured}):",
@@ -255,7 +295,7 @@ def main() -> None:
     absent = [] if importlib.util.find_spec("joblib") else ["joblib"]
     runners = [name for name in (QUICK if options.quick else RUNNERS) if name not in absent]
     data: dict[str, Any] = {
-        "form": 3,
+        "form": 4,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "quick": options.quick,
         "rounds": rounds,

@@ -6,7 +6,7 @@ import functools
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import figures
 
@@ -17,6 +17,8 @@ BLIND = "auto by CPU/wall"
 UNNOTICED = 0.002
 # What is promised of the regret above the floor over all workloads, on 2 cores.
 PROMISED = {"median": 1.03, "90th percentile": 1.10, "worst": 1.20}
+# What is promised of the median forecast error.
+FORESEEN = 0.15
 
 
 class Score(NamedTuple):
@@ -50,6 +52,19 @@ def judge(seconds: dict[str, list[float]], fixed: Sequence[str], choice: str = A
         gaps.append(chosen - rival)
         floors.append(max(ratio(same, rival), ratio(rival, same)))
     return Score(tuple(dict.fromkeys(best)), geometric_mean(regrets), sum(gaps) / len(gaps), geometric_mean(floors))
+
+
+def forecast_error(report: dict[str, Any]) -> float | None:
+    """By what share a forecast was wrong: of the choice that was in force for the longest, how long the rest would take
+    against how long it took. None if nothing was forecast, or if what was left is too short to be noticed."""
+    wall = report["wall"]
+    made = [(choice["at"], choice["verdict"]["seconds"]) for choice in report["verdicts"]]
+    ends = [at for at, _ in made[1:]] + [wall]
+    if not made:
+        return None
+    (at, seconds), _ = max(zip(made, ends, strict=True), key=lambda choice: choice[1] - choice[0][0])
+    left = wall - at
+    return abs(seconds - left) / left if left > UNNOTICED else None
 
 
 def lower_bound(seconds: dict[str, list[float]], fixed: Sequence[str], resamples: int = 500) -> float | None:

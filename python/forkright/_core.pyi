@@ -89,6 +89,7 @@ def run_map(
     chunksize: int | None,
     timeout: float | None,
     return_errors: bool,
+    shared_state: bool | None,
 ) -> tuple[list[Any], str]:
     """Runs a map to its end; its results and the report's JSON. ``plan`` None: it is chosen on the way."""
 
@@ -125,6 +126,7 @@ class Pool:
         initargs: tuple[Any, ...],
         pickled_initializer: Initializer | None,
         tasks_per_worker: int | None,
+        shared_state: bool | None,
     ) -> Pool:
         """``plan`` is (processes, threads), or None for the choice to be made, among at most ``workers``.
 

@@ -30,6 +30,7 @@ class Executor(concurrent.futures.Executor):
         initializer: Called first by each worker. If it raises, the executor is broken.
         initargs: Its arguments.
         max_tasks_per_child: Tasks after which a worker process is replaced; never if None.
+        shared_state: Whether calls share state with this process; as for `forkright.map`.
 
     Raises:
         ValueError, TypeError: If an argument makes no sense.
@@ -44,6 +45,7 @@ class Executor(concurrent.futures.Executor):
         initargs: tuple[Any, ...] = (),
         max_tasks_per_child: int | None = None,
         thread_name_prefix: str = "",
+        shared_state: bool | None = None,
     ) -> None:
         _positive(max_workers)
         if initializer is not None and not callable(initializer):
@@ -54,6 +56,7 @@ class Executor(concurrent.futures.Executor):
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
         fixed = _plan.parse(plan, max_workers)
+        _plan.check_shared_state(shared_state, fixed)
         self._plan = fixed
         self._max_workers = max_workers or (fixed.workers if fixed else cpu_count())
         pickled = None
@@ -79,6 +82,7 @@ class Executor(concurrent.futures.Executor):
             tuple(initargs),
             pickled,
             max_tasks_per_child,
+            shared_state,
         )
         _threads.remember(self._pool)
 

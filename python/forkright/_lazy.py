@@ -37,9 +37,10 @@ def imap_ordered(
     chunksize: int,
     timeout: float | None,
     buffersize: int | None,
+    shared_state: bool | None,
 ) -> Iterator[Any]:
     """An iterator of results in the order of the items; nothing is read or begun before its first `next`."""
-    return _ordered(_Job(fn, iterables, plan, workers, chunksize, buffersize), timeout)
+    return _ordered(_Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state), timeout)
 
 
 def imap_as_completed(
@@ -50,9 +51,10 @@ def imap_as_completed(
     chunksize: int,
     timeout: float | None,
     buffersize: int | None,
+    shared_state: bool | None,
 ) -> Iterator[Any]:
     """As `imap_ordered`, with each result as soon as it is there."""
-    return _as_completed(_Job(fn, iterables, plan, workers, chunksize, buffersize), timeout)
+    return _as_completed(_Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state), timeout)
 
 
 def executor_map(
@@ -159,6 +161,7 @@ class _Job:
         workers: int | None,
         chunksize: int,
         buffersize: int | None,
+        shared_state: bool | None,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"the first argument must be callable, not {fn!r}")
@@ -166,14 +169,15 @@ class _Job:
             raise TypeError("imap() needs at least one iterable")
         _check_sizes(chunksize, buffersize)
         fixed = _plan.parse(plan, workers)
-        self._plan, self._workers = plan, workers
+        _plan.check_shared_state(shared_state, fixed)
+        self._plan, self._workers, self._shared_state = plan, workers, shared_state
         # What is chosen may become many threads; they can't be more than there are calls.
         count = fixed.workers if fixed else workers or min(32, cpu_count() + 4)
         serial = fixed is not None and fixed.kind == "serial"
         self.work = Work(fn, _calls(iterables), fixed, chunksize, buffersize, 1 if serial else _AHEAD * count)
 
     def hire(self) -> Executor:
-        return Executor(self._workers, plan=self._plan)
+        return Executor(self._workers, plan=self._plan, shared_state=self._shared_state)
 
 
 def _ordered(job: _Job, timeout: float | None) -> Iterator[Any]:

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def consider(
-    fn: Callable[..., Any], arguments: tuple[Any, ...], result: object = None
+    fn: Callable[..., Any], arguments: tuple[Any, ...], result: object, guarded: bool
 ) -> tuple[str | None, Tried | None, Tried | None]:
     """Why calls of `fn` with such arguments must stay in this process, in one sentence; None if nothing was found.
 
-    Then also what pickling the arguments took, and what pickling such a result took, unless it is None.
+    Then also what pickling the arguments took, and what pickling such a result took, unless it is None. If not
+    `guarded`, the caller answers for shared state, and only what can't be pickled is found.
     """
     from . import _functions, _guard, _pickling
 
-    opinion = _guard.check(fn, arguments)
-    if opinion.findings:
-        return opinion.findings[0].sentence, None, None
+    if guarded and (findings := _guard.check(fn, arguments).findings):
+        return findings[0].sentence, None, None
     name = _functions.name_of(fn)
     try:
         _functions.describe(fn)

@@ -27,6 +27,7 @@ def map(
     chunksize: int | None = None,
     timeout: float | None = None,
     on_error: OnError = "raise",
+    shared_state: bool | None = None,
 ) -> list[R]:
     """Call ``fn`` with the items of the iterables, many at once, and return the results in order.
 
@@ -52,6 +53,9 @@ def map(
         timeout: Seconds for the whole map.
         on_error: ``"raise"`` raises the exception of the first item that failed, and starts no further item;
             ``"return"`` puts each exception in its result's place.
+        shared_state: Whether ``fn`` shares state with the caller that would be lost in another process. None has
+            ``"auto"`` find out. True keeps the calls in this process. False is your word that nothing of it matters:
+            nothing is looked for, neither by ``"auto"`` nor in worker processes, and what can't be pickled still stays.
 
     Raises:
         TimeoutError: If the time is up; calls that have not started never will.
@@ -64,7 +68,7 @@ def map(
         raise TypeError("map() needs at least one iterable")
     star = len(iterables) > 1
     items = list(zip(*iterables)) if star else iterables[0]  # noqa: B905 - the shortest ends it, as in map
-    return _run(fn, items, star, plan, workers, chunksize, timeout, on_error)
+    return _run(fn, items, star, plan, workers, chunksize, timeout, on_error, shared_state)
 
 
 def starmap(
@@ -77,10 +81,11 @@ def starmap(
     chunksize: int | None = None,
     timeout: float | None = None,
     on_error: OnError = "raise",
+    shared_state: bool | None = None,
 ) -> list[R]:
     """As `map`, for items that are tuples of arguments: ``fn(*item)``."""
     items = [tuple(item) for item in iterable]
-    return _run(fn, items, True, plan, workers, chunksize, timeout, on_error)
+    return _run(fn, items, True, plan, workers, chunksize, timeout, on_error, shared_state)
 
 
 def imap(
@@ -92,6 +97,7 @@ def imap(
     chunksize: int = 1,
     timeout: float | None = None,
     buffersize: int | None = None,
+    shared_state: bool | None = None,
 ) -> Iterator[R]:
     """As `map`, but lazily: an iterator of results in order, with a bounded number of calls ahead of them.
 
@@ -104,7 +110,7 @@ def imap(
     """
     from ._lazy import imap_ordered
 
-    return imap_ordered(fn, iterables, plan, workers, chunksize, timeout, buffersize)
+    return imap_ordered(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state)
 
 
 def imap_unordered(
@@ -116,11 +122,12 @@ def imap_unordered(
     chunksize: int = 1,
     timeout: float | None = None,
     buffersize: int | None = None,
+    shared_state: bool | None = None,
 ) -> Iterator[R]:
     """As `imap`, with the results in the order in which they come."""
     from ._lazy import imap_as_completed
 
-    return imap_as_completed(fn, iterables, plan, workers, chunksize, timeout, buffersize)
+    return imap_as_completed(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state)
 
 
 def report() -> Report:
@@ -145,6 +152,7 @@ def _run(
     chunksize: int | None,
     timeout: float | None,
     on_error: OnError,
+    shared_state: bool | None,
 ) -> list[Any]:
     global _last
     if not callable(fn):
@@ -156,10 +164,13 @@ def _run(
     if on_error not in ("raise", "return"):
         raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}")
     fixed = _plan.parse(plan, workers)
+    _plan.check_shared_state(shared_state, fixed)
     # A range stays one; everything else is copied, so that nobody changes it while it is walked.
     if type(items) is not range and type(items) is not tuple:
         items = tuple(items)
     name = (getattr(fn, "__qualname__", None) or type(fn).__qualname__).replace("<locals>.", "")
     return_errors = on_error == "return"
-    results, _last = _core.run_map(fn, name, items, star, fixed, workers, chunksize, timeout, return_errors)
+    results, _last = _core.run_map(
+        fn, name, items, star, fixed, workers, chunksize, timeout, return_errors, shared_state
+    )
     return results

@@ -113,6 +113,21 @@ def parse(plan: object, workers: int | None) -> Plan | None:
     )
 
 
+def check_shared_state(shared_state: object, plan: Plan | None) -> None:
+    """See that what somebody says of shared state makes sense, and suits the fixed plan, if it is one.
+
+    Raises:
+        TypeError, ValueError: If not.
+    """
+    if shared_state is not None and not isinstance(shared_state, bool):
+        raise TypeError(f"shared_state must be True, False or None, not {shared_state!r}")
+    if shared_state and plan is not None and plan.processes:
+        raise ValueError(
+            f"shared_state=True says that the calls share state with this process, but {plan} would run them in others;"
+            " take plan='threads', or leave one of the two out"
+        )
+
+
 def _within(plan: Plan, workers: int | None) -> Plan:
     if workers is None or plan.workers <= workers:
         return plan

@@ -128,6 +128,8 @@ def _facts(data: dict[str, Any]) -> list[str]:
         facts.append(("not taken", rivals))
     if meter := _meter(data.get("meter")):
         facts.append(("meter", meter))
+    if data.get("shared_state") is False:
+        facts.append(("shared", "not looked for: `shared_state=False`"))
     lines = []
     for name, text in facts:
         lines += wrap(f"  {name:<11}{text}", indent=13)

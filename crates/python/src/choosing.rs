@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyTuple};
 use serde_json::Value;
 
 use crate::call::Call;
-use crate::functions::kind_of;
+use crate::functions::{Differing, kind_of};
 use crate::future::face;
 use crate::governing::Governing;
 use crate::hands::Hands;
@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Choosing {
     hands: Arc<Hands>,
     workers: Option<u32>,
+    shared: Option<bool>,
     initializer: Option<Initializer>,
     streams: Mutex<HashMap<usize, Arc<Stream>>>,
 }
@@ -46,12 +47,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Choosing {
     pub(crate) fn new(
         workers: Option<u32>,
+        shared: Option<bool>,
         prefix: String,
         initializer: Option<(Py<PyAny>, Py<PyTuple>)>,
         pickled: Option<Initializer>,
     ) -> Choosing {
         let hands = Hands::new(1, prefix, Some(PATIENCE), initializer);
-        Choosing { hands, workers, initializer: pickled, streams: Mutex::default() }
+        Choosing { hands, workers, shared, initializer: pickled, streams: Mutex::default() }
     }
 
     pub(crate) fn hands(&self) -> &Arc<Hands> {
@@ -80,7 +82,7 @@ impl Choosing {
                 options: options.map(|options| options.clone().unbind()),
             },
         );
-        stream.wake(py, self.workers)?;
+        stream.wake(py, self.workers, self.shared)?;
         Ok(future)
     }
 
@@ -91,7 +93,7 @@ impl Choosing {
         if let Some(stream) = lock(&self.streams).get(&address) {
             return Ok(Arc::clone(stream));
         }
-        let work = Submissions::new(errors::name_of(function).into());
+        let work = Submissions::new(errors::name_of(function).into(), Differing::under_choice(self.shared));
         let run = Run::new(Arc::clone(&work) as Arc<dyn Work>, Arc::clone(&self.hands));
         run.set_initializer(self.initializer.clone());
         run.set_width(1, false);
@@ -151,13 +153,13 @@ impl Choosing {
 
 impl Stream {
     /// Has somebody take what waits: a thread, and the governor to watch it.
-    fn wake(&self, py: Python<'_>, workers: Option<u32>) -> PyResult<()> {
+    fn wake(&self, py: Python<'_>, workers: Option<u32>, shared: Option<bool>) -> PyResult<()> {
         // Not under the lock: beginning runs Python, and another thread may come here meanwhile.
         let known = lock(&self.governing).clone();
         match known {
             Some(governing) => governing.resume(py)?,
             None => {
-                let begun = Governing::begin(py, &self.run, workers, None, 0)?;
+                let begun = Governing::begin(py, &self.run, workers, None, 0, shared)?;
                 lock(&self.governing).get_or_insert(begun);
             }
         }

@@ -35,6 +35,20 @@ pub(crate) enum Differing {
     Warn,
     /// It does not run.
     Refuse,
+    /// It runs, and nothing is compared: the caller answers for it.
+    Ignore,
+}
+
+impl Differing {
+    /// Where it is chosen what leaves; `shared` is what the caller says of shared state.
+    pub(crate) fn under_choice(shared: Option<bool>) -> Differing {
+        if shared == Some(false) { Differing::Ignore } else { Differing::Refuse }
+    }
+
+    /// Where all leaves.
+    pub(crate) fn under_plan(shared: Option<bool>) -> Differing {
+        if shared == Some(false) { Differing::Ignore } else { Differing::Warn }
+    }
 }
 
 /// How closely to look whether a description still holds.
@@ -146,6 +160,9 @@ impl Functions {
         let made = functions.getattr("describe")?.call1((function, initializer))?;
         let survey = match survey {
             Some(survey) => survey,
+            None if differing == Differing::Ignore => {
+                (PyDict::new(py), PyTuple::empty(py)).into_pyobject(py)?.into_any()
+            }
             None => functions.getattr("survey")?.call1((function,))?,
         };
         let strict = differing == Differing::Refuse;

@@ -33,6 +33,8 @@ pub(crate) struct Governing {
     children: Duration,
     inner: Mutex<Inner>,
     leave: Mutex<Leave>,
+    /// What the caller says of state that its calls share with it.
+    shared: Option<bool>,
     asked: AtomicBool,
     warmed: AtomicBool,
     /// The worker processes asked for last.
@@ -53,14 +55,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Governing {
-    /// Starts to watch a map whose items the caller begins to run inline; `borne` as its governor is to know it.
+    /// Starts to watch a map whose items the caller begins to run inline; `borne` as its governor is to know it, `shared`
+    /// what the caller says of state that they share with it.
     pub(crate) fn begin(
         py: Python<'_>,
         run: &Arc<Run>,
         workers: Option<u32>,
         items: Option<u64>,
         borne: u32,
+        shared: Option<bool>,
     ) -> PyResult<Arc<Governing>> {
+        let leave = match shared {
+            Some(true) => Leave::No(format!(
+                "`shared_state=True` says that `{}` shares state with this process",
+                run.work.progress().name()
+            )),
+            _ => Leave::Unknown,
+        };
         let machine = machine::machine(py);
         let governing = Arc::new_cyclic(|myself| Governing {
             myself: Weak::clone(myself),
@@ -72,8 +83,9 @@ impl Governing {
                 counts: run.work.progress().entry.tally.counts(),
                 verdicts: Vec::new(),
             }),
-            leave: Mutex::new(Leave::Unknown),
-            asked: AtomicBool::new(false),
+            asked: AtomicBool::new(leave != Leave::Unknown),
+            leave: Mutex::new(leave),
+            shared,
             warmed: AtomicBool::new(false),
             away: Mutex::default(),
             watching: AtomicBool::new(false),
@@ -104,6 +116,11 @@ impl Governing {
                 .collect();
         }
         inner.verdicts.clone()
+    }
+
+    /// What the caller says of state that its calls share with it.
+    pub(crate) fn shared(&self) -> Option<bool> {
+        self.shared
     }
 
     /// See [`Governor::borne`].
@@ -140,7 +157,7 @@ impl Governing {
         let question = move |py: Python<'_>, run: &Arc<Run>| {
             let _pause = pause;
             let _hurry = beside.then(|| Hurry::begin(py));
-            let leave = may_leave(py, run).unwrap_or_else(|error| Leave::No(error.to_string()));
+            let leave = may_leave(py, run, me.shared).unwrap_or_else(|error| Leave::No(error.to_string()));
             me.asked.store(leave != Leave::Unknown, Release);
             *lock(&me.leave) = leave;
         };
@@ -183,16 +200,16 @@ impl Governing {
     }
 }
 
-/// The guard's opinion, and a try whether function and an item can be pickled, which tells what that costs.
-fn may_leave(py: Python<'_>, run: &Run) -> PyResult<Leave> {
+/// The guard's opinion, unless the caller answers for what is `shared`, and a try whether function and an item can be pickled, which tells what that costs.
+fn may_leave(py: Python<'_>, run: &Run, shared: Option<bool>) -> PyResult<Leave> {
     let Some(Sample { function, arguments, result }) = run.work.sample(py)? else {
         return Ok(Leave::Unknown);
     };
     if !py.import("forkright._functions")?.getattr("importable")?.call1((&function,))?.extract::<bool>()? {
         recruit::warden().prepare();
     }
-    let considered =
-        py.import("forkright._leave")?.getattr("consider")?.call1((function, arguments, result))?;
+    let consider = py.import("forkright._leave")?.getattr("consider")?;
+    let considered = consider.call1((function, arguments, result, shared.is_none()))?;
     // What pickling takes: seconds, and the bytes it comes to.
     type Tried = Option<(f64, f64)>;
     let (reason, there, back): (Option<String>, Tried, Tried) = considered.extract()?;

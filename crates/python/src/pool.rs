@@ -28,6 +28,7 @@ use crate::submissions::Submitted;
 pub(crate) struct Pool {
     route: Route,
     plan: Option<Plan>,
+    differing: Differing,
     began: Instant,
     shut: AtomicBool,
     /// The process that made it: a forked child has none of its workers.
@@ -54,7 +55,7 @@ impl Pool {
     /// `plan` is (processes, threads), or `None` for the choice to be made, among at most `workers`. `serial` tells the
     /// submitting thread from one thread of the pool.
     #[new]
-    #[pyo3(signature = (plan, serial, workers, prefix, initializer, initargs, pickled_initializer, tasks_per_worker))]
+    #[pyo3(signature = (plan, serial, workers, prefix, initializer, initargs, pickled_initializer, tasks_per_worker, shared_state))]
     #[expect(clippy::too_many_arguments, reason = "called in one place, by forkright._executor")]
     fn new(
         plan: Option<(u32, u32)>,
@@ -65,11 +66,12 @@ impl Pool {
         initargs: Py<PyTuple>,
         pickled_initializer: Option<Py<PyAny>>,
         tasks_per_worker: Option<u32>,
+        shared_state: Option<bool>,
     ) -> PyResult<Pool> {
         let pickled = pickled_initializer.map(Initializer::new);
         let initializer = initializer.map(|initializer| (initializer, initargs));
         let route = match plan {
-            None => Route::Auto(Choosing::new(workers, prefix, initializer, pickled)),
+            None => Route::Auto(Choosing::new(workers, shared_state, prefix, initializer, pickled)),
             Some((0, _)) if serial => Route::Serial,
             Some((0, threads)) => {
                 let hands = Hands::new(threads, prefix, None, initializer);
@@ -84,6 +86,7 @@ impl Pool {
         Ok(Pool {
             route,
             plan,
+            differing: Differing::under_plan(shared_state),
             began: Instant::now(),
             shut: AtomicBool::new(false),
             owner: std::process::id(),
@@ -128,7 +131,7 @@ impl Pool {
                 }
                 Ok(future)
             }
-            Route::Processes(staff) => submit_to(staff, function, arguments, options, calls),
+            Route::Processes(staff) => submit_to(staff, function, arguments, options, calls, self.differing),
             Route::Auto(choosing) => choosing.submit(function, arguments, options),
         }
     }
@@ -321,6 +324,7 @@ fn submit_to<'py>(
     arguments: &Bound<'py, PyTuple>,
     options: Option<&Bound<'py, PyDict>>,
     calls: Option<&Bound<'py, PyAny>>,
+    differing: Differing,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = function.py();
     let crew = staff.crew();
@@ -328,7 +332,7 @@ fn submit_to<'py>(
         return Err(crate::call::broken(py, &reason));
     }
     let id = crew.next_id();
-    let (name, prepared) = prepare(staff, function, arguments, options, calls, Differing::Warn);
+    let (name, prepared) = prepare(staff, function, arguments, options, calls, differing);
     let entry = staff.metered.then(|| staff.ledger.named(&name));
     let call = Call::carried_by(Carrier { collector: Arc::clone(&staff.collector), id, name, entry });
     let future = face(py, &call)?;

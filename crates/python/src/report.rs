@@ -53,6 +53,7 @@ pub(crate) fn of_work(
         "plan": plan.unwrap_or(Plan::SERIAL),
         "verdicts": verdicts,
         "given": given,
+        "shared_state": governing.and_then(Governing::shared),
         "tasks": tasks,
         "done": progress.done(),
         "failed": totals.here.failed + totals.away.failed,

@@ -406,7 +406,7 @@ impl Run {
 
 /// Runs a map to its end. `plan` is `None` for the choice to be made; returns the results and the report's JSON.
 #[pyfunction]
-#[pyo3(signature = (function, name, items, star, plan, workers, chunksize, timeout, return_errors))]
+#[pyo3(signature = (function, name, items, star, plan, workers, chunksize, timeout, return_errors, shared_state))]
 #[expect(clippy::too_many_arguments, reason = "called in one place, by forkright._map")]
 pub(crate) fn run_map<'py>(
     py: Python<'py>,
@@ -419,10 +419,14 @@ pub(crate) fn run_map<'py>(
     chunksize: Option<usize>,
     timeout: Option<f64>,
     return_errors: bool,
+    shared_state: Option<bool>,
 ) -> PyResult<(Bound<'py, PyList>, String)> {
     let until = crate::future::deadline(timeout)?;
     let on_error = if return_errors { OnError::Return } else { OnError::Raise };
-    let differing = if plan.is_some() { Differing::Warn } else { Differing::Refuse };
+    let differing = match plan {
+        Some(_) => Differing::under_plan(shared_state),
+        None => Differing::under_choice(shared_state),
+    };
     let batch = Batch::new(function, name, items, star, on_error, chunksize, differing)?;
     let began = Instant::now();
     let work: Arc<dyn Work> = Arc::clone(&batch) as Arc<dyn Work>;
@@ -449,7 +453,7 @@ pub(crate) fn run_map<'py>(
             let learned = memory::recall(function).unwrap_or_default();
             *lock(&batch.progress().profile) = learned.profile;
             opening = Some(Opening::begin(py));
-            Governing::begin(py, &run, workers, Some(batch.total as u64), learned.borne)
+            Governing::begin(py, &run, workers, Some(batch.total as u64), learned.borne, shared_state)
                 .map(|begun| governing = Some(begun))
         }
     };

@@ -31,6 +31,7 @@ pub(crate) struct Submitted {
 
 pub(crate) struct Submissions {
     progress: Progress,
+    differing: Differing,
     waiting: Mutex<Waiting>,
     /// Calls that were taken and are not over.
     out: AtomicUsize,
@@ -48,9 +49,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Submissions {
-    pub(crate) fn new(name: Arc<str>) -> Arc<Submissions> {
+    pub(crate) fn new(name: Arc<str>, differing: Differing) -> Arc<Submissions> {
         Arc::new(Submissions {
             progress: Progress::new(name),
+            differing,
             waiting: Mutex::default(),
             out: AtomicUsize::new(0),
         })
@@ -172,7 +174,7 @@ impl Work for Submissions {
         let Submitted { call, function, arguments, options } = &submitted;
         let options = options.as_ref().map(|options| options.bind(py));
         let (name, prepared) =
-            pool::prepare(staff, function.bind(py), arguments.bind(py), options, None, Differing::Refuse);
+            pool::prepare(staff, function.bind(py), arguments.bind(py), options, None, self.differing);
         let Ok(Prepared { kind, function, encoded, checked }) = prepared else {
             // As on a thread it would have run, it must not fail for want of a pickle: it runs here.
             pool::run_in_place(py, &submitted);

@@ -101,6 +101,7 @@ class Pool:
         initargs: tuple[Any, ...],
         pickled_initializer: Initializer | None,
         tasks_per_worker: int | None,
+        shared_state: bool | None,
     ) -> None:
         say_once()
         self._began = time.perf_counter()
@@ -241,6 +242,7 @@ def run_map(
     chunksize: int | None,
     timeout: float | None,
     return_errors: bool,
+    shared_state: bool | None,
 ) -> tuple[list[Any], str]:
     """Runs a map to its end; its results and the report's JSON.
 

@@ -34,7 +34,7 @@ _LOSSES = {
     "process": "only the worker process would change",
     "output": "in a process that output would be lost",
 }
-_ENDING = "so the work stays in this process."
+_ENDING = "so the work stays in this process (`shared_state=False` would let it leave)."
 
 
 def of_trace(who: str, trace: Trace, objection: str) -> Finding:
