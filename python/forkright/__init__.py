@@ -11,6 +11,9 @@ Names are loaded when first used: `import forkright` costs a few milliseconds.
 
 from __future__ import annotations
 
+# Whichever thread imports it first is the main thread to it: it must not be one of ours.
+import threading  # noqa: F401
+
 try:
     from ._core import __version__, cpu_count
 except ImportError as error:

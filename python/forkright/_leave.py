@@ -14,24 +14,25 @@ if TYPE_CHECKING:
 
 def consider(
     fn: Callable[..., Any], arguments: tuple[Any, ...], result: object, guarded: bool
-) -> tuple[str | None, Tried | None, Tried | None]:
+) -> tuple[str | None, Tried | None, Tried | None, int]:
     """Why calls of `fn` with such arguments must stay in this process, in one sentence; None if nothing was found.
 
-    Then also what pickling the arguments took, and what pickling such a result took, unless it is None. If not
-    `guarded`, the caller answers for shared state, and only what can't be pickled is found.
+    Then also what pickling the arguments took, and what pickling such a result took, unless it is None; and how many
+    modules a worker process would import. If not `guarded`, the caller answers for shared state, and only what can't be
+    pickled is found.
     """
-    from . import _functions, _guard, _pickling
+    from . import _functions, _guard, _imports, _pickling
 
     if guarded and (findings := _guard.check(fn, arguments).findings):
-        return findings[0].sentence, None, None
+        return findings[0].sentence, None, None, 0
     name = _functions.name_of(fn)
     try:
         _functions.describe(fn)
         there = _try(arguments, f"the arguments of `{name}`")
         back = None if result is None else _try(result, f"the result of `{name}`")
     except _pickling.UnpicklableError as error:
-        return str(error), None, None
-    return None, there, back
+        return str(error), None, None, 0
+    return None, there, back, _imports.count(fn, arguments)
 
 
 def _try(obj: object, role: str) -> Tried:

@@ -285,7 +285,8 @@ mod tests {
     fn verdict(demand: Demand, tasks: f64, current: Plan, may_leave: Leave) -> Verdict {
         let machine = Machine::default();
         let zygote = Zygote::Ready;
-        let remaining = Remaining { tasks, here: 0, away: 0, already: current, zygote, warming: 0.0 };
+        let remaining =
+            Remaining { tasks, here: 0, away: 0, already: current, zygote, warming: 0.0, importing: 0.0 };
         let limits = Limits::of(&demand, &machine, None);
         let constraints = Constraints { may_leave, current, spent: 0.0, here: 0 };
         choose(Case { demand, machine, remaining, limits, constraints }).expect("serial is always allowed")
@@ -304,6 +305,7 @@ mod tests {
             already: Plan::SERIAL,
             zygote: Zygote::Cold,
             warming: 0.0,
+            importing: 0.0,
         };
         let plans = candidates(&Machine::default(), &remaining, Some(6));
         assert!(plans.iter().all(|plan| plan.workers() <= 6 && plan.processes() <= 2));

@@ -39,6 +39,9 @@ pub struct Remaining {
     pub zygote: Zygote,
     /// Seconds until a helper that is warming up is ready.
     pub warming: f64,
+    /// Seconds until worker processes that are up have imported what the function needs.
+    #[serde(default)]
+    pub importing: f64,
 }
 
 /// What the time under a plan is spent on mostly.
@@ -101,7 +104,7 @@ pub fn forecast(demand: &Demand, machine: &Machine, remaining: &Remaining, plan:
     };
     let every = remaining.tasks + mine + theirs;
     let parts = Parts {
-        start: if remaining.tasks > 0.0 { start(machine, remaining, plan) } else { 0.0 },
+        start: if remaining.tasks > 0.0 { start(demand, machine, remaining, plan) } else { 0.0 },
         gil: tasks * crew.gil / crew.processes,
         cores: every * crew.cpu / machine.cores.max(0.01),
         waves: crew.waves(tasks),
@@ -130,7 +133,7 @@ fn bound_by(parts: &Parts, longest: f64, queued: bool) -> Bound {
 }
 
 /// Seconds to start the workers that are not up yet.
-fn start(machine: &Machine, remaining: &Remaining, plan: Plan) -> f64 {
+fn start(demand: &Demand, machine: &Machine, remaining: &Remaining, plan: Plan) -> f64 {
     let already = remaining.already;
     let threads = |wanted: u32, up: u32| f64::from(wanted.saturating_sub(up)) * machine.thread_start;
     if !plan.leaves() {
@@ -144,10 +147,16 @@ fn start(machine: &Machine, remaining: &Remaining, plan: Plan) -> f64 {
         Zygote::Warming => remaining.warming.clamp(0.0, machine.zygote_start),
         Zygote::Ready => 0.0,
     };
-    let processes = f64::from(plan.processes().saturating_sub(up)) * machine.process_start;
+    let missing = f64::from(plan.processes().saturating_sub(up));
+    let processes = missing * machine.process_start;
+    // New ones import side by side, each on a core if there are enough; meanwhile those that are up go on.
+    let imports = match up {
+        0 => demand.modules * machine.module() * (missing / machine.cores.max(0.01)).max(1.0),
+        _ => remaining.importing,
+    };
     // A worker with one thread runs tasks on its main thread.
     let inside = if up > 0 { already.threads() } else { 1 };
-    zygote + processes + threads(plan.threads(), inside) + machine.hop
+    zygote + processes + imports + threads(plan.threads(), inside) + machine.hop
 }
 
 /// The workers of a plan and what a task costs them.
@@ -238,7 +247,15 @@ mod tests {
     use super::*;
 
     fn left(tasks: f64) -> Remaining {
-        Remaining { tasks, here: 0, away: 0, already: Plan::SERIAL, zygote: Zygote::Cold, warming: 0.0 }
+        Remaining {
+            tasks,
+            here: 0,
+            away: 0,
+            already: Plan::SERIAL,
+            zygote: Zygote::Cold,
+            warming: 0.0,
+            importing: 0.0,
+        }
     }
 
     fn seconds(demand: Demand, tasks: f64, processes: u32, threads: u32) -> f64 {
@@ -248,6 +265,20 @@ mod tests {
 
     fn within(value: f64, low: f64, high: f64) -> bool {
         (low..high).contains(&value)
+    }
+
+    #[test]
+    fn new_processes_import_side_by_side_and_those_that_are_up_have() {
+        let fits = Demand { held: 0.1, modules: 600.0, ..Demand::default() };
+        let plain = Demand { modules: 0.0, ..fits };
+        let import = 600.0 * Machine::default().module();
+        let later = |processes| seconds(fits, 20.0, processes, 1) - seconds(plain, 20.0, processes, 1);
+        assert!(within(later(2) / import, 0.99, 1.01) && within(later(4) / import, 1.99, 2.01));
+        assert_eq!(seconds(fits, 20.0, 0, 2), seconds(plain, 20.0, 0, 2));
+        let two = Plan::in_processes(2).expect("valid");
+        let up = Remaining { already: two, importing: import / 2.0, ..left(20.0) };
+        let of = |demand: &Demand| forecast(demand, &Machine::default(), &up, two).seconds;
+        assert!(of(&fits) == of(&plain) && of(&fits) > import / 2.0 + 1.0);
     }
 
     #[test]

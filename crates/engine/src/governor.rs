@@ -190,6 +190,8 @@ pub struct Governor {
     leaning: bool,
     /// When the helper was asked for.
     warmed: Option<f64>,
+    /// When the first worker process was up.
+    up: Option<f64>,
     changed: f64,
     judged: Option<f64>,
     /// What the last judgement knew; news bring the next one forward.
@@ -229,6 +231,7 @@ impl Governor {
             pressed: false,
             leaning: false,
             warmed: None,
+            up: None,
             changed: 0.0,
             judged: None,
             knew: Knew::default(),
@@ -261,11 +264,19 @@ impl Governor {
         Given { demand, machine: self.machine.clone(), workers: self.max_workers, may_leave }
     }
 
+    /// What has been seen so far was no part of the work: nothing is known yet.
+    pub fn start_over(&mut self) {
+        self.pressed = false;
+        self.leaning = false;
+        self.warmed = None;
+    }
+
     /// What to do until the next tick.
     pub fn tick(&mut self, seen: &Observation<'_>) -> Direction {
         let crowd = Crowd::of(seen.running);
         let before = (self.plan, self.width);
         let learning = seen.profile.tasks() == 0;
+        self.up = if seen.processes_now > 0 { self.up.or(Some(seen.now)) } else { None };
         self.handovers.watch(seen.now, seen.handovers, crowd.off + crowd.gil > 1);
         let presses = crowd.ripe_held || self.handovers.are_too_many();
         self.pressed |= learning && seen.pending > 0 && self.could_leave(seen) && presses;
@@ -299,7 +310,7 @@ impl Governor {
     fn judge(&mut self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Verdict> {
         let demand = self.demand(seen, crowd).filter(|_| seen.pending > 0)?;
         self.judged = Some(seen.now);
-        let remaining = self.remaining(seen);
+        let remaining = Remaining { importing: self.until_imported(seen, &demand), ..self.remaining(seen) };
         let limits = self.limits(seen, crowd, &demand, &remaining);
         // In a run with an end, a change must be worth something of the whole.
         let spent = self.items.map_or(0.0, |_| seen.now);
@@ -396,6 +407,7 @@ impl Governor {
             already: already.unwrap_or(Plan::SERIAL),
             zygote: seen.zygote,
             warming: self.until_zygote(seen),
+            importing: 0.0,
         }
     }
 
@@ -492,12 +504,15 @@ impl Governor {
 
     /// Whether an item started here now would still run when a process could have taken it.
     fn should_hold(&self, seen: &Observation<'_>, crowd: &Crowd) -> bool {
+        let demand = self.demand(seen, crowd);
+        let length = demand.map_or(0.0, |demand| demand.alone());
         if seen.processes_now > 0 && self.plan.leaves() {
-            return true;
+            let until = demand.map_or(0.0, |demand| self.until_imported(seen, &demand));
+            return until <= 0.0 || length > until;
         }
         let overdue = self.warmed.is_some_and(|at| seen.now - at > OVERDUE * self.machine.zygote_start);
-        let until = self.until_zygote(seen) + self.machine.process_start;
-        let length = self.demand(seen, crowd).map_or(0.0, |demand| demand.alone());
+        let imports = demand.map_or(0.0, |demand| demand.modules * self.machine.module());
+        let until = self.until_zygote(seen) + self.machine.process_start + imports;
         !overdue && length > until
     }
 
@@ -509,6 +524,12 @@ impl Governor {
             (Zygote::Cold, _) | (Zygote::Warming, None) => start,
             (Zygote::Warming, Some(at)) => (start - (seen.now - at)).max(0.0),
         }
+    }
+
+    /// Seconds until worker processes that are up have imported what the function needs.
+    fn until_imported(&self, seen: &Observation<'_>, demand: &Demand) -> f64 {
+        let done = self.up.map(|at| at + demand.modules * self.machine.module());
+        done.filter(|_| seen.processes_now > 0).map_or(0.0, |at| (at - seen.now).max(0.0))
     }
 
     fn could_leave(&self, seen: &Observation<'_>) -> bool {

@@ -105,6 +105,9 @@ pub struct Demand {
     pub pickling_there: f64,
     /// Bytes that would travel per task, both ways together.
     pub bytes: f64,
+    /// Modules that a new worker process would import before its first task.
+    #[serde(default)]
+    pub modules: f64,
     /// Whether the share of the GIL was measured or is CPU time taken for it.
     pub gil: Evidence,
 }
@@ -169,6 +172,8 @@ pub struct Profile {
     decode_results: Mean,
     argument_bytes: Mean,
     result_bytes: Mean,
+    #[serde(default)]
+    modules: f64,
     samples: Samples,
 }
 
@@ -234,16 +239,32 @@ impl Profile {
         self.result_bytes.add(tried.bytes, 1.0);
     }
 
+    /// Worker processes would have to import so many modules first.
+    pub fn expect_imports(&mut self, modules: f64) {
+        self.modules = modules;
+    }
+
     /// Adds samples of running tasks, counted since the last call: once per tick of the meter.
     pub fn sample(&mut self, seen: &Shares) {
         self.samples.add(seen);
     }
 
+    /// What was seen of running tasks is forgotten.
+    pub fn forget_samples(&mut self) {
+        self.samples = Samples::default();
+    }
+
     /// What is worth remembering for other tasks of the same function: its nature, which a few of them outweigh if they
-    /// are unlike. How long one took is forgotten, so that no chunk is made by it.
+    /// are unlike. How long one took is forgotten, so that no chunk is made by it, and so is what workers must import,
+    /// which may be there by then.
     pub fn remembered(&self) -> Profile {
-        let mut kept =
-            Profile { tasks: self.tasks.min(FEW), failed: 0, wall: Mean::default(), ..self.clone() };
+        let mut kept = Profile {
+            tasks: self.tasks.min(FEW),
+            failed: 0,
+            wall: Mean::default(),
+            modules: 0.0,
+            ..self.clone()
+        };
         let means = [
             &mut kept.cpu,
             &mut kept.waiting,
@@ -412,6 +433,7 @@ impl Profile {
             pickling_here: half(arguments.0, arguments.1) + half(results.1, results.0),
             pickling_there: half(arguments.1, arguments.0) + half(results.0, results.1),
             bytes: self.argument_bytes.value().unwrap_or(0.0) + self.result_bytes.value().unwrap_or(0.0),
+            modules: self.modules,
             ..Demand::default()
         }
     }

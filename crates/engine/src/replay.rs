@@ -70,6 +70,7 @@ impl Given {
             already: Plan::SERIAL,
             zygote: Zygote::Cold,
             warming: 0.0,
+            importing: 0.0,
         };
         let limits = Limits::of(&demand, &machine, self.workers);
         let may_leave = self.may_leave.clone();

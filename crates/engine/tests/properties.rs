@@ -18,8 +18,8 @@ fn seconds() -> impl Strategy<Value = f64> {
 
 fn demands() -> impl Strategy<Value = Demand> {
     let times = (seconds(), seconds(), seconds(), seconds(), seconds());
-    (times, 0.0..4.0_f64, 0.0..2.0_f64, seconds(), 0.0..1e6_f64).prop_map(
-        |((held, blocked, off, waiting, programs), drag, spread, pickling, bytes)| Demand {
+    (times, 0.0..4.0_f64, 0.0..2.0_f64, seconds(), 0.0..1e6_f64, 0.0..2e3_f64).prop_map(
+        |((held, blocked, off, waiting, programs), drag, spread, pickling, bytes, modules)| Demand {
             held,
             blocked,
             off,
@@ -30,6 +30,7 @@ fn demands() -> impl Strategy<Value = Demand> {
             pickling_here: pickling / 10.0,
             pickling_there: pickling / 10.0,
             bytes,
+            modules,
             gil: Evidence::Measured,
         },
     )
@@ -50,14 +51,15 @@ fn plans() -> impl Strategy<Value = Plan> {
 
 fn remainders() -> impl Strategy<Value = Remaining> {
     let zygote = prop_oneof![Just(Zygote::Cold), Just(Zygote::Warming), Just(Zygote::Ready)];
-    (0..5000_u32, 0..64_u32, 0..64_u32, plans(), zygote, 0.0..0.1_f64).prop_map(
-        |(tasks, here, away, already, zygote, warming)| Remaining {
+    (0..5000_u32, 0..64_u32, 0..64_u32, plans(), zygote, 0.0..0.1_f64, 0.0..2.0_f64).prop_map(
+        |(tasks, here, away, already, zygote, warming, importing)| Remaining {
             tasks: f64::from(tasks),
             here,
             away,
             already,
             zygote,
             warming,
+            importing,
         },
     )
 }
@@ -191,6 +193,7 @@ proptest! {
         let d = Demand { held, gil: Evidence::Measured, ..Demand::default() };
         let r = Remaining {
             tasks: f64::from(tasks), here: 0, away: 0, already: Plan::SERIAL, zygote: Zygote::Ready, warming: 0.0,
+            importing: 0.0,
         };
         let of = |plan| forecast(&d, &Machine::default(), &r, plan).seconds;
         prop_assert!(of(Plan::in_threads(threads).expect("valid")) >= of(Plan::SERIAL));

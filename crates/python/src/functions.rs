@@ -181,6 +181,12 @@ impl Functions {
         Ok(Described { blob, name: name.into(), checked, volatile, basis })
     }
 
+    /// Whether a function has been described.
+    pub(crate) fn know(&self, function: &Bound<'_, PyAny>) -> bool {
+        let all = [Differing::Warn, Differing::Refuse, Differing::Ignore];
+        all.into_iter().any(|differing| self.find(function, differing).is_some())
+    }
+
     fn find(&self, function: &Bound<'_, PyAny>, differing: Differing) -> Option<Described> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = known.get(&(function.as_ptr() as usize, differing))?;

@@ -19,8 +19,8 @@ use pyo3::prelude::*;
 use crate::hands::Hurry;
 use crate::machine;
 use crate::meter;
-use crate::pause::Pause;
-use crate::recruit;
+use crate::pause::{self, Pause};
+use crate::recruit::{self, Staff};
 use crate::run::Run;
 use crate::work::Sample;
 
@@ -152,8 +152,8 @@ impl Governing {
         if !warm && !ask {
             return;
         }
-        let me = Arc::clone(self);
         let pause = self.pause(run, beside);
+        let me = Arc::clone(self);
         let question = move |py: Python<'_>, run: &Arc<Run>| {
             let _pause = pause;
             let _hurry = beside.then(|| Hurry::begin(py));
@@ -163,8 +163,12 @@ impl Governing {
         };
         if warm {
             // It takes longest, so it comes first, and has not to wait for the thread that the question needs.
+            let aside = Arc::clone(self);
             run.attach(move |py, run| {
                 let _hurry = beside.then(|| Hurry::begin(py));
+                if beside && aside.main && run.is_inline() && pause::main_is_importing(py).unwrap_or(false) {
+                    return aside.start_over(run, ask);
+                }
                 if let Err(error) = recruit::warm(py) {
                     return run.fail(py, error);
                 }
@@ -174,6 +178,16 @@ impl Governing {
             });
         } else if ask {
             run.post(question);
+        }
+    }
+
+    /// The first task imports something: that is no part of the others, so nothing is known yet.
+    fn start_over(&self, run: &Run, asked: bool) {
+        lock(&self.inner).governor.start_over();
+        lock(&run.work.progress().profile).forget_samples();
+        self.warmed.store(false, Release);
+        if asked {
+            self.asked.store(false, Release);
         }
     }
 
@@ -208,16 +222,18 @@ fn may_leave(py: Python<'_>, run: &Run, shared: Option<bool>) -> PyResult<Leave>
     if !py.import("forkright._functions")?.getattr("importable")?.call1((&function,))?.extract::<bool>()? {
         recruit::warden().prepare();
     }
+    let known = Staff::knows(&function);
     let consider = py.import("forkright._leave")?.getattr("consider")?;
     let considered = consider.call1((function, arguments, result, shared.is_none()))?;
     // What pickling takes: seconds, and the bytes it comes to.
     type Tried = Option<(f64, f64)>;
-    let (reason, there, back): (Option<String>, Tried, Tried) = considered.extract()?;
+    let (reason, there, back, modules): (Option<String>, Tried, Tried, u32) = considered.extract()?;
     if let Some(reason) = reason {
         return Ok(Leave::No(reason));
     }
     let pickling = |(seconds, bytes)| Pickling { encode: Some(seconds), decode: None, bytes };
     let mut profile = lock(&run.work.progress().profile);
+    profile.expect_imports(if known { 0.0 } else { modules.into() });
     if let Some(tried) = there.map(pickling) {
         profile.try_arguments(&tried);
     }

@@ -3,9 +3,9 @@
 //! To prepare a move some thirty modules are imported. Beside a task that holds the GIL each file they open may cost a
 //! turn, and 20 ms of work took 100 to 150.
 
-use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::process;
+use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use crate::meter;
 
 /// The main thread goes on after so long in any case.
 const LONGEST: Duration = Duration::from_millis(100);
+
+/// The file of the frames that import.
+const IMPORTS: &str = "<frozen importlib._bootstrap>";
 
 /// A pause asked for; dropping it ends it.
 pub(crate) struct Pause(Arc<Rest>);
@@ -51,13 +54,18 @@ impl Drop for Pause {
     }
 }
 
-thread_local! {
-    static TAKEN: Cell<Duration> = const { Cell::new(Duration::ZERO) };
-}
+/// For how long the main thread has paused, pauses that are over, in nanoseconds; and since when it pauses now, by the
+/// monotonic clock, 0 if it does not.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+static SINCE: AtomicU64 = AtomicU64::new(0);
 
-/// For how long the calling thread has paused since it began.
-pub(crate) fn taken() -> Duration {
-    TAKEN.get()
+/// For how long a thread of this process has paused until `now`, in nanoseconds of the monotonic clock.
+pub(crate) fn taken(tid: i32, now: u64) -> u64 {
+    if tid.cast_unsigned() != process::id() {
+        return 0;
+    }
+    let since = SINCE.load(Acquire);
+    TAKEN.load(Acquire) + if since > 0 { now.saturating_sub(since) } else { 0 }
 }
 
 /// Called by the interpreter in the main thread, which holds the GIL.
@@ -67,17 +75,48 @@ extern "C" fn pause(wish: *mut c_void) -> c_int {
     let rest = unsafe { Arc::from_raw(wish.cast_const().cast::<Rest>()) };
     // A forked child has the wishes of its parent, and nobody to end them.
     if rest.process == process::id() {
-        Python::attach(|py| meter::apart(|| py.detach(|| rest.wait())));
+        Python::attach(|py| {
+            if !own_frame(py).is_ok_and(is_importing) {
+                meter::apart(|| py.detach(|| rest.wait()));
+            }
+        });
     }
     0
+}
+
+/// The frame of the calling thread.
+fn own_frame(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("sys")?.call_method0("_getframe")
+}
+
+/// Whether the main thread is in an import. It holds the locks of modules then, which others may be about to import.
+pub(crate) fn main_is_importing(py: Python<'_>) -> PyResult<bool> {
+    let main = py.import("threading")?.call_method0("main_thread")?.getattr("ident")?;
+    let frame = py.import("sys")?.call_method0("_current_frames")?.get_item(main)?;
+    Ok(is_importing(frame))
+}
+
+fn is_importing(frame: Bound<'_, PyAny>) -> bool {
+    let mut frame = Some(frame);
+    while let Some(here) = frame.filter(|here| !here.is_none()) {
+        let file = here.getattr("f_code").and_then(|code| code.getattr("co_filename"));
+        if file.is_ok_and(|file| file.str().is_ok_and(|file| file == IMPORTS)) {
+            return true;
+        }
+        frame = here.getattr("f_back").ok();
+    }
+    false
 }
 
 impl Rest {
     fn wait(&self) {
         let began = clock::monotonic();
+        SINCE.store((began.as_nanos() as u64).max(1), Release);
         let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         // Over or out of time, it goes on.
         drop(self.ended.wait_timeout_while(over, LONGEST, |over| !*over));
-        TAKEN.set(TAKEN.get() + clock::monotonic().saturating_sub(began));
+        let took = clock::monotonic().saturating_sub(began);
+        SINCE.store(0, Release);
+        TAKEN.fetch_add(took.as_nanos() as u64, Release);
     }
 }

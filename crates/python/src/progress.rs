@@ -43,6 +43,8 @@ struct Station {
     view: View,
     /// When its chunk began, in nanoseconds of the monotonic clock; 0 while it runs none.
     began: AtomicU64,
+    /// For how long the thread had paused then.
+    paused: AtomicU64,
 }
 
 /// What sending a message took.
@@ -82,7 +84,7 @@ pub(crate) struct Stint {
     station: Arc<Station>,
     together: u32,
     began: Duration,
-    paused: Duration,
+    paused: u64,
     spent: Spent,
 }
 
@@ -143,7 +145,10 @@ impl Progress {
             0 => None,
             began => {
                 let (class, streak) = meter::class(&station.view);
-                Some(Running { class, streak, elapsed: now.saturating_sub(began) as f64 * 1e-9 })
+                let paused =
+                    pause::taken(station.view.tid(), now).saturating_sub(station.paused.load(Acquire));
+                let elapsed = now.saturating_sub(began).saturating_sub(paused) as f64 * 1e-9;
+                Some(Running { class, streak, elapsed })
             }
         });
         busy.collect()
@@ -155,7 +160,7 @@ impl Progress {
         if let Some(station) = stations.iter().find(|station| station.view.tid() == view.tid()) {
             return Arc::clone(station);
         }
-        let station = Arc::new(Station { view, began: AtomicU64::new(0) });
+        let station = Arc::new(Station { view, began: AtomicU64::new(0), paused: AtomicU64::new(0) });
         stations.push(Arc::clone(&station));
         station
     }
@@ -169,15 +174,21 @@ impl Progress {
             onlooker.stir();
         }
         let began = clock::monotonic();
-        station.began.store((began.as_nanos() as u64).max(1), Release);
-        Stint { station, together, began, paused: pause::taken(), spent: meter::spent() }
+        let now = began.as_nanos() as u64;
+        let paused = pause::taken(station.view.tid(), now);
+        station.paused.store(paused, Release);
+        station.began.store(now.max(1), Release);
+        Stint { station, together, began, paused, spent: meter::spent() }
     }
 
     /// They ended: `tasks` of them, of which `failed` raised.
     pub(crate) fn end(&self, slot: &Slot, stint: Stint, tasks: u32, failed: u32) -> Cost {
         let spent = meter::spent().since(stint.spent);
-        let wall = clock::monotonic().saturating_sub(stint.began);
-        let paused = pause::taken().saturating_sub(stint.paused);
+        let now = clock::monotonic();
+        let wall = now.saturating_sub(stint.began);
+        let paused =
+            pause::taken(stint.station.view.tid(), now.as_nanos() as u64).saturating_sub(stint.paused);
+        let paused = Duration::from_nanos(paused);
         let cost = Cost {
             tasks,
             failed,

@@ -105,6 +105,14 @@ impl Staff {
         Ok(staff)
     }
 
+    /// Whether workers of the shared crew have what they need to call a function.
+    pub(crate) fn knows(function: &Bound<'_, PyAny>) -> bool {
+        let shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        shared.is_some_and(|(owner, staff)| {
+            owner == std::process::id() && staff.crew().ready() > 0 && staff.functions.know(function)
+        })
+    }
+
     /// The shared crew, if this process has one: to be closed at its end.
     pub(crate) fn take_shared() -> Option<Arc<Staff>> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
