@@ -157,6 +157,9 @@ impl Governing {
         let question = move |py: Python<'_>, run: &Arc<Run>| {
             let _pause = pause;
             let _hurry = beside.then(|| Hurry::begin(py));
+            if me.starts_over(py, run, beside) {
+                return;
+            }
             let leave = may_leave(py, run, me.shared).unwrap_or_else(|error| Leave::No(error.to_string()));
             me.asked.store(leave != Leave::Unknown, Release);
             *lock(&me.leave) = leave;
@@ -166,8 +169,8 @@ impl Governing {
             let aside = Arc::clone(self);
             run.attach(move |py, run| {
                 let _hurry = beside.then(|| Hurry::begin(py));
-                if beside && aside.main && run.is_inline() && pause::main_is_importing(py).unwrap_or(false) {
-                    return aside.start_over(run, ask);
+                if aside.starts_over(py, run, beside) {
+                    return;
                 }
                 if let Err(error) = recruit::warm(py) {
                     return run.fail(py, error);
@@ -181,14 +184,16 @@ impl Governing {
         }
     }
 
-    /// The first task imports something: that is no part of the others, so nothing is known yet.
-    fn start_over(&self, run: &Run, asked: bool) {
-        lock(&self.inner).governor.start_over();
-        lock(&run.work.progress().profile).forget_samples();
-        self.warmed.store(false, Release);
-        if asked {
+    /// Whether the caller's first task imports something: that is no part of the others, so nothing is known yet.
+    fn starts_over(&self, py: Python<'_>, run: &Run, beside: bool) -> bool {
+        let imports = beside && self.main && run.is_inline() && pause::main_is_importing(py).unwrap_or(false);
+        if imports {
+            lock(&self.inner).governor.start_over();
+            lock(&run.work.progress().profile).forget_samples();
+            self.warmed.store(false, Release);
             self.asked.store(false, Release);
         }
+        imports
     }
 
     /// Has the caller, which computes in its first task, leave the GIL to what is prepared.
