@@ -31,6 +31,12 @@ def test_auto_that_takes_a_third_longer_has_that_regret_and_bound():
     assert score.lower_bound(times, FIXED) == pytest.approx(4 / 3)
 
 
+def test_a_plan_is_hopeless_only_if_it_was_far_behind_in_each_of_the_first_rounds():
+    times = {"a": [1.0, 1.0, 1.0, 9.0], "b": [2.0, 1.3, 2.0], "c": [1.5, 1.5, 1.5], "auto": [9.0, 9.0, 9.0]}
+    assert score.hopeless(times, ["a", "b", "c", "missing"], 3, 1.4) == {"c"}
+    assert score.hopeless({}, ["a"], 3, 1.4) == set()
+
+
 def test_a_forecast_is_judged_by_the_choice_that_was_in_force_for_the_longest():
     def report(wall: float, *made: tuple[float, float]) -> dict[str, object]:
         return {"wall": wall, "verdicts": [{"at": at, "verdict": {"seconds": seconds}} for at, seconds in made]}

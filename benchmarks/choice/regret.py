@@ -32,6 +32,7 @@ from choice.score import (
     UNNOTICED,
     Score,
     forecast_error,
+    hopeless,
     judge,
     judged_by,
     lower_bound,
@@ -58,6 +59,9 @@ ROUNDS, QUICK_ROUNDS = 7, 2
 # A quick run begins no workload after so many seconds, and names those it left out.
 QUICK_BUDGET = 540.0
 PATIENCE = 60.0
+# After so many rounds a fixed plan takes no further part if it took so many times as long as the best in each of them:
+# it can't become the best. Peers, which nothing is judged by, take part in as many.
+HEATS, HOPELESS = 3, 1.4
 
 HEADING = (
     "workload",
@@ -81,9 +85,10 @@ when it doesn't see the GIL. forecast off by: of the choice that was in force fo
 taken against what it took, the median of auto's runs. Differences of less than {UNNOTICED * 1e3:.0f} ms count as
 none."""
 
-TIMES = """\
+TIMES = f"""\
 Medians with the 10th to 90th percentile, from just before the map to its results, workers' start included. The fastest
-fixed plan is in bold."""
+fixed plan is in bold. A fixed plan that took {HOPELESS} times as long as the best in each of the first {HEATS} rounds
+took no part in the others, nor did peers: in brackets, then, is the spread of {HEATS}."""
 
 
 class Trials:
@@ -108,10 +113,19 @@ class Trials:
         plans = self.runners
         for round_ in range(self.rounds):
             first = round_ % len(plans)
+            runs_on = self._running_on(round_)
             for plan in plans[first:] + plans[:first]:
-                if plan not in self.failures:
+                if plan in runs_on:
                     say(f"{self.name}: round {round_ + 1} of {self.rounds}: {plan}")
                     self._run(plan)
+
+    def _running_on(self, round_: int) -> list[str]:
+        sound = [plan for plan in self.runners if plan not in self.failures]
+        if round_ < HEATS:
+            return sound
+        return [
+            plan for plan in sound if plan not in PEERS and plan not in hopeless(self.times(), FIXED, HEATS, HOPELESS)
+        ]
 
     def _run(self, plan: str) -> None:
         try:

@@ -54,6 +54,15 @@ def judge(seconds: dict[str, list[float]], fixed: Sequence[str], choice: str = A
     return Score(tuple(dict.fromkeys(best)), geometric_mean(regrets), sum(gaps) / len(gaps), geometric_mean(floors))
 
 
+def hopeless(seconds: dict[str, list[float]], fixed: Sequence[str], heats: int, times: float) -> set[str]:
+    """The fixed plans that took so many times as long as the best of them in each of the first rounds."""
+    known = {plan: seconds[plan][:heats] for plan in fixed if plan in seconds}
+    best = [min(round_) for round_ in zip(*known.values(), strict=True)]
+    return {
+        plan for plan, took in known.items() if all(one > times * least for one, least in zip(took, best, strict=True))
+    }
+
+
 def forecast_error(report: dict[str, Any]) -> float | None:
     """By what share a forecast was wrong: of the choice that was in force for the longest, how long the rest would take
     against how long it took. None if nothing was forecast, or if what was left is too short to be noticed."""
