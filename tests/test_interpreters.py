@@ -83,7 +83,6 @@ HEAVY = (
     "numpy",
     "re",
     "subprocess",
-    "threading",
     "typing",
 )
 
