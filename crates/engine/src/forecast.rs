@@ -148,7 +148,7 @@ fn start(demand: &Demand, machine: &Machine, remaining: &Remaining, plan: Plan) 
         Zygote::Ready => 0.0,
     };
     let missing = f64::from(plan.processes().saturating_sub(up));
-    let processes = missing * machine.process_start;
+    let processes = machine.start_of(missing);
     // New ones import side by side, each on a core if there are enough; meanwhile those that are up go on.
     let imports = match up {
         0 => demand.modules * machine.module() * (missing / machine.cores.max(0.01)).max(1.0),
@@ -180,7 +180,8 @@ impl Crew {
             if plan.threads() > 1 { (machine.thread_task, demand.drag.max(1.0)) } else { (0.0, 1.0) };
         let carrying = demand.bytes * machine.byte;
         let (transport, unpacking) = if plan.leaves() {
-            (machine.process_task + demand.pickling_here + carrying, demand.pickling_there)
+            let message = machine.process_task / demand.company.max(1.0);
+            (message + demand.pickling_here + carrying, demand.pickling_there)
         } else {
             (0.0, 0.0)
         };
@@ -312,6 +313,15 @@ mod tests {
         let hybrid = seconds(page, 40.0, 2, 8);
         assert!(hybrid < 0.8 * seconds(page, 40.0, 0, 16), "threads take turns parsing");
         assert!(hybrid < 0.8 * seconds(page, 40.0, 2, 1), "processes wait one by one");
+    }
+
+    #[test]
+    fn tasks_that_travel_together_share_what_a_message_costs() {
+        let short = Demand { held: 20e-6, ..Demand::default() };
+        let together = Demand { company: 500.0, ..short };
+        let saved = seconds(short, 1e5, 2, 1) - seconds(together, 1e5, 2, 1);
+        assert!(saved > 0.0, "{saved}");
+        assert_eq!(seconds(short, 1e5, 0, 2), seconds(together, 1e5, 0, 2));
     }
 
     #[test]

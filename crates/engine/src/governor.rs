@@ -30,6 +30,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::choose::{Case, Constraints, Leave, Limits, MOST_THREADS, Verdict, choose, waits};
+use crate::chunk;
 use crate::forecast::{Remaining, Zygote};
 use crate::handovers::Handovers;
 use crate::machine::Machine;
@@ -109,8 +110,10 @@ pub struct Running {
     pub class: Class,
     /// Seconds that it has been in that state without a break.
     pub streak: f64,
-    /// Seconds since the task began.
+    /// Seconds since the task began, or the first of several that run one after another.
     pub elapsed: f64,
+    /// How many run one after another.
+    pub tasks: u32,
 }
 
 /// What the caller sees now.
@@ -309,6 +312,9 @@ impl Governor {
     /// Forecasts every candidate for what remains and takes the best. The verdict, if the plan changes.
     fn judge(&mut self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Verdict> {
         let demand = self.demand(seen, crowd).filter(|_| seen.pending > 0)?;
+        // What comes as a stream travels one by one.
+        let company = self.items.map_or(1.0, |_| chunk::company(demand.alone()));
+        let demand = Demand { company, ..demand };
         self.judged = Some(seen.now);
         let remaining = Remaining { importing: self.until_imported(seen, &demand), ..self.remaining(seen) };
         let limits = self.limits(seen, crowd, &demand, &remaining);
@@ -383,8 +389,9 @@ impl Governor {
             return None;
         }
         // One that has run for much longer than the others took counts as one of its own, which does what is seen now.
-        let odd = !crowd.queues && crowd.longest > 4.0 * known.alone() * known.drag.max(1.0);
-        Some(if odd { profile.with_another(&known, 2.0 * crowd.longest) } else { known })
+        let usual = known.alone() * known.drag.max(1.0);
+        let odd = Crowd::odd(seen.running, usual).filter(|_| !crowd.queues);
+        Some(odd.map_or(known, |longest| profile.with_another(&known, 2.0 * longest)))
     }
 
     fn remaining(&self, seen: &Observation<'_>) -> Remaining {
@@ -473,7 +480,11 @@ impl Governor {
         if prepare && self.warmed.is_none() {
             self.warmed = Some(seen.now);
         }
-        let away = (self.plan.leaves() && self.could_leave(seen)).then(|| self.crew(seen, crowd)).flatten();
+        let hold = prepare && self.leaning && self.should_hold(seen, crowd) || self.is_full(seen);
+        // One may begin here before the next tick.
+        let here = crowd.all.max(u32::from(!hold && seen.pending > 0));
+        let away =
+            (self.plan.leaves() && self.could_leave(seen)).then(|| self.crew(seen, crowd, here)).flatten();
         let ready = if pausing { FREE_THREADS.min(self.max_workers.unwrap_or(u32::MAX)) } else { 0 };
         Direction {
             width: self.width,
@@ -481,7 +492,7 @@ impl Governor {
             away,
             warm_zygote,
             ask_leave: prepare && *seen.leave == Leave::Unknown,
-            hold: prepare && self.leaning && self.should_hold(seen, crowd),
+            hold,
             pace: if seen.now - self.changed < NEW { Pace::Learning } else { Pace::Steady },
             verdict,
         }
@@ -490,13 +501,13 @@ impl Governor {
     /// The processes that can be of use now: what computes here occupies a core, what runs here a worker. Tasks
     /// that share a process wait most of the time: what computes here is over before they all do, and the first
     /// process must not have taken them all by then.
-    fn crew(&self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Plan> {
+    fn crew(&self, seen: &Observation<'_>, crowd: &Crowd, here: u32) -> Option<Plan> {
         let occupied = if self.plan.threads() > 1 { 0 } else { crowd.computing() };
         let cores = self.machine.width().saturating_sub(occupied).max(1);
         let tasks = u32::try_from(seen.pending + seen.away).unwrap_or(u32::MAX);
         let useful = self.plan.processes().min(cores).min(tasks.max(1));
         let up = seen.processes_now.min(self.plan.processes());
-        let room = self.max_workers.unwrap_or(u32::MAX).saturating_sub(crowd.all);
+        let room = self.max_workers.unwrap_or(u32::MAX).saturating_sub(here);
         let threads = self.plan.threads().min(room);
         let most = room.checked_div(threads)?;
         Plan::new(useful.max(up).min(most), threads).ok()
@@ -514,6 +525,12 @@ impl Governor {
         let imports = demand.map_or(0.0, |demand| demand.modules * self.machine.module());
         let until = self.until_zygote(seen) + self.machine.process_start + imports;
         !overdue && length > until
+    }
+
+    /// Whether worker processes that no longer take part still run as many tasks as may run at all.
+    fn is_full(&self, seen: &Observation<'_>) -> bool {
+        let busy = seen.away.min(seen.processes_now.into());
+        !self.plan.leaves() && self.max_workers.is_some_and(|most| busy >= most.into())
     }
 
     /// Seconds until the helper can fork.
@@ -590,6 +607,16 @@ impl Crowd {
             }
         }
         crowd
+    }
+
+    /// Seconds for which a task has run that takes much longer than is `usual`, if there is one: of several that run one
+    /// after another the others have taken what they usually do.
+    fn odd(running: &[Running], usual: f64) -> Option<f64> {
+        let excess = |task: &Running| {
+            let tasks = f64::from(task.tasks.max(1));
+            (task.elapsed > 4.0 * usual * tasks).then_some(task.elapsed - usual * (tasks - 1.0))
+        };
+        running.iter().filter_map(excess).max_by(f64::total_cmp)
     }
 
     /// Nobody has needed the GIL for long, and few do at this moment.

@@ -108,6 +108,9 @@ pub struct Demand {
     /// Modules that a new worker process would import before its first task.
     #[serde(default)]
     pub modules: f64,
+    /// Tasks that would travel in one message. Less than 1 is 1.
+    #[serde(default)]
+    pub company: f64,
     /// Whether the share of the GIL was measured or is CPU time taken for it.
     pub gil: Evidence,
 }

@@ -14,7 +14,7 @@ fn directed(each: u64, leave: &Leave, ticks: u32) -> Direction {
     let mut last = None;
     for tick in 1..=ticks {
         let now = f64::from(tick) * 0.001;
-        let task = |class, streak| Running { class, streak, elapsed: now };
+        let task = |class, streak| Running { class, streak, elapsed: now, tasks: 1 };
         let running = [task(Class::Held, 0.0), task(Class::OffGil, now)];
         profile.sample(&Shares { held: 1, off_gil: 1, ..Shares::default() });
         last = Some(governor.tick(&Observation {
@@ -70,7 +70,7 @@ fn widths_of_requests(limit: usize) -> Vec<u32> {
         }
         let running: Vec<_> = began
             .iter()
-            .map(|at| Running { class: Class::Io, streak: now - at, elapsed: now - at })
+            .map(|at| Running { class: Class::Io, streak: now - at, elapsed: now - at, tasks: 1 })
             .collect();
         profile.sample(&Shares { io: running.len() as u64, ..Shares::default() });
         let direction = governor.tick(&Observation {
@@ -121,7 +121,7 @@ fn width_after_a_wait(class: Class) -> u32 {
             profile.record(&Reading { tasks: 1, wall: now, cpu: Some(0.0001), ..Reading::default() });
         }
         let in_flight = width.min(40 - done as u32);
-        let running = vec![Running { class, streak: now, elapsed: now }; in_flight as usize];
+        let running = vec![Running { class, streak: now, elapsed: now, tasks: 1 }; in_flight as usize];
         profile.sample(&Shares { io: in_flight.into(), ..Shares::default() });
         let direction = governor.tick(&Observation {
             now,

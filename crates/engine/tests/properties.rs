@@ -31,6 +31,7 @@ fn demands() -> impl Strategy<Value = Demand> {
             pickling_there: pickling / 10.0,
             bytes,
             modules,
+            company: 1.0,
             gil: Evidence::Measured,
         },
     )

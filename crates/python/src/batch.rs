@@ -120,7 +120,7 @@ impl Batch {
 
     /// Runs items in this thread.
     pub(crate) fn run_here(&self, py: Python<'_>, range: Range<usize>, slot: &Slot) -> Cost {
-        let stint = self.progress.begin(slot);
+        let stint = self.progress.begin(slot, range.len());
         let (mut tasks, mut failed) = (0, 0);
         for index in range {
             if self.stopped.load(Acquire) {

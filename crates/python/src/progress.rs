@@ -43,6 +43,8 @@ struct Station {
     view: View,
     /// When its chunk began, in nanoseconds of the monotonic clock; 0 while it runs none.
     began: AtomicU64,
+    /// Tasks of that chunk.
+    tasks: AtomicU32,
     /// For how long the thread had paused then.
     paused: AtomicU64,
 }
@@ -148,7 +150,7 @@ impl Progress {
                 let paused =
                     pause::taken(station.view.tid(), now).saturating_sub(station.paused.load(Acquire));
                 let elapsed = now.saturating_sub(began).saturating_sub(paused) as f64 * 1e-9;
-                Some(Running { class, streak, elapsed })
+                Some(Running { class, streak, elapsed, tasks: station.tasks.load(Acquire) })
             }
         });
         busy.collect()
@@ -160,14 +162,16 @@ impl Progress {
         if let Some(station) = stations.iter().find(|station| station.view.tid() == view.tid()) {
             return Arc::clone(station);
         }
-        let station = Arc::new(Station { view, began: AtomicU64::new(0), paused: AtomicU64::new(0) });
+        let (began, paused, tasks) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU32::new(1));
+        let station = Arc::new(Station { view, began, tasks, paused });
         stations.push(Arc::clone(&station));
         station
     }
 
-    /// Tasks begin in this thread.
-    pub(crate) fn begin(&self, slot: &Slot) -> Stint {
+    /// So many tasks begin in this thread, one after another.
+    pub(crate) fn begin(&self, slot: &Slot, tasks: usize) -> Stint {
         let station = self.station(slot);
+        station.tasks.store(u32::try_from(tasks).unwrap_or(u32::MAX), Release);
         let together = self.here.fetch_add(1, AcqRel) + 1;
         slot.begin(&self.entry.tally);
         if let Some(onlooker) = self.onlooker.get() {

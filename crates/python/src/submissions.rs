@@ -117,7 +117,7 @@ impl Submissions {
             self.progress.drop_out(1);
             return self.give_back();
         }
-        let stint = self.progress.begin(slot);
+        let stint = self.progress.begin(slot, 1);
         let outcome =
             function.bind(py).call(arguments.bind(py), options.as_ref().map(|options| options.bind(py)));
         let cost = self.progress.end(slot, stint, 1, u32::from(outcome.is_err()));

@@ -10,6 +10,7 @@ use forkright_shm::memory::Memory;
 use forkright_shm::ring::{Head, Position, PushError, Revocation, Standing};
 
 use super::{Blob, Parcel};
+use crate::chunk;
 use crate::estimate::Constant;
 use crate::frame::{down, up};
 use crate::here;
@@ -19,11 +20,6 @@ use crate::store::{Inbox, Lease};
 
 /// Functions a worker keeps. The caller decides which, so both sides agree without talking.
 const FUNCTIONS_KEPT: usize = 128;
-/// Messages sent ahead of need are worth at most this much work, s: what is ahead can be stolen, but not for free.
-const AHEAD: f64 = 0.002;
-/// Messages sent ahead of need, at most, for each thread of the worker.
-const MOST_AHEAD: f64 = 256.0;
-
 /// An answer that was heard later than this after it was given lay there for somebody to come, s.
 const LATE: f64 = 0.002;
 
@@ -134,8 +130,7 @@ impl Seat {
         if self.stage == Stage::Stopping || self.budget == Some(0) {
             return 0;
         }
-        let ahead = self.pace.map_or(1.0, |pace| (AHEAD / pace).clamp(1.0, MOST_AHEAD));
-        let depth = (f64::from(self.threads) * (1.0 + ahead)) as usize;
+        let depth = chunk::depth(self.threads, self.pace);
         let depth = self.budget.map_or(depth, |budget| depth.min(self.inflight.len() + budget as usize));
         depth.saturating_sub(self.inflight.len())
     }
@@ -318,9 +313,7 @@ impl Seat {
         if let Some(hop) = hop.filter(|&hop| hop < LATE) {
             here::observe(Constant::Hop, hop);
         }
-        let took = took.max(1e-6);
-        // A slow message counts at once, fast ones gradually: a queue too deep is worse than one too shallow.
-        self.pace = Some(self.pace.map_or(took, |pace| took.max(pace + 0.2 * (took - pace))));
+        self.pace = Some(chunk::paced(self.pace, took));
     }
 
     /// Takes back what its worker has not started, from the end of its queue, at most `most` messages.
