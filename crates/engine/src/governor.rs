@@ -280,7 +280,8 @@ impl Governor {
         let before = (self.plan, self.width);
         let learning = seen.profile.tasks() == 0;
         self.up = if seen.processes_now > 0 { self.up.or(Some(seen.now)) } else { None };
-        self.handovers.watch(seen.now, seen.handovers, crowd.off + crowd.gil > 1);
+        let computing = (crowd.off + crowd.gil).min(self.machine.width());
+        self.handovers.watch(seen.now, seen.handovers, computing);
         let presses = crowd.ripe_held || self.handovers.are_too_many();
         self.pressed |= learning && seen.pending > 0 && self.could_leave(seen) && presses;
         self.climb.watch(seen, self.width, &crowd);

@@ -5,9 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// More hand-overs in a second than this leave time for little else: one takes 5 to 50 µs. Two threads on SQLite make
-/// 20,000 to 200,000, those that hash, compress, parse or read files less than 6,000.
-const TOO_MANY: f64 = 15_000.0;
+/// More hand-overs in a second than this, for each task that computes, leave time for little else: one takes 5 to 50 µs.
+/// Two threads on SQLite make 20,000 to 200,000, those that hash, compress, parse or read files less than 6,000.
+const TOO_MANY: f64 = 7_500.0;
 /// Seconds that are counted together.
 const WINDOW: f64 = 0.005;
 
@@ -20,15 +20,16 @@ pub(crate) struct Handovers {
 }
 
 impl Handovers {
-    /// `count` is how many there have been, where that can be told; `several` whether more than one task computes.
-    pub(crate) fn watch(&mut self, now: f64, count: Option<u64>, several: bool) {
-        let Some(count) = count.filter(|_| several) else {
+    /// `count` is how many there have been, where that can be told; `computing` how many tasks compute at once.
+    pub(crate) fn watch(&mut self, now: f64, count: Option<u64>, computing: u32) {
+        let Some(count) = count.filter(|_| computing > 1) else {
             self.since = None;
             return;
         };
         let (at, before) = *self.since.get_or_insert((now, count));
         if now - at >= WINDOW {
-            self.too_many = count.saturating_sub(before) as f64 > TOO_MANY * (now - at);
+            self.too_many =
+                count.saturating_sub(before) as f64 > TOO_MANY * f64::from(computing) * (now - at);
             self.since = Some((now, count));
         }
     }
@@ -49,32 +50,41 @@ mod tests {
     use super::*;
 
     /// Ticks each millisecond, with so many hand-overs in each.
-    fn seen(handovers: &mut Handovers, from: u32, ticks: u32, each: u64, several: bool) {
+    fn seen(handovers: &mut Handovers, from: u32, ticks: u32, each: u64, computing: u32) {
         for tick in from..from + ticks {
-            handovers.watch(f64::from(tick) * 0.001, Some(u64::from(tick) * each), several);
+            handovers.watch(f64::from(tick) * 0.001, Some(u64::from(tick) * each), computing);
         }
     }
 
     #[test]
     fn many_are_known_after_a_few_milliseconds_and_forgotten_when_they_end() {
         let mut handovers = Handovers::default();
-        seen(&mut handovers, 0, 4, 100, true);
+        seen(&mut handovers, 0, 4, 100, 2);
         assert!(!handovers.are_too_many());
-        seen(&mut handovers, 4, 3, 100, true);
+        seen(&mut handovers, 4, 3, 100, 2);
         assert!(handovers.are_too_many() && handovers.drag(4) > 4.0);
-        seen(&mut handovers, 1000, 20, 100, false);
+        seen(&mut handovers, 1000, 20, 100, 1);
         assert!(handovers.are_too_many(), "one task alone tells nothing");
-        seen(&mut handovers, 2000, 20, 5, true);
+        seen(&mut handovers, 2000, 20, 5, 2);
         assert!(!handovers.are_too_many() && handovers.drag(4) == 1.0);
+    }
+
+    #[test]
+    fn more_tasks_may_make_more() {
+        let mut handovers = Handovers::default();
+        seen(&mut handovers, 0, 20, 30, 8);
+        assert!(!handovers.are_too_many());
+        seen(&mut handovers, 20, 20, 30, 2);
+        assert!(handovers.are_too_many());
     }
 
     #[test]
     fn taking_turns_is_not_too_many_nor_is_what_cannot_be_told() {
         let mut handovers = Handovers::default();
-        seen(&mut handovers, 0, 100, 6, true);
+        seen(&mut handovers, 0, 100, 6, 2);
         assert!(!handovers.are_too_many());
         for tick in 0..100 {
-            handovers.watch(f64::from(tick) * 0.001, None, true);
+            handovers.watch(f64::from(tick) * 0.001, None, 2);
         }
         assert!(!handovers.are_too_many());
     }

@@ -165,6 +165,14 @@ fn many_requests_climb_to_many_threads() {
 }
 
 #[test]
+fn tasks_that_sleep_are_soon_all_in_flight() {
+    let (regret, taken) =
+        regret("sleeping", &Workload::same(40, &[Sleep(0.02), Gil(50e-6), Off(50e-6)]), 2.0);
+    assert!(regret <= 2.0, "{regret}");
+    assert!(taken.most_here >= 30);
+}
+
+#[test]
 fn waits_too_short_to_be_seen_climb_too() {
     let (regret, _) = regret("short waits", &Workload::same(2000, &[Wait(0.0005)]), 2.0);
     // Some milliseconds of 20 go to finding out, round by round, how many may be in flight.

@@ -2,6 +2,9 @@
 //! `make bench-simulated` makes a page of it.
 //!
 //!     forkright-simulator [--quick] RECORDING.json...
+//!     forkright-simulator --tell 'waits, short, growing' RECORDING.json...
+//!
+//! With `--tell`, what auto chose when and why in one workload, on each machine.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -78,7 +81,11 @@ struct Study {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let told = arguments.iter().position(|argument| argument == "--tell").map(|at| {
+        let name = arguments.drain(at..(at + 2).min(arguments.len())).next_back();
+        name.unwrap_or_default()
+    });
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let mut subjects = Vec::new();
     for path in arguments.iter().filter(|argument| *argument != "--quick") {
@@ -90,6 +97,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         subjects.push(Subject { name: recording.workload, is_recorded: true, work });
     }
     subjects.extend(families().into_iter().map(|(name, work)| Subject { name, is_recorded: false, work }));
+    if let Some(name) = told {
+        let subject = subjects.iter().find(|subject| subject.name == name);
+        return subject.map(tell).ok_or_else(|| format!("there is no workload {name:?}").into());
+    }
     let cores = if quick { &QUICK_CORES[..] } else { &CORES[..] };
     let machines: Vec<(usize, f64, usize)> = (0..subjects.len())
         .flat_map(|subject| {
@@ -112,6 +123,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     serde_json::to_writer(std::io::stdout().lock(), &study)?;
     println!();
     Ok(())
+}
+
+fn tell(subject: &Subject) {
+    for cores in CORES {
+        for start in STARTS {
+            let regret = oracle::regret(&subject.work, &world(cores, start));
+            let (seconds, best) = (regret.taken.seconds, regret.seconds);
+            println!("{cores} cores, {} start: auto {seconds:.3} s, {} {best:.3} s", start.0, regret.best);
+            for (at, verdict) in &regret.taken.verdicts {
+                println!("  {:5.0} ms  {}", at * 1e3, verdict.sentence);
+            }
+        }
+    }
 }
 
 fn world(cores: f64, (_, zygote_start, process_start): (&str, f64, f64)) -> World {

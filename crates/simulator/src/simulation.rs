@@ -161,6 +161,8 @@ struct Simulation<'a> {
     fork_at: f64,
     deaths: VecDeque<f64>,
     asked_at: Option<f64>,
+    /// The one task that computes in the calling process rests while it is found out whether the work may leave.
+    rests: bool,
     leave: Leave,
     programs: f64,
     profile: Profile,
@@ -233,6 +235,7 @@ impl<'a> Simulation<'a> {
             fork_at: 0.0,
             deaths: work.deaths.iter().copied().collect(),
             asked_at: None,
+            rests: false,
             leave: Leave::Unknown,
             programs: 0.0,
             profile: Profile::default(),
@@ -489,13 +492,13 @@ impl<'a> Simulation<'a> {
     }
 
     fn pass_gil(&mut self, process: usize) {
-        let quantum = self.world.machine.switch_interval;
+        let (quantum, rests) = (self.world.machine.switch_interval, self.rests);
         let process = &mut self.processes[process];
         if process.holder.is_none() && !process.waiting.is_empty() {
             process.holder = process.waiting.pop_front();
             process.handovers += 1.0;
-            // The caller rests while it is asked whether the work may leave.
-            process.quantum = if process.holder == Some(ASKER) { f64::INFINITY } else { quantum };
+            let is_alone = rests && process.holder == Some(ASKER);
+            process.quantum = if is_alone { f64::INFINITY } else { quantum };
         }
     }
 
@@ -537,7 +540,8 @@ impl<'a> Simulation<'a> {
             Duty::Ask => {
                 self.leave = self.work.leave.clone();
                 // The time in which the tasks rested counts nowhere.
-                let rested = self.now - job.began;
+                let rested = if self.rests { self.now - job.began } else { 0.0 };
+                self.rests = false;
                 let jobs = self.workers.iter_mut().filter(|worker| worker.process == 0);
                 for job in jobs.filter_map(|worker| worker.job.as_mut()) {
                     let rests = job.steps.front().is_some_and(|step| step.wants_gil());
@@ -813,6 +817,7 @@ impl<'a> Simulation<'a> {
             assert_eq!(self.leave, Leave::Yes, "nothing leaves before it may");
         }
         if direction.ask_leave && self.asked_at.is_none() {
+            self.rests = running.len() == 1 && !running[0].class.waits_elsewhere();
             self.ask();
         }
         if let Some(verdict) = direction.verdict.clone() {
@@ -834,7 +839,7 @@ impl<'a> Simulation<'a> {
             let steps = [Step::Task(Phase::Gil(self.world.question))].into();
             self.begin(ASKER, Duty::Ask, 0..0, steps);
             let calling = &mut self.processes[0];
-            if calling.holder != Some(ASKER) {
+            if self.rests && calling.holder != Some(ASKER) {
                 calling.waiting.retain(|&at| at != ASKER);
                 calling.waiting.push_front(ASKER);
                 calling.quantum = 0.0;
