@@ -9,12 +9,14 @@ const MOST_AHEAD: f64 = 256.0;
 
 /// Items for the next chunk, by guided self-scheduling (Polychronopoulos and Kuck, 1987): a share of what
 /// remains, so that chunks shrink towards the end and the last workers finish together; but no more than
-/// `WORTH` seconds of them, and one at a time until `seconds` per item is known.
-pub fn size(remaining: usize, workers: u32, seconds: Option<f64>) -> usize {
+/// `WORTH` seconds of them, and one at a time until `seconds` per item is known. That is known of `seen` items,
+/// and those to come may be longer: no more than as many again go at once, as what has begun can't be moved.
+pub fn size(remaining: usize, workers: u32, seconds: Option<f64>, seen: u64) -> usize {
     let Some(seconds) = seconds else { return remaining.min(1) };
     let fair = remaining.div_ceil(2 * workers.max(1) as usize);
     let worth = (WORTH / seconds.max(1e-9)).ceil();
-    fair.min(worth as usize).clamp(1, remaining.max(1)).min(remaining)
+    let foreseen = usize::try_from(seen).unwrap_or(usize::MAX);
+    fair.min(worth as usize).min(foreseen).clamp(1, remaining.max(1)).min(remaining)
 }
 
 /// Items that travel together while there are many, if each takes so many seconds.
@@ -45,19 +47,20 @@ mod tests {
         #[test]
         fn chunks_cover_all_items_and_never_more(
             items in 0usize..100_000, workers in 1u32..64, seconds in proptest::option::of(1e-8f64..1.0),
+            seen in 0u64..1000,
         ) {
             let mut left = items;
             while left > 0 {
-                let size = size(left, workers, seconds);
+                let size = size(left, workers, seconds, seen);
                 prop_assert!(size >= 1 && size <= left);
                 left -= size;
             }
-            prop_assert_eq!(size(0, workers, seconds), 0);
+            prop_assert_eq!(size(0, workers, seconds, seen), 0);
         }
 
         #[test]
         fn long_items_travel_alone(items in 1usize..1000, workers in 1u32..64) {
-            prop_assert_eq!(size(items, workers, Some(0.02)), 1);
+            prop_assert_eq!(size(items, workers, Some(0.02), 1000), 1);
         }
 
         #[test]
@@ -75,8 +78,13 @@ mod tests {
         }
 
         #[test]
+        fn no_more_go_at_once_than_have_been_seen(items in 1usize..100_000, workers in 1u32..64, seen in 1u64..1000) {
+            prop_assert!(size(items, workers, Some(1e-6), seen) <= seen as usize);
+        }
+
+        #[test]
         fn the_last_items_are_spread_over_the_workers(workers in 2u32..64) {
-            prop_assert!(size(workers as usize, workers, Some(1e-6)) == 1);
+            prop_assert!(size(workers as usize, workers, Some(1e-6), 1000) == 1);
         }
     }
 }

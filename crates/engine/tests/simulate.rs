@@ -165,6 +165,14 @@ fn many_requests_climb_to_many_threads() {
 }
 
 #[test]
+fn tasks_that_grow_are_not_begun_by_the_dozen_while_they_look_short() {
+    let tasks = (0..200).map(|at| vec![Gil(0.0001 * f64::from(at))]);
+    let (regret, taken) = regret("growing", &Workload::of(tasks), 8.0);
+    assert!(regret <= 1.4, "{regret}");
+    assert!(taken.here <= 60, "{}", taken.here);
+}
+
+#[test]
 fn tasks_that_sleep_are_soon_all_in_flight() {
     let (regret, taken) =
         regret("sleeping", &Workload::same(40, &[Sleep(0.02), Gil(50e-6), Off(50e-6)]), 2.0);

@@ -93,7 +93,7 @@ impl Batch {
     pub(crate) fn take(&self, workers: u32) -> Option<Range<usize>> {
         // Counted before it is given out, so that the batch never looks finished in between.
         self.out.fetch_add(1, AcqRel);
-        let seconds = self.progress.wall();
+        let (seconds, seen) = self.progress.pace();
         let mut start = self.next.load(Acquire);
         loop {
             let left = self.total - start;
@@ -103,7 +103,7 @@ impl Batch {
             }
             let size = match self.chunksize {
                 Some(size) => size.min(left),
-                None => chunks::size(left, workers, seconds),
+                None => chunks::size(left, workers, seconds, seen),
             };
             match self.next.compare_exchange_weak(start, start + size, AcqRel, Acquire) {
                 Ok(_) => return Some(start..start + size),

@@ -135,9 +135,10 @@ impl Progress {
         self.here.load(Acquire) <= 1
     }
 
-    /// Seconds a task takes, as far as known.
-    pub(crate) fn wall(&self) -> Option<f64> {
-        lock(&self.profile).wall()
+    /// Seconds a task takes, as far as known, and of how many that is known.
+    pub(crate) fn pace(&self) -> (Option<f64>, u64) {
+        let profile = lock(&self.profile);
+        (profile.wall(), profile.tasks())
     }
 
     /// What the tasks in this process are doing at `now`, in nanoseconds of the monotonic clock.

@@ -408,7 +408,7 @@ impl<'a> Simulation<'a> {
         let left = self.pending();
         let size = match self.work.stream {
             Some(_) => 1,
-            None => chunk::size(left, workers, self.profile.wall()),
+            None => chunk::size(left, workers, self.profile.wall(), self.profile.tasks()),
         };
         let tasks = self.next..self.next + size;
         self.next += size;
