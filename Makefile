@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help build demo test test-rust test-python test-browser test-memory lint bench bench-quick bench-choice \
-	bench-choice-quick bench-meter bench-meter-debian docs clean
+	bench-choice-quick bench-simulated bench-meter bench-meter-debian docs clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -109,6 +109,14 @@ bench-choice: build $(VENV)/.dev  ## auto beside every fixed plan and beside pee
 
 bench-choice-quick:  ## the same with few rounds and few plans, in ten minutes: a trial, not figures to quote
 	@$(MAKE) bench-choice ARGUMENTS='--quick $(ARGUMENTS)'
+
+# ARGUMENTS='--against RUN.json' shows what the simulation makes of the fixed plans of a run of bench-choice.
+bench-simulated: build  ## the choice on simulated machines of 1 to 256 cores, beside an oracle; some minutes
+	$(call say,building the simulator)
+	@cargo build --quiet --release --package forkright-simulator
+	$(call say,the choice on simulated machines)
+	@PYTHONPATH=benchmarks $(py) -m simulated.regret $(ARGUMENTS)
+	$(call say,simulated)
 
 # A peer that can't be installed is named in the table.
 bench-meter: build $(VENV)/.dev  ## the meter against an exact count, and its cost beside peers; 35 minutes
