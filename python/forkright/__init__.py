@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ._errors import BrokenWorkers, ForkrightWarning, WorkerDied
+    from ._errors import BrokenWorkers, ForkrightWarning, TaskKilledError, TaskTimeoutError, WorkerDied
     from ._executor import Executor, ProcessPoolExecutor, ThreadPoolExecutor
     from ._future import Future
     from ._pickling import RemoteError, UnpicklableError
@@ -50,6 +50,8 @@ _HOMES = {
     "ProcessPoolExecutor": "_executor",
     "RemoteError": "_pickling",
     "Report": "_report",
+    "TaskKilledError": "_errors",
+    "TaskTimeoutError": "_errors",
     "Thread": "_thread",
     "ThreadPoolExecutor": "_executor",
     "UnpicklableError": "_pickling",
@@ -71,6 +73,8 @@ __all__ = [
     "ProcessPoolExecutor",
     "RemoteError",
     "Report",
+    "TaskKilledError",
+    "TaskTimeoutError",
     "Thread",
     "ThreadPoolExecutor",
     "UnpicklableError",

@@ -103,6 +103,8 @@ class FutureBase:
     def cancelled(self) -> bool: ...
     def running(self) -> bool: ...
     def cancel(self) -> bool: ...
+    def kill(self) -> bool:
+        """Ends the call: cancelled if it has not begun; else its worker process is killed."""
     def result(self, timeout: float | None = None) -> Any: ...
     def exception(self, timeout: float | None = None) -> BaseException | None: ...
     def add_done_callback(self, fn: Callable[[Any], object]) -> None: ...
@@ -115,6 +117,8 @@ class FutureBase:
 @final
 class Pool:
     """The native half of `forkright.Executor`: takes calls and hands them to threads or worker processes."""
+
+    kills: bool
 
     def __new__(
         cls,
@@ -139,10 +143,12 @@ class Pool:
         arguments: tuple[Any, ...],
         options: dict[str, Any] | None,
         calls: Callable[..., Any] | None = None,
+        terms: tuple[float | None, int, int] | None = None,
     ) -> Any:
         """Runs ``function(*arguments, **options)`` on a worker; its `forkright.Future`.
 
         ``calls`` is the function that ``function`` gets among its arguments and calls, if it is not the user's own.
+        ``terms`` are seconds that it may run in a worker process, reruns after that one's death, and its priority.
         """
 
     def close(self, cancel: bool = False) -> None:

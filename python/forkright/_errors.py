@@ -29,5 +29,49 @@ class WorkerDied(BrokenExecutor):
         return (WorkerDied, (self.task, self.pid, self.exitcode, self._how))
 
 
+class TaskTimeoutError(TimeoutError):
+    """A task ran for longer than its ``task_timeout`` and was ended.
+
+    Attributes:
+        task: What was called.
+        limit: Seconds that it was allowed.
+        pid: The worker process that was killed for it, with all processes that it had started; 0 if none was: the
+            task ran on a thread, which can't be killed and goes on by itself. What it gives is dropped.
+    """
+
+    def __init__(self, task: str, limit: float, pid: int) -> None:
+        done = _killed(pid) if pid else "its thread can't be killed and is left to itself"
+        super().__init__(f"`{task}` ran for longer than its task_timeout of {limit:g} s: {done}")
+        self.task = task
+        self.limit = limit
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[type[TaskTimeoutError], tuple[str, float, int]]:
+        return (TaskTimeoutError, (self.task, self.limit, self.pid))
+
+
+class TaskKilledError(RuntimeError):
+    """A task was ended by `Future.kill`.
+
+    Attributes:
+        task: What was called.
+        pid: The worker process that was killed for it, with all processes that it had started; 0 if none was: the
+            task ran on a thread, which can't be killed and goes on by itself. What it gives is dropped.
+    """
+
+    def __init__(self, task: str, pid: int) -> None:
+        done = _killed(pid) if pid else "its thread can't be killed and is left to itself"
+        super().__init__(f"`{task}` was ended by Future.kill(): {done}")
+        self.task = task
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[type[TaskKilledError], tuple[str, int]]:
+        return (TaskKilledError, (self.task, self.pid))
+
+
+def _killed(pid: int) -> str:
+    return f"the worker process {pid} and what it had started were killed"
+
+
 class BrokenWorkers(BrokenExecutor):
     """No worker can be had, so the executor is broken. The message says why."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import itertools
+import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from . import _plan, _threads
+from . import _options, _plan, _threads
 from ._core import Pool, cpu_count
 
 if TYPE_CHECKING:
@@ -58,6 +61,13 @@ class Executor(concurrent.futures.Executor):
         fixed = _plan.parse(plan, max_workers)
         _plan.check_shared_state(shared_state, fixed)
         self._plan = fixed
+        self._made = (initializer, tuple(initargs), max_tasks_per_child, shared_state)
+        self._abandoned = _options.Abandoned()
+        # Under "auto", for calls with terms that only a fixed plan can keep.
+        self._others: dict[str, Executor] = {}
+        self._stays: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._asked = max_workers
         self._max_workers = max_workers or (fixed.workers if fixed else cpu_count())
         pickled = None
         if initializer is not None and (fixed is None or fixed.processes):
@@ -108,6 +118,25 @@ class Executor(concurrent.futures.Executor):
         """
         return self._pool.submit(fn, args, kwargs)  # type: ignore[no-any-return]
 
+    def options(self, *, task_timeout: float | None = None, retries: int = 0, priority: int = 0) -> _options.Options:
+        """A view on the same workers, whose ``submit`` and ``map`` take calls on these terms.
+
+        Args:
+            task_timeout: Seconds that a call may run, from when a worker begins it. Then its future fails with
+                `TaskTimeoutError`. The worker process that runs it is killed and replaced, with all processes that it
+                started; other calls that run on threads of that process die with it, calls that wait do not. On a
+                thread nothing can be killed: the call is left to itself, and what it gives is dropped. "auto" takes
+                worker processes unless what it calls must stay here.
+            retries: How often a call is run again, elsewhere, whose worker process died under it or was killed because
+                its time was up; for functions that may run twice. What the function raises is its result: it is not run
+                again for that.
+            priority: Of the calls that wait, those with a higher one begin first; those with the same, as they came.
+
+        Raises:
+            ValueError, TypeError: If an argument makes no sense.
+        """
+        return _options.Options(self, _options.parse(task_timeout, retries, priority))
+
     def map(
         self,
         fn: Callable[..., T],
@@ -137,15 +166,68 @@ class Executor(concurrent.futures.Executor):
             wait: Return only when all calls are done and the workers are gone.
             cancel_futures: Cancel the calls that have not started.
         """
-        self._pool.close(cancel_futures)
+        with self._lock:
+            others = list(self._others.values())
+        for pool in (self._pool, *(other._pool for other in others)):
+            pool.close(cancel_futures)
         if wait:
             self._pool.join()
+            for other in others:
+                other._pool.join()
 
     def report(self) -> Report:
         """What this executor did so far: tasks, workers and, where it chose, the plan of each function and why."""
         from ._report import Report
 
-        return Report(self._pool.report())
+        return Report(self._told())
+
+    def _told(self) -> str:
+        others = list(self._others.values())
+        abandoned = [entry for executor in (self, *others) for entry in executor._abandoned.told()]
+        return _options.with_abandoned(self._pool.report(), [other._pool.report() for other in others], abandoned)
+
+    def _submit(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], terms: _options.Terms
+    ) -> Any:
+        limit, retries, priority = terms
+        if self._plan is None and (limit is not None or retries):
+            return self._other(fn, args)._submit(fn, args, kwargs, terms)
+        if limit is None or (self._plan is not None and self._plan.processes and Pool.kills):
+            return self._pool.submit(fn, args, kwargs, None, terms)
+        # What a process of the standard library's runs can't be killed alone either.
+        abandoned = None if self._plan is not None and self._plan.processes else self._abandoned
+        apart = (limit, abandoned, fn, args, kwargs)
+        return self._pool.submit(_options.run_apart, apart, None, fn, (None, retries, priority))
+
+    def _other(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Executor:
+        """Where calls of `fn` go that only a fixed plan can keep the terms of."""
+        kind = "threads" if not Pool.kills or self._must_stay(fn, args) else "processes"
+        with self._lock:
+            if kind not in self._others:
+                initializer, initargs, tasks, shared_state = self._made
+                self._others[kind] = Executor(
+                    self._asked,
+                    plan=kind,  # type: ignore[arg-type]
+                    initializer=initializer,
+                    initargs=initargs,
+                    max_tasks_per_child=tasks,
+                    shared_state=shared_state,
+                )
+            return self._others[kind]
+
+    def _must_stay(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+        try:
+            known = self._stays.get(fn)
+        except TypeError:  # it can't be referred to weakly, or has no hash
+            known = None
+        if known is None:
+            from ._leave import consider
+
+            shared_state = self._made[3]
+            known = bool(shared_state) or consider(fn, args, None, shared_state is None)[0] is not None
+            with contextlib.suppress(TypeError):
+                self._stays[fn] = known
+        return known
 
     def __repr__(self) -> str:
         return f"<forkright.{type(self).__name__} {self._plan or 'auto'}>"

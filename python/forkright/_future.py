@@ -15,7 +15,10 @@ class Future(FutureBase, concurrent.futures.Future, Generic[T]):  # type: ignore
 
     It is a `concurrent.futures.Future`: ``wait``, ``as_completed``, ``asyncio.wrap_future``, callbacks, ``cancel`` and
     timeouts work as there. ``cancel()`` succeeds until a worker starts the call. In addition ``reading()`` tells what
-    the call cost.
+    the call cost, and ``kill()`` ends a call that runs: it is cancelled if it has not begun; else the worker process
+    that runs it is killed, with all that this one started, and the future fails with `TaskKilledError`. A call on a
+    thread can't be killed: its future fails, and what it gives is dropped. ``kill()`` returns whether anything was
+    ended.
     """
 
     __slots__ = ()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from . import _pickling, _plan
+from . import _options, _pickling, _plan
 from ._core import cpu_count
 from ._executor import Executor
 
@@ -38,9 +38,10 @@ def imap_ordered(
     timeout: float | None,
     buffersize: int | None,
     shared_state: bool | None,
+    terms: _options.Terms,
 ) -> Iterator[Any]:
     """An iterator of results in the order of the items; nothing is read or begun before its first `next`."""
-    return _ordered(_Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state), timeout)
+    return _ordered(_Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms), timeout)
 
 
 def imap_as_completed(
@@ -52,9 +53,10 @@ def imap_as_completed(
     timeout: float | None,
     buffersize: int | None,
     shared_state: bool | None,
+    terms: _options.Terms,
 ) -> Iterator[Any]:
     """As `imap_ordered`, with each result as soon as it is there."""
-    return _as_completed(_Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state), timeout)
+    return _as_completed(_Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms), timeout)
 
 
 def executor_map(
@@ -64,11 +66,12 @@ def executor_map(
     timeout: float | None,
     chunksize: int,
     buffersize: int | None,
+    terms: _options.Terms = _options.NONE,
 ) -> Iterator[Any]:
     """What `concurrent.futures.Executor.map` promises: items are read and calls submitted from the start."""
     _check_sizes(chunksize, buffersize)
     until = None if timeout is None else time.monotonic() + timeout
-    work = Work(fn, _calls(iterables), executor._plan, chunksize, buffersize)
+    work = Work(fn, _calls(iterables), executor._plan, chunksize, buffersize, terms=terms)
     futures = deque[Any]()
     try:
         futures.extend(work.submit(executor, calls) for calls in islice(iter(work.take, []), work.width))
@@ -107,11 +110,13 @@ class Work:
         chunksize: int,
         buffersize: int | None = None,
         ahead: int | None = None,
+        terms: _options.Terms = _options.NONE,
     ) -> None:
         self._fn = fn
         self._calls = iter(calls)
         # Only on the way to another process do calls gain from company.
-        self._size = chunksize if plan is not None and plan.processes else 1
+        self._size = chunksize if plan is not None and plan.processes and terms == _options.NONE else 1
+        self._terms = terms
         self.width = ahead
         if buffersize is not None:
             self._size = min(self._size, buffersize)
@@ -131,6 +136,9 @@ class Work:
         return calls
 
     def submit(self, executor: Executor, calls: list[Call]) -> Future[Any]:
+        if self._terms != _options.NONE:
+            limited: Future[Any] = executor._submit(self._fn, calls[0], {}, self._terms)
+            return limited
         if self._size == 1:
             return executor.submit(self._fn, *calls[0])
         future: Future[Any] = executor._pool.submit(run_chunk, (self._fn, calls), None, self._fn)
@@ -162,6 +170,7 @@ class _Job:
         chunksize: int,
         buffersize: int | None,
         shared_state: bool | None,
+        terms: _options.Terms,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"the first argument must be callable, not {fn!r}")
@@ -174,7 +183,8 @@ class _Job:
         # What is chosen may become many threads; they can't be more than there are calls.
         count = fixed.workers if fixed else workers or min(32, cpu_count() + 4)
         serial = fixed is not None and fixed.kind == "serial"
-        self.work = Work(fn, _calls(iterables), fixed, chunksize, buffersize, 1 if serial else _AHEAD * count)
+        ahead = 1 if serial else _AHEAD * count
+        self.work = Work(fn, _calls(iterables), fixed, chunksize, buffersize, ahead, terms)
 
     def hire(self) -> Executor:
         return Executor(self._workers, plan=self._plan, shared_state=self._shared_state)

@@ -28,6 +28,8 @@ def map(
     timeout: float | None = None,
     on_error: OnError = "raise",
     shared_state: bool | None = None,
+    task_timeout: float | None = None,
+    retries: int = 0,
 ) -> list[R]:
     """Call ``fn`` with the items of the iterables, many at once, and return the results in order.
 
@@ -57,6 +59,11 @@ def map(
             ``"auto"`` find out. True keeps the calls in this process. False is your word that nothing of it matters:
             nothing is looked for, neither by ``"auto"`` nor in worker processes, and what can't be pickled still stays.
 
+        task_timeout: Seconds for each call, from when a worker begins it; `TaskTimeoutError` in its place then. Worker
+            processes are killed for it; see `Executor.options`. Each call then travels by itself, and "auto" takes
+            worker processes from the start unless ``fn`` must stay here.
+        retries: How often a call is run again whose worker process died or was killed for its ``task_timeout``.
+
     Raises:
         TimeoutError: If the time is up; calls that have not started never will.
         UnpicklableError: If the plan asks for processes and something can't travel there.
@@ -68,7 +75,7 @@ def map(
         raise TypeError("map() needs at least one iterable")
     star = len(iterables) > 1
     items = list(zip(*iterables)) if star else iterables[0]  # noqa: B905 - the shortest ends it, as in map
-    return _run(fn, items, star, plan, workers, chunksize, timeout, on_error, shared_state)
+    return _run(fn, items, star, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries)
 
 
 def starmap(
@@ -82,10 +89,12 @@ def starmap(
     timeout: float | None = None,
     on_error: OnError = "raise",
     shared_state: bool | None = None,
+    task_timeout: float | None = None,
+    retries: int = 0,
 ) -> list[R]:
     """As `map`, for items that are tuples of arguments: ``fn(*item)``."""
     items = [tuple(item) for item in iterable]
-    return _run(fn, items, True, plan, workers, chunksize, timeout, on_error, shared_state)
+    return _run(fn, items, True, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries)
 
 
 def imap(
@@ -98,6 +107,8 @@ def imap(
     timeout: float | None = None,
     buffersize: int | None = None,
     shared_state: bool | None = None,
+    task_timeout: float | None = None,
+    retries: int = 0,
 ) -> Iterator[R]:
     """As `map`, but lazily: an iterator of results in order, with a bounded number of calls ahead of them.
 
@@ -110,7 +121,8 @@ def imap(
     """
     from ._lazy import imap_ordered
 
-    return imap_ordered(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state)
+    terms = _terms(task_timeout, retries)
+    return imap_ordered(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms)
 
 
 def imap_unordered(
@@ -123,11 +135,14 @@ def imap_unordered(
     timeout: float | None = None,
     buffersize: int | None = None,
     shared_state: bool | None = None,
+    task_timeout: float | None = None,
+    retries: int = 0,
 ) -> Iterator[R]:
     """As `imap`, with the results in the order in which they come."""
     from ._lazy import imap_as_completed
 
-    return imap_as_completed(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state)
+    terms = _terms(task_timeout, retries)
+    return imap_as_completed(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms)
 
 
 def report() -> Report:
@@ -143,6 +158,12 @@ def report() -> Report:
     return Report(_last)
 
 
+def _terms(task_timeout: float | None, retries: int) -> tuple[float | None, int, int]:
+    from . import _options
+
+    return _options.parse(task_timeout, retries)
+
+
 def _run(
     fn: Callable[..., Any],
     items: Any,
@@ -153,6 +174,8 @@ def _run(
     timeout: float | None,
     on_error: OnError,
     shared_state: bool | None,
+    task_timeout: float | None,
+    retries: int,
 ) -> list[Any]:
     global _last
     if not callable(fn):
@@ -165,6 +188,13 @@ def _run(
         raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}")
     fixed = _plan.parse(plan, workers)
     _plan.check_shared_state(shared_state, fixed)
+    if task_timeout is not None or retries != 0:
+        from . import _options
+
+        terms = _options.parse(task_timeout, retries)
+        several = on_error == "return"
+        results, _last = _options.run_map(fn, items, star, plan, workers, timeout, several, shared_state, terms)
+        return results
     # A range stays one; everything else is copied, so that nobody changes it while it is walked.
     if type(items) is not range and type(items) is not tuple:
         items = tuple(items)

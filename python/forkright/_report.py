@@ -128,6 +128,8 @@ def _facts(data: dict[str, Any]) -> list[str]:
         facts.append(("not taken", rivals))
     if meter := _meter(data.get("meter")):
         facts.append(("meter", meter))
+    for entry in data.get("abandoned") or ():
+        facts.append(("abandoned", _abandoned(entry)))
     if data.get("shared_state") is False:
         facts.append(("shared", "not looked for: `shared_state=False`"))
     lines = []
@@ -137,6 +139,11 @@ def _facts(data: dict[str, Any]) -> list[str]:
     if len(workers) > 1:
         lines += ["", *("  " + line for line in table(_worker_rows(workers)))]
     return lines
+
+
+def _abandoned(entry: dict[str, Any]) -> str:
+    now = "still runs" if entry["running"] else "has ended by now"
+    return f"the thread {entry['thread']} ran `{entry['task']}` for longer than {seconds(entry['limit'])} and {now}"
 
 
 def _ran(data: dict[str, Any]) -> str:

@@ -21,6 +21,8 @@ pub mod down {
     pub const THREADS: u32 = 9;
     /// End after what came before.
     pub const STOP: u32 = 7;
+    /// Stands beside the kind of a task or chunk that has a limit: the worker says when it begins.
+    pub const TIMED: u32 = 1 << 8;
 }
 
 /// Flags of a chunk.
@@ -50,4 +52,6 @@ pub mod up {
     pub const REFUSED: u32 = 23;
     /// A function does otherwise here; comes before its first answer. Body: the reason in words.
     pub const NOTE: u32 = 24;
+    /// A message with a limit begins. Body: the time by the system's monotonic clock, in nanoseconds, 8 bytes.
+    pub const BEGUN: u32 = 25;
 }

@@ -2,9 +2,10 @@
 //! many of its jobs run at a time (its *width*), which is how a choice is carried out. Generic over the job:
 //! nothing here knows Python, so nothing is held while a job runs.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use crate::ranked::Ranked;
 
 /// Gives out the jobs of a lane one by one, where they are not simply queued: the chunks of a map.
 pub trait Source<J>: Send + Sync {
@@ -20,7 +21,7 @@ pub struct LaneId(u64);
 
 struct Lane<J> {
     id: LaneId,
-    jobs: VecDeque<J>,
+    jobs: Ranked<J>,
     source: Option<Arc<dyn Source<J>>>,
     width: u32,
     running: u32,
@@ -80,7 +81,7 @@ impl<J> Queue<J> {
         let mut inner = self.lock();
         let id = LaneId(inner.next_lane);
         inner.next_lane += 1;
-        inner.lanes.push(Lane { id, jobs: VecDeque::new(), source, width, running: 0, urgent });
+        inner.lanes.push(Lane { id, jobs: Ranked::default(), source, width, running: 0, urgent });
         id
     }
 
@@ -88,19 +89,24 @@ impl<J> Queue<J> {
     pub fn close_lane(&self, id: LaneId) -> Vec<J> {
         let mut inner = self.lock();
         match inner.lanes.iter().position(|lane| lane.id == id) {
-            Some(index) => inner.lanes.remove(index).jobs.into(),
+            Some(index) => inner.lanes.remove(index).jobs.drain().collect(),
             None => Vec::new(),
         }
     }
 
     /// Queues a job. True: no thread is free to take it soon, another would be useful.
     pub fn push(&self, id: LaneId, job: J) -> Result<bool, J> {
+        self.push_ranked(id, 0, job)
+    }
+
+    /// The same for a job that begins before all of the lane whose priority is lower.
+    pub fn push_ranked(&self, id: LaneId, priority: i32, job: J) -> Result<bool, J> {
         let mut inner = self.lock();
         if inner.closed {
             return Err(job);
         }
         match inner.lanes.iter_mut().find(|lane| lane.id == id) {
-            Some(lane) => lane.jobs.push_back(job),
+            Some(lane) => lane.jobs.push(priority, job),
             None => return Err(job),
         }
         Ok(self.rouse(&mut inner))
@@ -189,7 +195,7 @@ impl<J> Queue<J> {
 
     /// Takes out all jobs that wait.
     pub fn drain(&self) -> Vec<J> {
-        self.lock().lanes.iter_mut().flat_map(|lane| std::mem::take(&mut lane.jobs)).collect()
+        self.lock().lanes.iter_mut().flat_map(|lane| lane.jobs.drain()).collect()
     }
 
     /// No more jobs will come; threads end when none is left.
@@ -204,7 +210,7 @@ impl<J> Lane<J> {
         if self.running >= self.width {
             return None;
         }
-        let job = self.jobs.pop_front().or_else(|| self.source.as_ref().and_then(|source| source.take()))?;
+        let job = self.jobs.pop().or_else(|| self.source.as_ref().and_then(|source| source.take()))?;
         self.running += 1;
         Some((self.id, job))
     }

@@ -34,9 +34,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::estimate::Constant;
 use crate::here;
+use crate::kin;
 
 /// How long after a worker's death its exit status may take to arrive from the zygote.
 const STATUS_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How often the status of a worker that died is looked for meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How a worker process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +78,10 @@ pub trait Employer: Send + Sync {
     fn started(&self, token: u64, pid: i32);
     /// The worker's process is gone, or could not be started (`reason` says why; `pid` is 0 then).
     fn ended(&self, token: u64, pid: i32, death: Death, reason: Option<String>);
+    /// The time it asked to be called at has come; returns when to call it again.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// What to execute for a zygote; the words that make it serve one worker and exit are appended.
@@ -106,6 +114,8 @@ enum Request {
     Prepare,
     Start(Program, Order),
     Signal { token: u64, signal: Signal },
+    KillWithKin { token: u64 },
+    CallAt(Instant, Weak<dyn Employer>),
 }
 
 /// How far the zygote is.
@@ -162,6 +172,18 @@ impl Warden {
     pub fn signal(self: &Arc<Self>, token: u64, signal: Signal) {
         // Without a thread there is no worker to signal.
         let _ = self.request(Request::Signal { token, signal });
+    }
+
+    /// Kills a worker and all processes that it started.
+    pub fn kill_with_kin(self: &Arc<Self>, token: u64) {
+        // Without a thread there is no worker.
+        let _ = self.request(Request::KillWithKin { token });
+    }
+
+    /// Calls an employer when that time has come.
+    pub fn call_at(self: &Arc<Self>, time: Instant, employer: Weak<dyn Employer>) {
+        // Without a thread there is no worker whose time could be up.
+        let _ = self.request(Request::CallAt(time, employer));
     }
 
     fn request(self: &Arc<Self>, request: Request) -> Result<(), String> {
@@ -228,11 +250,13 @@ struct Watch {
     /// have workers, which would die with them.
     zygotes: Vec<Zygote>,
     wards: Vec<Ward>,
+    /// Who wants to be called, and when.
+    calls: Vec<(Instant, Weak<dyn Employer>)>,
 }
 
 impl Watch {
     fn new(warden: Arc<Warden>, alarm: OwnedFd) -> Watch {
-        Watch { warden, alarm, zygotes: Vec::new(), wards: Vec::new() }
+        Watch { warden, alarm, zygotes: Vec::new(), wards: Vec::new(), calls: Vec::new() }
     }
 
     fn run(mut self) {
@@ -259,11 +283,37 @@ impl Watch {
                             let _ = pidfd_send_signal(&ward.pidfd, signal);
                         }
                     }
+                    Some(Request::KillWithKin { token }) => {
+                        if let Some(ward) = self.wards.iter().find(|ward| ward.token == token) {
+                            kin::kill(&ward.pidfd, ward.pid);
+                        }
+                    }
+                    Some(Request::CallAt(time, employer)) => self.call_at(time, employer),
                 }
             }
             self.listen();
             self.bury();
+            self.call();
         }
+    }
+
+    /// Calls those whose time has come.
+    fn call(&mut self) {
+        let now = Instant::now();
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.calls).into_iter().partition(|(time, _)| *time <= now);
+        self.calls = later;
+        for (_, employer) in due {
+            if let Some(next) = employer.upgrade().and_then(|alive| alive.due()) {
+                self.call_at(next, employer);
+            }
+        }
+    }
+
+    /// Each employer is called at one time: the last that was named.
+    fn call_at(&mut self, time: Instant, employer: Weak<dyn Employer>) {
+        self.calls.retain(|(_, other)| !other.ptr_eq(&employer));
+        self.calls.push((time, employer));
     }
 
     /// Sleeps until a request, a message of the zygote, or a death.
@@ -273,9 +323,15 @@ impl Watch {
         let waiting = self.wards.iter().any(|ward| ward.died.is_some());
         let living = self.wards.iter().filter(|ward| ward.died.is_none());
         fds.extend(living.map(|ward| PollFd::new(&ward.pidfd, PollFlags::IN)));
-        let limit = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+        let now = Instant::now();
+        let call = self.calls.iter().map(|(time, _)| time.saturating_duration_since(now)).min();
+        let limit = call.into_iter().chain(waiting.then_some(LOOK_AGAIN)).min();
+        let limit = limit.map(|limit| Timespec {
+            tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: limit.subsec_nanos().into(),
+        });
         // Interrupted or not, the round that follows looks at everything.
-        let _ = poll(&mut fds, waiting.then_some(&limit));
+        let _ = poll(&mut fds, limit.as_ref());
         let mut count = [0u8; 8];
         let _ = rustix::io::read(&self.alarm, &mut count);
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use forkright_engine::crew::{Break, Crew, Delivery, Limits, Parcel, Recipient, Sleeper, Spec};
+use forkright_engine::crew::{Break, Crew, Delivery, Limits, Parcel, Recipient, Sleeper, Spec, Terms};
 use forkright_engine::frame::down;
 use forkright_engine::payload::Payload;
 use forkright_engine::state::{State, Wait};
@@ -42,6 +42,7 @@ impl Recipient for Diary {
         match delivery {
             Delivery::Outcome { .. } => self.write("outcome"),
             Delivery::Died { .. } => self.write("died"),
+            Delivery::Ended { .. } => self.write("ended"),
             Delivery::Broken(reason) => match &*reason {
                 Break::Reason(text) => self.write(text),
                 Break::Unfit(_) => self.write("unfit"),
@@ -65,6 +66,7 @@ fn parcel(crew: &Crew, diary: &Arc<Diary>) -> Parcel {
         payload: Payload::inline(vec![1, 2, 3]),
         leases: Vec::new(),
         tasks: 1,
+        terms: Terms::default(),
         recipient: Arc::clone(diary) as Arc<dyn Recipient>,
     }
 }

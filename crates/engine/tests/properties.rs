@@ -333,3 +333,77 @@ proptest! {
         prop_assert!(serde_json::from_str::<Profile>(&text).is_ok());
     }
 }
+
+/// What may happen to a queue by priority.
+#[derive(Clone, Debug)]
+enum Move {
+    Push(i32),
+    Pop,
+    /// The one taken last comes back.
+    Restore,
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = prop_oneof![
+        4 => (-2..3).prop_map(Move::Push),
+        2 => Just(Move::Pop),
+        1 => Just(Move::Restore),
+    ];
+    prop::collection::vec(one, 0..120)
+}
+
+proptest! {
+    #[test]
+    fn what_waits_is_taken_by_priority_and_then_as_it_came(moves in moves()) {
+        let mut queue = forkright_engine::ranked::Ranked::default();
+        // Lowest key first: (priority downwards, number of arrival).
+        let mut model: Vec<(i32, usize)> = Vec::new();
+        let mut taken: Vec<(i32, usize)> = Vec::new();
+        for (number, step) in moves.into_iter().enumerate() {
+            match step {
+                Move::Push(priority) => {
+                    queue.push(priority, (-priority, number));
+                    model.push((-priority, number));
+                }
+                Move::Pop => {
+                    let expected = model.iter().copied().min();
+                    model.retain(|entry| Some(*entry) != expected);
+                    prop_assert_eq!(queue.pop(), expected);
+                    taken.extend(expected);
+                }
+                Move::Restore => {
+                    // In order of return: what was taken last goes before what was taken earlier only if it is due.
+                    if let Some(entry) = taken.pop()
+                        && model.iter().all(|other| other.0 != entry.0 || *other > entry)
+                    {
+                        queue.restore(-entry.0, entry);
+                        model.push(entry);
+                    }
+                }
+            }
+            prop_assert_eq!(queue.len(), model.len());
+            prop_assert_eq!(queue.is_empty(), model.is_empty());
+        }
+        model.sort_unstable();
+        prop_assert_eq!(queue.drain().collect::<Vec<_>>(), model);
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_order_of_the_rest(
+        priorities in prop::collection::vec(-2..3, 0..40),
+        owner in 0..3usize,
+    ) {
+        let mut queue = forkright_engine::ranked::Ranked::default();
+        for (number, priority) in priorities.iter().enumerate() {
+            queue.push(*priority, (-priority, number));
+        }
+        let all: Vec<(i32, usize)> = queue.iter().copied().collect();
+        prop_assert!(all.is_sorted());
+        let (meant, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|entry| entry.1 % 3 == owner);
+        prop_assert_eq!(queue.extract(|entry| entry.1 % 3 == owner), meant);
+        if let Some(middle) = rest.get(rest.len() / 2).copied() {
+            prop_assert_eq!(queue.remove(|entry| *entry == middle), Some(middle));
+        }
+        prop_assert_eq!(queue.len(), rest.len().saturating_sub(1));
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use forkright_engine::chunk as chunks;
-use forkright_engine::crew::{Delivery, Outcome, Parcel, Recipient};
+use forkright_engine::crew::{Delivery, Outcome, Parcel, Recipient, Terms};
 use forkright_engine::frame::{chunk, down};
 use forkright_engine::payload::Cost;
 use forkright_engine::plan::Plan;
@@ -334,6 +334,7 @@ impl Work for Batch {
             payload,
             leases,
             tasks: range.len() as u32,
+            terms: Terms::default(),
             recipient: Arc::new(ChunkOut { batch: self, range, sent }),
         };
         let (wanted, _) = staff.crew().submit(parcel);

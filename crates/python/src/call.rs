@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use forkright_engine::crew::{Arrived, Break, Delivery, Outcome, Recipient, Sleeper};
+use forkright_engine::crew::{Arrived, Break, Delivery, End, Outcome, Recipient, Sleeper};
 use forkright_engine::payload::Cost;
 use forkright_engine::state::{Cancel, Finish, Phase, State, Wait};
 use forkright_engine::warden::Death;
@@ -18,6 +18,8 @@ use crate::{codec, errors};
 
 /// Python's signal handlers run at least this often while a thread waits.
 pub(crate) const SIGNALS: Duration = Duration::from_millis(100);
+/// Milliseconds for which a call that is to be killed is looked for.
+const PATIENCE: u32 = 1000;
 
 pub(crate) struct Call {
     pub(crate) state: State,
@@ -238,6 +240,33 @@ impl Call {
         lock(&self.watchers).future.get_or_insert_with(|| future.clone().unbind());
         self.serve_cancelled(py);
         true
+    }
+
+    /// Ends the call, begun or not: cancels it, or kills the worker process that runs it. On a thread nothing can be
+    /// killed: only the call is over, and what its function gives is dropped. False: it was over before.
+    pub(crate) fn kill(&self, py: Python<'_>, future: &Bound<'_, PyAny>) -> bool {
+        // It may be on its way between a queue and a worker: then neither knows it, for a moment.
+        for _ in 0..PATIENCE {
+            if self.is_over() {
+                return false;
+            }
+            if self.cancel(py, future) {
+                return true;
+            }
+            match self.carrier() {
+                Some(carrier) if self.state.phase() != Phase::Running => {
+                    if py.detach(|| carrier.collector.crew.kill(carrier.id)) {
+                        return true;
+                    }
+                }
+                _ => {
+                    let error = errors::ended(py, "the task", 0, End::Killed);
+                    return self.finish_as(future, Err(error.into_value(py).into_any()));
+                }
+            }
+            py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+        }
+        false
     }
 
     /// Cancels the call where its Python face is not at hand.
@@ -467,6 +496,7 @@ pub(crate) fn open(py: Python<'_>, delivery: &Delivery, name: &str) -> Result<Py
         }
         Delivery::Outcome { parcel, .. } => open_value(py, parcel, name).map_err(error),
         Delivery::Died { pid, death } => Err(error(errors::worker_died(py, name, *pid, *death))),
+        Delivery::Ended { pid, end } => Err(error(errors::ended(py, name, *pid, *end))),
         Delivery::Broken(reason) => Err(error(broken(py, reason))),
     }
 }

@@ -65,6 +65,7 @@ impl Choosing {
         function: &Bound<'py, PyAny>,
         arguments: &Bound<'py, PyTuple>,
         options: Option<&Bound<'py, PyDict>>,
+        priority: i32,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = function.py();
         let call = Arc::new(Call::owned());
@@ -80,6 +81,7 @@ impl Choosing {
                 function: function.clone().unbind(),
                 arguments: arguments.clone().unbind(),
                 options: options.map(|options| options.clone().unbind()),
+                priority,
             },
         );
         stream.wake(py, self.workers, self.shared)?;

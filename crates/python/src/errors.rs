@@ -1,6 +1,7 @@
 //! Python exceptions for what can go wrong: the classes live in `forkright._errors`, or are the standard
 //! library's where it has one. Nothing is imported before it is raised.
 
+use forkright_engine::crew::End;
 use forkright_engine::warden::Death;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
@@ -37,6 +38,17 @@ pub(crate) fn unexpected_state(future: &Bound<'_, PyAny>, state: &str) -> PyErr 
 pub(crate) fn worker_died(py: Python<'_>, name: &str, pid: i32, death: Death) -> PyErr {
     let arguments = (name, pid, death.exit_code(), died_words(death));
     PyErr::from_value(make(py, "forkright._errors", "WorkerDied", arguments))
+}
+
+/// The task was ended before it was done; `pid` is the worker process that was killed for it, 0 if none was.
+pub(crate) fn ended(py: Python<'_>, name: &str, pid: i32, end: End) -> PyErr {
+    let made = match end {
+        End::TimedOut(limit) => {
+            make(py, "forkright._errors", "TaskTimeoutError", (name, limit.as_secs_f64(), pid))
+        }
+        End::Killed => make(py, "forkright._errors", "TaskKilledError", (name, pid)),
+    };
+    PyErr::from_value(made)
 }
 
 /// No worker could be had.

@@ -92,6 +92,11 @@ impl FutureBase {
         slf.get().call.cancel(slf.py(), slf.as_any())
     }
 
+    /// Ends the call: cancelled if it has not begun; else its worker process is killed.
+    fn kill(slf: &Bound<'_, Self>) -> bool {
+        slf.get().call.kill(slf.py(), slf.as_any())
+    }
+
     #[pyo3(signature = (timeout=None))]
     fn result(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         Self::settle(slf, timeout)?;

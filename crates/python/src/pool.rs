@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::time::{Duration, Instant};
 
-use forkright_engine::crew::{Blob, Limits, Parcel, Use};
+use forkright_engine::crew::{Blob, Limits, Parcel, Terms, Use};
 use forkright_engine::frame::down;
 use forkright_engine::plan::Plan;
 use forkright_engine::queue::LaneId;
@@ -96,16 +96,19 @@ impl Pool {
     /// Runs `function(*arguments, **options)` on a worker; returns its future.
     ///
     /// `calls` is the function that `function` gets among its arguments and calls, if it is not the user's own.
-    #[pyo3(signature = (function, arguments, options, calls=None))]
+    /// `terms` are seconds that it may run in a worker process, reruns after that one's death, and its priority.
+    #[pyo3(signature = (function, arguments, options, calls=None, terms=None))]
     fn submit<'py>(
         &self,
         function: &Bound<'py, PyAny>,
         arguments: &Bound<'py, PyTuple>,
         options: Option<&Bound<'py, PyDict>>,
         calls: Option<&Bound<'py, PyAny>>,
+        terms: Option<(Option<f64>, u32, i32)>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = function.py();
         self.check()?;
+        let terms = terms.map_or_else(Terms::default, terms_of);
         let options = options.filter(|options| !options.is_empty());
         match &self.route {
             Route::Serial => run_serially(function, arguments, options),
@@ -125,15 +128,23 @@ impl Pool {
                         None,
                     ));
                 }
-                let starved = hands.queue.push(*lane, job).map_err(|_| shut_down())?;
+                let starved = hands.queue.push_ranked(*lane, terms.priority, job).map_err(|_| shut_down())?;
                 if starved {
                     hands.grow(py)?;
                 }
                 Ok(future)
             }
-            Route::Processes(staff) => submit_to(staff, function, arguments, options, calls, self.differing),
-            Route::Auto(choosing) => choosing.submit(function, arguments, options),
+            Route::Processes(staff) => {
+                submit_to(staff, function, arguments, options, calls, self.differing, terms)
+            }
+            Route::Auto(choosing) => choosing.submit(function, arguments, options, terms.priority),
         }
+    }
+
+    /// Whether its worker processes can be killed for a task.
+    #[classattr]
+    fn kills() -> bool {
+        true
     }
 
     /// No more calls are taken. `cancel` cancels those that have not started.
@@ -298,6 +309,12 @@ impl Drop for Pool {
     }
 }
 
+fn terms_of((limit, retries, priority): (Option<f64>, u32, i32)) -> Terms {
+    // What the clock can't name is no limit.
+    let limit = limit.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    Terms { limit, retries, priority }
+}
+
 fn shut_down() -> PyErr {
     PyRuntimeError::new_err("cannot schedule new futures after shutdown")
 }
@@ -325,6 +342,7 @@ fn submit_to<'py>(
     options: Option<&Bound<'py, PyDict>>,
     calls: Option<&Bound<'py, PyAny>>,
     differing: Differing,
+    terms: Terms,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = function.py();
     let crew = staff.crew();
@@ -352,6 +370,7 @@ fn submit_to<'py>(
                 payload,
                 leases,
                 tasks: 1,
+                terms,
                 recipient,
             };
             let (wanted, backlog) = crew.submit(parcel);

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use forkright_engine::crew::Arrived;
@@ -188,7 +188,7 @@ impl Worker {
             }
             let Some(head) = consumer.pop(body).map_err(|error| broken(&error))? else { return Ok(None) };
             let payload = |body: &[u8]| Payload::parse(body).map_err(|_| broken(&"a message does not parse"));
-            match head.kind {
+            match head.kind & !down::TIMED {
                 down::FUNCTION => {
                     let arrived = Arrived::receive(payload(body)?, &self.inbox);
                     let function = Function::new(arrived);
@@ -262,6 +262,11 @@ impl Worker {
         marker: Option<&Marker>,
     ) -> PyResult<()> {
         let mut cost = Cost { tasks: 1, ..Cost::default() };
+        if let Message::Task { head, .. } | Message::Chunk { head, .. } = &message
+            && head.kind & down::TIMED != 0
+        {
+            self.begin(py, head.id)?;
+        }
         if let Message::Task { head, function: Some(function), .. }
         | Message::Chunk { head, function: Some(function), .. } = &message
             && let Some(reason) = self.objection(py, function)?
@@ -273,9 +278,10 @@ impl Worker {
         match message {
             Message::Grow(_) => Ok(()),
             Message::Task { head, arguments, function } => {
+                let kind = head.kind & !down::TIMED;
                 let function = function.as_deref();
                 let marked = marker.zip(function);
-                let outcome = self.run_task(py, head.kind, &arguments, function, marked, &mut cost);
+                let outcome = self.run_task(py, kind, &arguments, function, marked, &mut cost);
                 let failed = outcome.is_err();
                 let started = clock::monotonic();
                 let (kind, encoded) = match outcome.and_then(|value| self.encode(&value, function)) {
@@ -305,6 +311,17 @@ impl Worker {
                 self.finish(py, head.id, kind, encoded, cost, started, stopwatch)
             }
         }
+    }
+
+    /// Says that a message with a limit begins; whoever ends it finds the processes that it starts below this one.
+    fn begin(&self, py: Python<'_>, id: u64) -> PyResult<()> {
+        static ADOPTS: Once = Once::new();
+        // If this fails, orphans of what the task starts are not found.
+        ADOPTS.call_once(|| {
+            let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+        });
+        let now = clock::monotonic().as_nanos() as u64;
+        self.answer(py, Head { kind: up::BEGUN, id, extra: 0 }, &[&now.to_le_bytes()])
     }
 
     /// Why a function must not be run here. What differs without being in the way is told the caller, once.

@@ -1,12 +1,12 @@
 //! The calls of one function submitted to an executor that chooses: they wait here until a thread of this
 //! process or a message for a worker process takes them.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use forkright_engine::crew::{Delivery, Outcome, Parcel, Recipient};
+use forkright_engine::crew::{Delivery, Outcome, Parcel, Recipient, Terms};
 use forkright_engine::plan::Plan;
+use forkright_engine::ranked::Ranked;
 use forkright_engine::state::Start;
 use forkright_meter::{Slot, clock};
 use pyo3::prelude::*;
@@ -27,6 +27,8 @@ pub(crate) struct Submitted {
     pub(crate) function: Py<PyAny>,
     pub(crate) arguments: Py<PyTuple>,
     pub(crate) options: Option<Py<PyDict>>,
+    /// Of those that wait, what has a higher one is taken first.
+    pub(crate) priority: i32,
 }
 
 pub(crate) struct Submissions {
@@ -39,7 +41,7 @@ pub(crate) struct Submissions {
 
 #[derive(Default)]
 struct Waiting {
-    calls: VecDeque<Submitted>,
+    calls: Ranked<Submitted>,
     /// A call for the guard to look at: the first since nothing was under way.
     sample: Option<(Py<PyAny>, Py<PyTuple>)>,
 }
@@ -63,14 +65,14 @@ impl Submissions {
         waiting
             .sample
             .get_or_insert_with(|| (submitted.function.clone_ref(py), submitted.arguments.clone_ref(py)));
-        waiting.calls.push_back(submitted);
+        waiting.calls.push(submitted.priority, submitted);
         drop(waiting);
         self.progress.word.nudge();
     }
 
     fn take(&self) -> Option<Submitted> {
         let mut waiting = lock(&self.waiting);
-        let taken = waiting.calls.pop_front()?;
+        let taken = waiting.calls.pop()?;
         // Under the lock, so that a call is always seen here or there.
         self.out.fetch_add(1, AcqRel);
         Some(taken)
@@ -91,15 +93,15 @@ impl Submissions {
     fn take_back(&self, submitted: Submitted, reason: String) {
         self.progress.refuse(1, reason);
         let mut waiting = lock(&self.waiting);
-        waiting.calls.push_front(submitted);
+        waiting.calls.restore(submitted.priority, submitted);
         self.out.fetch_sub(1, AcqRel);
         drop(waiting);
         self.progress.word.nudge();
     }
 
     /// Takes out all calls nobody has.
-    pub(crate) fn drain(&self) -> VecDeque<Submitted> {
-        std::mem::take(&mut lock(&self.waiting).calls)
+    pub(crate) fn drain(&self) -> Vec<Submitted> {
+        lock(&self.waiting).calls.drain().collect()
     }
 
     /// A call can not run at all.
@@ -112,7 +114,7 @@ impl Submissions {
 
     /// Runs a call in this thread.
     pub(crate) fn run_here(&self, py: Python<'_>, submitted: Submitted, slot: &Slot) {
-        let Submitted { call, function, arguments, options } = submitted;
+        let Submitted { call, function, arguments, options, .. } = submitted;
         if call.state.start() != Start::Go {
             self.progress.drop_out(1);
             return self.give_back();
@@ -171,7 +173,8 @@ impl Work for Submissions {
         }
         let Some(submitted) = self.take() else { return Ok(false) };
         let began = clock::monotonic();
-        let Submitted { call, function, arguments, options } = &submitted;
+        let terms = Terms { priority: submitted.priority, ..Terms::default() };
+        let Submitted { call, function, arguments, options, .. } = &submitted;
         let options = options.as_ref().map(|options| options.bind(py));
         let (name, prepared) =
             pool::prepare(staff, function.bind(py), arguments.bind(py), options, None, self.differing);
@@ -193,7 +196,8 @@ impl Work for Submissions {
         let kept = Mutex::new(checked.then_some(submitted));
         let owner = self.progress.owner;
         let recipient = Arc::new(CallOut { work: Arc::clone(&self), call, sent, kept });
-        let parcel = Parcel { id, owner, kind, function, flags: None, payload, leases, tasks: 1, recipient };
+        let parcel =
+            Parcel { id, owner, kind, function, flags: None, payload, leases, tasks: 1, terms, recipient };
         let (wanted, backlog) = staff.crew().submit(parcel);
         staff.hire(py, wanted)?;
         if backlog {

@@ -91,6 +91,9 @@ def taken(plan: tuple[int, int] | None, workers: int | None) -> _plan.Plan:
 class Pool:
     """What an executor submits to: one of the standard library's executors, and the count of its calls."""
 
+    # For one task the standard library kills no worker.
+    kills = False
+
     def __init__(
         self,
         plan: tuple[int, int] | None,
@@ -127,7 +130,10 @@ class Pool:
         arguments: Call,
         options: dict[str, Any] | None,
         calls: Callable[..., Any] | None = None,
+        terms: tuple[float | None, int, int] | None = None,
     ) -> Any:
+        if terms is not None and (terms[1] or terms[2]):
+            warn("retries and priority are not kept: the standard library's pools run each call once, as they come")
         if self._closer is not None:
             raise RuntimeError("cannot schedule new futures after shutdown")
         role = f"the call of `{_functions.name_of(calls or function)}`"

@@ -63,7 +63,7 @@ class Executor(_executor.Executor):
     """
 
     def report(self) -> _report.Report:
-        return Report(self._pool.report())
+        return Report(self._told())
 
 
 class ThreadPoolExecutor(Executor, _executor.ThreadPoolExecutor):

@@ -6,10 +6,10 @@
 //!
 //! **Invariant:** a parcel is in exactly one place: the backlog, one seat's queue, or delivered.
 
+mod deadline;
 mod lead;
 mod seat;
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
@@ -20,12 +20,14 @@ use forkright_shm::bell::{Bell, Woken};
 use forkright_shm::memory::Memory;
 use rustix::process::Signal;
 
+pub use self::deadline::{End, Terms};
 use self::lead::Lead;
 pub use self::lead::{Duty, Sleeper};
 use self::seat::{Said, Seat, Stage};
 use crate::frame::up;
 use crate::line;
 use crate::payload::{Cost, Payload, Stream};
+use crate::ranked::Ranked;
 use crate::state::{State, Wait};
 use crate::store::{Held, Inbox, Lease, Store};
 use crate::warden::{Death, Employer, Helper, Order, Program, Warden};
@@ -63,6 +65,8 @@ pub struct Parcel {
     pub leases: Vec<Arc<Lease>>,
     /// Tasks in it.
     pub tasks: u32,
+    /// What was asked for it.
+    pub terms: Terms,
     /// Who gets the answer.
     pub recipient: Arc<dyn Recipient>,
 }
@@ -98,6 +102,13 @@ pub enum Delivery {
         pid: i32,
         /// How it ended.
         death: Death,
+    },
+    /// It was ended, and its worker with it.
+    Ended {
+        /// The worker's pid.
+        pid: i32,
+        /// Why.
+        end: End,
     },
     /// No worker could be had.
     Broken(Arc<Break>),
@@ -220,7 +231,11 @@ pub struct Notes {
 
 struct Yard {
     limits: Limits,
-    backlog: VecDeque<Parcel>,
+    backlog: Ranked<Parcel>,
+    /// When the warden looks for tasks that are late.
+    alarm: Option<Instant>,
+    /// Not all that ever came had the same priority.
+    ranked: bool,
     seats: Vec<Seat>,
     /// Workers that are gone, for the report.
     former: Vec<Use>,
@@ -248,7 +263,9 @@ impl Crew {
         let notes = Arc::<Notes>::default();
         let yard = Yard {
             limits,
-            backlog: VecDeque::new(),
+            backlog: Ranked::default(),
+            alarm: None,
+            ranked: false,
             seats: Vec::new(),
             former: Vec::new(),
             outstanding: 0,
@@ -304,8 +321,16 @@ impl Crew {
             return (0, false);
         }
         yard.outstanding += 1;
-        yard.backlog.push_back(parcel);
+        let Terms { limit, priority, .. } = parcel.terms;
+        yard.ranked |= priority != 0;
+        if yard.ranked {
+            yard.line_up(priority);
+        }
+        yard.backlog.push(priority, parcel);
         yard.pump();
+        if let Some(limit) = limit {
+            self.watch(&mut yard, limit);
+        }
         let (wanted, backlog) = (yard.wanted(), !yard.backlog.is_empty());
         drop(yard);
         if backlog {
@@ -322,7 +347,7 @@ impl Crew {
             return 1;
         }
         let room: usize = yard.seats.iter().map(Seat::room).sum();
-        let to_come = yard.limits.processes.saturating_sub(yard.seats.len() as u32) * yard.limits.threads;
+        let to_come = yard.places() * yard.limits.threads;
         (room + to_come as usize).saturating_sub(yard.backlog.len())
     }
 
@@ -336,7 +361,7 @@ impl Crew {
         let mut yard = self.lock();
         yard.spec = Some(spec);
         for _ in 0..count {
-            if yard.seats.len() as u32 >= yard.limits.processes || yard.broken.is_some() {
+            if yard.places() == 0 || yard.broken.is_some() {
                 break;
             }
             self.hire_one(&mut yard)?;
@@ -491,11 +516,8 @@ impl Crew {
     /// Takes a message back if no worker has started it. Its recipient is recalled, not told anything else.
     pub fn revoke(&self, id: u64) -> bool {
         let mut yard = self.lock();
-        let found = yard.backlog.iter().position(|parcel| parcel.id == id);
-        let parcel = match found {
-            Some(index) => yard.backlog.remove(index),
-            None => yard.seats.iter_mut().find_map(|seat| seat.revoke(id)),
-        };
+        let waiting = yard.backlog.remove(|parcel| parcel.id == id);
+        let parcel = waiting.or_else(|| yard.seats.iter_mut().find_map(|seat| seat.revoke(id)));
         yard.outstanding -= usize::from(parcel.is_some());
         parcel.is_some()
     }
@@ -503,10 +525,7 @@ impl Crew {
     /// Takes back all messages of `owner` no worker has started; their recipients are told that they will not run.
     pub fn abandon_waiting(&self, owner: u32) {
         let mut yard = self.lock();
-        let backlog = std::mem::take(&mut yard.backlog);
-        let (mut waiting, others): (Vec<_>, Vec<_>) =
-            backlog.into_iter().partition(|parcel| parcel.owner == owner);
-        yard.backlog = others.into();
+        let mut waiting = yard.backlog.extract(|parcel| parcel.owner == owner);
         for seat in &mut yard.seats {
             waiting.extend(seat.revoke_all(owner));
         }
@@ -549,7 +568,7 @@ impl Crew {
             }
         }
         for parcel in waiting.into_iter().rev() {
-            yard.backlog.push_front(parcel);
+            yard.backlog.restore(parcel.terms.priority, parcel);
         }
         yard.pump();
         self.delivering.fetch_add(1, AcqRel);
@@ -651,8 +670,14 @@ impl Notes {
 }
 
 impl Yard {
+    /// Workers that may still be had.
+    fn places(&self) -> u32 {
+        let taken = self.seats.iter().filter(|seat| !seat.condemned).count();
+        self.limits.processes.saturating_sub(taken as u32)
+    }
+
     fn wanted(&self) -> u32 {
-        let places = self.limits.processes.saturating_sub(self.seats.len() as u32);
+        let places = self.places();
         if places == 0 || self.broken.is_some() || self.closing && self.outstanding == 0 {
             return 0;
         }
@@ -670,13 +695,13 @@ impl Yard {
                 .filter(|seat| seat.room() > 0)
                 .min_by_key(|seat| (seat.inflight.len(), seat.stage != Stage::Ready));
             let Some(seat) = least else { break };
-            let Some(parcel) = self.backlog.pop_front() else { break };
+            let Some(parcel) = self.backlog.pop() else { break };
             let before = seat.inflight.len();
             match seat.hand(parcel) {
                 // Not handed over, though not refused: it had been cancelled.
                 Ok(()) => self.outstanding -= usize::from(seat.inflight.len() == before),
                 Err(parcel) => {
-                    self.backlog.push_front(parcel);
+                    self.backlog.restore(parcel.terms.priority, parcel);
                     break;
                 }
             }
@@ -699,7 +724,9 @@ impl Yard {
         let Some(richest) = self.seats.iter_mut().max_by_key(|seat| seat.queued()) else { return };
         let queued = richest.queued();
         if queued > 0 {
-            self.backlog.extend(richest.take_back(queued.div_ceil(2).max(idle.min(queued))));
+            for parcel in richest.take_back(queued.div_ceil(2).max(idle.min(queued))) {
+                self.backlog.push(parcel.terms.priority, parcel);
+            }
         }
     }
 
@@ -756,7 +783,7 @@ impl Yard {
         self.broken = Some(Arc::clone(&reason));
         let sent = self.seats.iter_mut().flat_map(|seat| std::mem::take(&mut seat.inflight));
         let sent = sent.map(|sent| sent.parcel).collect::<Vec<_>>();
-        for parcel in std::mem::take(&mut self.backlog).into_iter().chain(sent) {
+        for parcel in self.backlog.drain().chain(sent) {
             self.outstanding -= 1;
             post.push((parcel.recipient, Delivery::Broken(Arc::clone(&reason))));
         }
@@ -765,6 +792,10 @@ impl Yard {
 }
 
 impl Employer for Crew {
+    fn due(&self) -> Option<Instant> {
+        self.end_late()
+    }
+
     fn started(&self, token: u64, pid: i32) {
         let mut yard = self.lock();
         if let Some(seat) = yard.seats.iter_mut().find(|seat| seat.token == token) {
@@ -785,9 +816,17 @@ impl Employer for Crew {
             }
             let (waiting, running) = seat.bury();
             for parcel in waiting.into_iter().rev() {
-                yard.backlog.push_front(parcel);
+                yard.backlog.restore(parcel.terms.priority, parcel);
             }
-            for parcel in running {
+            let mut again = None;
+            for mut parcel in running {
+                if parcel.terms.retries > 0 && yard.broken.is_none() {
+                    parcel.terms.retries -= 1;
+                    parcel.recipient.recall();
+                    again = again.into_iter().chain(parcel.terms.limit).min();
+                    yard.backlog.restore(parcel.terms.priority, parcel);
+                    continue;
+                }
                 yard.outstanding -= 1;
                 post.push((parcel.recipient, Delivery::Died { pid, death }));
             }
@@ -806,6 +845,9 @@ impl Employer for Crew {
                 }
             }
             yard.pump();
+            if let Some(limit) = again {
+                self.watch(&mut yard, limit);
+            }
         }
         let vacated = yard.seats.is_empty().then(|| (Arc::clone(&yard.vacated), yard.closing));
         self.delivering.fetch_add(1, AcqRel);

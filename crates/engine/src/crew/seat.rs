@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use forkright_shm::memory::Memory;
 use forkright_shm::ring::{Head, Position, PushError, Revocation, Standing};
@@ -34,12 +34,16 @@ pub(super) enum Stage {
 pub(super) struct Inflight {
     pub(super) parcel: Parcel,
     position: Position,
+    /// When its worker began it, if it has a limit.
+    begun: Option<Instant>,
 }
 
 pub(super) struct Seat {
     pub(super) token: u64,
     pub(super) pid: i32,
     pub(super) stage: Stage,
+    /// It is being killed: its place is free, and what it may still say of tasks that are over means nothing.
+    pub(super) condemned: bool,
     line: Line,
     pub(super) inflight: VecDeque<Inflight>,
     known: VecDeque<u64>,
@@ -96,6 +100,7 @@ impl Seat {
             token,
             pid: 0,
             stage: Stage::Starting,
+            condemned: false,
             line,
             inflight: VecDeque::new(),
             known: VecDeque::new(),
@@ -155,7 +160,8 @@ impl Seat {
             return Ok(());
         }
         let function = parcel.function.as_ref().map_or(0, |blob| blob.id);
-        let head = Head { kind: parcel.kind, id: parcel.id, extra: function };
+        let timed = if parcel.terms.limit.is_some() { down::TIMED } else { 0 };
+        let head = Head { kind: parcel.kind | timed, id: parcel.id, extra: function };
         let flags = parcel.flags.as_slice();
         let pushed = self.line.producer.push(head, &[flags, &parcel.payload.head(), parcel.payload.tail()]);
         match pushed {
@@ -164,7 +170,7 @@ impl Seat {
                 let is_alone = self.stage == Stage::Ready && self.inflight.is_empty();
                 self.alone = (is_alone && is_known).then(Instant::now);
                 self.budget = self.budget.map(|budget| budget.saturating_sub(parcel.tasks));
-                self.inflight.push_back(Inflight { parcel, position });
+                self.inflight.push_back(Inflight { parcel, position, begun: None });
                 self.silent = true;
                 if self.budget == Some(0) {
                     self.stop();
@@ -277,13 +283,19 @@ impl Seat {
                     }
                     self.body = body;
                 }
+                up::BEGUN => self.begin(head.id),
                 up::NOTE => return Ok(Some(Said::Note(String::from_utf8_lossy(&self.body).into_owned()))),
                 kind @ (up::VALUE | up::ERROR | up::MIXED | up::REFUSED) => {
                     let (cost, rest) = Cost::parse(&self.body)?;
                     let payload = Payload::parse(rest)?;
                     let index = self.inflight.iter().position(|sent| sent.parcel.id == head.id);
-                    let Inflight { parcel, .. } =
-                        index.and_then(|index| self.inflight.remove(index)).ok_or(Malformed)?;
+                    let Some(Inflight { parcel, .. }) = index.and_then(|index| self.inflight.remove(index))
+                    else {
+                        if self.condemned {
+                            continue;
+                        }
+                        return Err(Malformed);
+                    };
                     // What was refused says nothing of the pace.
                     if kind != up::REFUSED {
                         self.learn(&cost);
@@ -343,6 +355,43 @@ impl Seat {
         Some(sent.parcel)
     }
 
+    /// The worker says that it begins a message: it did so at the time in the body, or now if that makes no sense.
+    fn begin(&mut self, id: u64) {
+        let (now, clock) = (Instant::now(), monotonic());
+        let told =
+            self.body.first_chunk().map_or(clock, |bytes| Duration::from_nanos(u64::from_le_bytes(*bytes)));
+        if let Some(sent) = self.inflight.iter_mut().find(|sent| sent.parcel.id == id) {
+            sent.begun = now.checked_sub(clock.saturating_sub(told)).or(Some(now));
+        }
+    }
+
+    /// The messages that have run for longer than they may: id, limit, and whether they are run again.
+    pub(super) fn late(&self, now: Instant) -> Vec<(u64, Duration, bool)> {
+        let late = |sent: &Inflight| {
+            let limit = sent.parcel.terms.limit?;
+            let ran = now.saturating_duration_since(sent.begun?);
+            (ran >= limit).then_some((sent.parcel.id, limit, sent.parcel.terms.retries > 0))
+        };
+        if self.condemned { Vec::new() } else { self.inflight.iter().filter_map(late).collect() }
+    }
+
+    /// When one may be late: one that has not begun may begin now.
+    pub(super) fn next_late(&self, now: Instant) -> Option<Instant> {
+        let late = |sent: &Inflight| sent.begun.unwrap_or(now).checked_add(sent.parcel.terms.limit?);
+        self.inflight.iter().filter_map(late).min()
+    }
+
+    /// A message that runs, but that nobody waits for any more.
+    pub(super) fn forget(&mut self, id: u64) -> Option<Parcel> {
+        let index = self.inflight.iter().position(|sent| sent.parcel.id == id)?;
+        self.inflight.remove(index).map(|sent| sent.parcel)
+    }
+
+    /// Whether it was sent something of a lower priority that it may not have begun.
+    pub(super) fn has_below(&self, priority: i32) -> bool {
+        self.inflight.back().is_some_and(|sent| sent.parcel.terms.priority < priority)
+    }
+
     /// Takes one message back if its worker has not started it.
     pub(super) fn revoke(&mut self, id: u64) -> Option<Parcel> {
         let index = self.inflight.iter().position(|sent| sent.parcel.id == id)?;
@@ -394,4 +443,10 @@ impl Seat {
         }
         (waiting, running)
     }
+}
+
+/// The clock that workers have, too.
+fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }

@@ -1,0 +1,223 @@
+"""`Executor.options()` and what it asks for: a limit for each task, reruns after a worker's death, and a priority.
+
+In a worker process the engine ends what is late. On a thread nothing can be killed; `run_apart` then leaves the late
+call to a thread of its own, which keeps neither a worker nor the interpreter's end waiting.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import math
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from . import _functions
+from ._errors import TaskTimeoutError
+
+if TYPE_CHECKING:
+    from ._executor import Executor
+    from ._future import Future
+    from ._map import PlanLike
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Seconds, reruns, priority: as the engine takes them.
+Terms = tuple[float | None, int, int]
+NONE: Terms = (None, 0, 0)
+
+_MOST_RETRIES = 2**32 - 1
+_MOST_PRIORITY = 2**31 - 1
+
+
+def parse(task_timeout: object, retries: object, priority: object = 0) -> Terms:
+    """What was asked for, checked.
+
+    Raises:
+        ValueError, TypeError: If it makes no sense.
+    """
+    if task_timeout is not None:
+        if isinstance(task_timeout, bool) or not isinstance(task_timeout, (int, float)):
+            raise TypeError(f"task_timeout must be a number of seconds or None, not {task_timeout!r}")
+        if math.isnan(task_timeout) or task_timeout <= 0:
+            raise ValueError(f"task_timeout must be greater than 0, not {task_timeout}")
+        task_timeout = None if task_timeout > threading.TIMEOUT_MAX else float(task_timeout)
+    return task_timeout, _integer("retries", retries, 0, _MOST_RETRIES), _priority(priority)
+
+
+def _priority(priority: object) -> int:
+    return _integer("priority", priority, -_MOST_PRIORITY, _MOST_PRIORITY)
+
+
+def _integer(name: str, value: object, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be from {least} to {most}, not {value}")
+    return value
+
+
+class Options:
+    """An executor's workers, with terms for the calls that are submitted here.
+
+    It is a view: it owns nothing and needs no end of its own. Made by `Executor.options`, which tells what the terms
+    mean.
+    """
+
+    __slots__ = ("_executor", "_terms")
+
+    def __init__(self, executor: Executor, terms: Terms) -> None:
+        self._executor = executor
+        self._terms = terms
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """As `Executor.submit`, on these terms.
+
+        The future fails with `TaskTimeoutError` if the call runs for longer than its ``task_timeout``.
+        """
+        return self._executor._submit(fn, args, kwargs, self._terms)  # type: ignore[no-any-return]
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """As `Executor.map`, each call on these terms. With a limit or reruns every call travels by itself."""
+        from . import _lazy
+
+        return _lazy.executor_map(self._executor, fn, iterables, timeout, chunksize, buffersize, self._terms)
+
+    def options(
+        self,
+        *,
+        task_timeout: float | EllipsisType | None = ...,
+        retries: int | EllipsisType = ...,
+        priority: int | EllipsisType = ...,
+    ) -> Options:
+        """A view with these terms instead; what is not named stays as it is here."""
+        given = zip((task_timeout, retries, priority), self._terms, strict=True)
+        return Options(self._executor, parse(*(old if new is ... else new for new, old in given)))
+
+    def __repr__(self) -> str:
+        limit, retries, priority = self._terms
+        return f"<{self._executor!r} with task_timeout={limit}, retries={retries}, priority={priority}>"
+
+
+class Abandoned:
+    """The threads that were left to themselves, as a report tells of them."""
+
+    def __init__(self) -> None:
+        self._threads: list[tuple[threading.Thread, str, float]] = []
+
+    def add(self, thread: threading.Thread, task: str, limit: float) -> None:
+        self._threads.append((thread, task, limit))
+
+    def told(self) -> list[dict[str, Any]]:
+        """Each with its thread's name, the task, its limit, and whether it still runs."""
+        return [
+            {"thread": thread.name, "task": task, "limit": limit, "running": thread.is_alive()}
+            for thread, task, limit in list(self._threads)
+        ]
+
+
+def run_apart(
+    limit: float,
+    abandoned: Abandoned | None,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call `fn` in a thread of its own and wait for it, for `limit` seconds; then it is left to itself.
+
+    The thread is a daemon: the interpreter ends without it.
+
+    Raises:
+        TaskTimeoutError: If it takes longer. What the call gives after that is dropped.
+        BaseException: Whatever it raised.
+    """
+    name = _functions.name_of(fn)
+    outcome: list[tuple[bool, Any]] = []
+
+    def body() -> None:
+        try:
+            value = fn(*args, **kwargs)
+        except BaseException as error:
+            outcome.append((False, error))
+        else:
+            outcome.append((True, value))
+
+    thread = threading.Thread(target=body, name=f"forkright-limited-{name}", daemon=True)
+    thread.start()
+    thread.join(limit)
+    if not outcome:
+        if abandoned is not None:
+            abandoned.add(thread, name, limit)
+        raise TaskTimeoutError(name, limit, 0)
+    succeeded, value = outcome.pop()
+    if succeeded:
+        return value
+    try:
+        raise value
+    finally:
+        # The exception's traceback has this frame.
+        del value
+
+
+def run_map(
+    fn: Callable[..., Any],
+    items: Iterable[Any],
+    star: bool,
+    plan: PlanLike,
+    workers: int | None,
+    timeout: float | None,
+    return_errors: bool,
+    shared_state: bool | None,
+    terms: Terms,
+) -> tuple[list[Any], str]:
+    """A map whose calls have terms; its results and the report's JSON."""
+    from ._executor import Executor
+
+    executor = Executor(workers, plan=plan, shared_state=shared_state)
+    futures: list[Any] = []
+    in_time = False
+    try:
+        futures += [executor._submit(fn, tuple(item) if star else (item,), {}, terms) for item in items]
+        until = concurrent.futures.ALL_COMPLETED if return_errors else concurrent.futures.FIRST_EXCEPTION
+        left = concurrent.futures.wait(futures, timeout, until).not_done
+        failed = [future for future in futures if future.done() and future.exception() is not None]
+        in_time = not left or (bool(failed) and not return_errors)
+        errors = [future.exception() for future in failed]
+        fatal = [error for error in errors if not (return_errors and isinstance(error, Exception))]
+        if fatal:
+            raise fatal[0]
+        if not in_time:
+            name = _functions.name_of(fn)
+            done = len(futures) - len(left)
+            raise TimeoutError(f"{done} of {len(futures)} tasks of `{name}` were done when the time was up")
+        return [future.exception() or future.result() for future in futures], executor.report().to_json()
+    finally:
+        for future in futures:
+            if not in_time and not future.done() and hasattr(future, "kill"):
+                future.kill()
+        # Whoever ran out of time does not wait for what still runs.
+        executor.shutdown(wait=in_time, cancel_futures=True)
+        futures.clear()
+
+
+def with_abandoned(report: str, others: list[str], abandoned: list[dict[str, Any]]) -> str:
+    """An executor's report with those of its `others`, and the threads that were left to themselves."""
+    if not others and not abandoned:
+        return report
+    data = json.loads(report)
+    for other in map(json.loads, others):
+        for name in ("tasks", "done", "failed", "cpu", "busy", "workers"):
+            if name in other and name in data:
+                data[name] += other[name]
+    data["abandoned"] = abandoned
+    return json.dumps(data)
