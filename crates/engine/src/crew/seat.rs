@@ -149,6 +149,10 @@ impl Seat {
     }
 
     /// Pushes a message, and the function it needs if the worker lacks it. Gives it back if it does not fit now.
+    #[expect(
+        clippy::result_large_err,
+        reason = "a box for each message would cost more than the move of a few"
+    )]
     pub(super) fn hand(&mut self, parcel: Parcel) -> Result<(), Parcel> {
         let is_known = parcel.function.as_ref().is_none_or(|blob| self.known.contains(&blob.id));
         if let Some(blob) = &parcel.function
