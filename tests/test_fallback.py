@@ -519,3 +519,31 @@ def test_with_the_extension_none_of_this_is_loaded(tmp_path: Path) -> None:
         tmp_path,
     )
     assert lines == ["[] True"]
+
+
+# Calls with terms
+
+
+@pytest.mark.parametrize("plan", ["threads", "processes", "auto"])
+def test_a_late_call_fails_on_time_and_what_is_not_kept_is_said(folder: Path, plan: str) -> None:
+    lines = run(
+        f"""
+        import warnings
+        import forkright as fr
+        from work import nap, square
+        if __name__ == "__main__":
+            warnings.simplefilter("ignore")
+            with fr.Executor(1, plan={plan!r}) as executor:
+                view = executor.options(task_timeout=1)
+                error = view.submit(nap, 3).exception()
+                print(type(error).__name__, error.task, error.pid)
+                print(executor.submit(square, 3).result(), list(view.map(square, [4, 5])))
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always")
+                    print(view.options(retries=1, priority=2).submit(square, 6).result())
+                print([str(one.message)[:33] for one in caught])
+        """,
+        folder,
+        *QUIET,
+    )
+    assert lines == ["TaskTimeoutError nap 0", "9 [16, 25]", "36", "['retries and priority are not kept']"]
