@@ -629,3 +629,40 @@ def test_calls_submitted_at_once_move_to_workers_that_are_up() -> None:
         futures = [executor.submit(compute, number) for number in range(60)]
         assert [future.result(LIMIT) for future in futures] == list(range(60))
         assert any(worker["kind"] == "process" for worker in executor.report().data["functions"][0]["workers"])
+
+
+class Lingering:
+    """Gives up the GIL while it goes."""
+
+    def __del__(self) -> None:
+        time.sleep(0.001)
+
+
+def test_functions_that_a_worker_with_threads_forgets_hold_nobody_up() -> None:
+    def make(number: int) -> Any:
+        held = [Lingering(), number]
+        return lambda: held[1]
+
+    with fr.Executor(plan=fr.Plan(1, 2)) as executor:
+        futures = [executor.submit(make(number)) for number in range(400)]
+        assert [future.result(LIMIT) for future in futures] == list(range(400))
+
+
+def test_a_callback_that_never_returns_holds_up_nobody_else(tmp_path: Path) -> None:
+    started, go, stuck, called = (Flag(tmp_path / name) for name in ("started", "go", "stuck", "called"))
+    free = threading.Event()
+
+    def get_stuck(_: object) -> None:
+        stuck.set()
+        free.wait()
+
+    with fr.ProcessPoolExecutor(1) as executor:
+        executor.submit(tasks.hold, started, go).add_done_callback(get_stuck)
+        go.set()
+        stuck.wait()
+        others = [executor.submit(tasks.square, number) for number in range(20)]
+        others[-1].add_done_callback(lambda _: called.set())
+        done, pending = concurrent.futures.wait(others, LIMIT)
+        assert not pending and {future.result() for future in done} == {number * number for number in range(20)}
+        called.wait()
+        free.set()

@@ -112,8 +112,18 @@ def _unpicklable(obj: object, role: str, error: Exception, initializer: Any) -> 
     )
 
 
+def unencodable(error: BaseException, role: str) -> UnpicklableError:
+    """The error that says that pickling `role` ended in an exception that would end more than the task."""
+    found = UnpicklableError(f"{role} can't be sent to another process: pickling it raised {_summary(error)}")
+    found.__cause__ = error
+    return found
+
+
 def encode_exception(error: BaseException) -> bytes:
-    """Pickle an exception, what it came from, and its traceback as text; never fails for what `error` is."""
+    """Pickle an exception, what it came from, and its traceback as text; never fails for what `error` is.
+
+    What a hostile exception raises meanwhile, `SystemExit` too, must not end the worker.
+    """
     return pickle.dumps((_link(error, set()), _traceback(error)), 5)
 
 
@@ -139,7 +149,9 @@ def _unlink(link: Any) -> BaseException:
     payload, summary, suppressed, cause, context = link
     try:
         found = decode(payload)
-    except Exception:
+    except KeyboardInterrupt:  # the user's
+        raise
+    except BaseException:
         found = None
     error = found if isinstance(found, BaseException) else RemoteError(summary)
     error.__cause__ = cause and _unlink(cause)
@@ -163,7 +175,7 @@ def _payload(error: BaseException) -> bytes:
             payload = encode(candidate, None, "an exception")
             if type(decode(payload)) in (kind, RemoteError):
                 return payload
-        except Exception:  # the next candidate asks less
+        except BaseException:  # the next candidate asks less
             continue
     raise AssertionError("a RemoteError always travels")
 
@@ -191,7 +203,7 @@ def _regroup(kind: Any, message: str, members: list[Any]) -> Any:
 def _travels(value: object) -> bool:
     try:
         decode(encode(value, None, "a part of an exception"))
-    except Exception:
+    except BaseException:
         return False
     return True
 
@@ -203,7 +215,7 @@ def _summary(error: BaseException) -> str:
     )
     try:
         return f"{name}: {error}"
-    except Exception:
+    except BaseException:
         return name
 
 
@@ -223,5 +235,5 @@ def _traceback(error: BaseException) -> str:
                     del part.stack[0]
                 left += (part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ()))
         return "".join(whole.format())
-    except Exception:  # a hostile `__str__` or `__cause__` must not cost the task its error
+    except BaseException:  # a hostile `__str__` or `__cause__` must not cost the task its error
         return _summary(error)

@@ -88,9 +88,17 @@ def _work(worker: Worker) -> None:
 
         for _ in range(count):
             index = len(others) + 1
-            thread = threading.Thread(target=worker.serve, args=(index, grow), name=f"forkright_{index}")
+            thread = threading.Thread(target=serve, args=(index,), name=f"forkright_{index}")
             others.append(thread)
             thread.start()
+
+    def serve(index: int) -> None:
+        try:
+            worker.serve(index, grow)
+        except BaseException:
+            # A thread that ended alone would leave its task without an answer; the caller notices a death.
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
 
     worker.serve(0, grow)
     for thread in others:

@@ -321,6 +321,10 @@ impl Call {
         true
     }
 
+    pub(crate) fn has_callbacks(&self) -> bool {
+        !lock(&self.watchers).callbacks.is_empty()
+    }
+
     /// The condition `concurrent.futures` locks, made when first asked for.
     pub(crate) fn condition(&self, future: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let py = future.py();
@@ -492,7 +496,9 @@ pub(crate) fn open(py: Python<'_>, delivery: &Delivery, name: &str) -> Result<Py
     let error = |error: PyErr| error.into_value(py).into_any();
     match delivery {
         Delivery::Outcome { kind: Outcome::Error, parcel, .. } => {
-            Err(codec::decode_exception(py, parcel).unwrap_or_else(error))
+            let raised = codec::decode_exception(py, parcel).unwrap_or_else(error);
+            errors::name_task(py, &raised, name);
+            Err(raised)
         }
         Delivery::Outcome { parcel, .. } => open_value(py, parcel, name).map_err(error),
         Delivery::Died { pid, death } => Err(error(errors::worker_died(py, name, *pid, *death))),

@@ -1,10 +1,13 @@
 //! The thread that looks after a crew when nobody waits: it pumps a backlog, and runs the callbacks and fills
 //! the conditions of calls whose answers came by a ring. Started when first needed; a real Python thread.
+//!
+//! A callback is the user's: it may take its time, or block for ever, and then nobody else's call would end. So a
+//! second thread, the *relief*, sleeps while callbacks run, and takes over from one that is stuck in them.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::*};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use forkright_engine::crew::{Crew, Duty};
 use pyo3::prelude::*;
@@ -14,16 +17,36 @@ use crate::call::Call;
 /// After this long without work the thread gives idle memory back and then sleeps until it is called.
 const BUSY: Duration = Duration::from_secs(4);
 const ASLEEP: Duration = Duration::from_secs(3600);
+/// A callback that takes longer no longer holds up what others wait for.
+const SLOW: Duration = Duration::from_secs(1);
 
 pub(crate) struct Collector {
     pub(crate) crew: Arc<Crew>,
-    watched: Mutex<Vec<Arc<Call>>>,
+    watched: Mutex<VecDeque<Arc<Call>>>,
     /// Taken back from the workers: to be cancelled.
     abandoned: Mutex<Vec<Arc<Call>>>,
     /// What the user has been warned of.
     told: Mutex<HashSet<String>>,
     started: AtomicBool,
     alive: AtomicBool,
+    turn: Mutex<Turn>,
+    /// Told when callbacks begin; when there will be none any more.
+    began: Condvar,
+    over: Condvar,
+}
+
+/// Whose turn it is among the threads that have been collectors, and what that one does.
+#[derive(Default)]
+struct Turn {
+    number: u64,
+    /// Since when it runs one call's callbacks.
+    calling: Option<Instant>,
+    has_relief: bool,
+    over: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Collector {
@@ -35,6 +58,9 @@ impl Collector {
             told: Mutex::default(),
             started: AtomicBool::new(false),
             alive: AtomicBool::new(false),
+            turn: Mutex::default(),
+            began: Condvar::new(),
+            over: Condvar::new(),
         })
     }
 
@@ -45,9 +71,7 @@ impl Collector {
         }
         let begin = || -> PyResult<()> {
             self.alive.store(true, Release);
-            let body = Py::new(py, CollectorBody(Arc::clone(self)))?;
-            py.import("forkright._threads")?.getattr("start")?.call1((body, "forkright-collector"))?;
-            Ok(())
+            self.start(py, 0, "forkright-collector")
         };
         if let Err(error) = begin() {
             self.started.store(false, Release);
@@ -56,35 +80,104 @@ impl Collector {
         }
     }
 
+    fn start(self: &Arc<Self>, py: Python<'_>, number: u64, name: &str) -> PyResult<()> {
+        let body = Py::new(py, CollectorBody { collector: Arc::clone(self), number })?;
+        py.import("forkright._threads")?.getattr("start")?.call1((body, name))?;
+        Ok(())
+    }
+
     /// The answer of a watched call is in: serve its watchers soon. Called from any thread, attached or not.
     pub(crate) fn serve_later(&self, call: Arc<Call>) {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+        lock(&self.watched).push_back(call);
         self.crew.call();
     }
 
     /// The call came back from the workers and will not run.
     pub(crate) fn cancel_later(&self, call: Arc<Call>) {
-        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+        lock(&self.abandoned).push(call);
     }
 
-    /// Serves all calls that wait for an attached thread.
-    pub(crate) fn settle(&self, py: Python<'_>) -> bool {
-        let abandoned = std::mem::take(&mut *self.abandoned.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Cancels all calls that came back from the workers, in an attached thread.
+    pub(crate) fn settle(&self, py: Python<'_>) {
+        let abandoned = std::mem::take(&mut *lock(&self.abandoned));
         for call in abandoned {
             call.cancel_unseen(py);
         }
-        let watched = std::mem::take(&mut *self.watched.lock().unwrap_or_else(PoisonError::into_inner));
-        let served = !watched.is_empty();
-        for call in watched {
+    }
+
+    /// Serves the calls that wait for a collector, for as long as it is this one's turn.
+    fn serve_watched(self: &Arc<Self>, py: Python<'_>, number: u64) -> bool {
+        let mut served = false;
+        while self.has_turn(number) {
+            let Some(call) = lock(&self.watched).pop_front() else { break };
+            let calls_back = call.has_callbacks();
+            if calls_back {
+                self.begin_calling(py, number);
+            }
             call.serve_watchers(py);
+            if calls_back {
+                self.end_calling(number);
+            }
+            served = true;
         }
         served
+    }
+
+    fn has_turn(&self, number: u64) -> bool {
+        lock(&self.turn).number == number
+    }
+
+    fn begin_calling(self: &Arc<Self>, py: Python<'_>, number: u64) {
+        let mut turn = lock(&self.turn);
+        turn.calling = Some(Instant::now());
+        let has_relief = std::mem::replace(&mut turn.has_relief, true);
+        drop(turn);
+        if has_relief {
+            self.began.notify_one();
+        } else if let Err(error) = self.start(py, number + 1, "forkright-relief") {
+            // There is none then, until the next callback.
+            lock(&self.turn).has_relief = false;
+            error.write_unraisable(py, None);
+        }
+    }
+
+    fn end_calling(&self, number: u64) {
+        let mut turn = lock(&self.turn);
+        if turn.number == number {
+            turn.calling = None;
+        }
+    }
+
+    /// Sleeps until the collector is stuck in a callback, and then has its turn. False: there is nothing left to do.
+    fn relieve(&self) -> bool {
+        let mut turn = lock(&self.turn);
+        loop {
+            if turn.over {
+                turn.has_relief = false;
+                return false;
+            }
+            let spent = match turn.calling {
+                None => {
+                    turn = self.began.wait(turn).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                Some(since) => since.elapsed(),
+            };
+            if spent >= SLOW {
+                turn.number += 1;
+                turn.calling = None;
+                turn.has_relief = false;
+                return true;
+            }
+            // Callbacks that come and go meanwhile wake nobody.
+            turn = self.over.wait_timeout(turn, SLOW - spent).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Warns of what workers noted about functions, of each thing once. Fails where warnings are errors.
     pub(crate) fn warn(&self, py: Python<'_>) -> PyResult<()> {
         for note in self.crew.notes().take() {
-            let is_new = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(note.clone());
+            let is_new = lock(&self.told).insert(note.clone());
             if is_new {
                 py.import("forkright._stale")?.getattr("warn")?.call1((note,))?;
             }
@@ -94,22 +187,26 @@ impl Collector {
 
     /// Waits for the end of its thread, which was dismissed or whose crew is finished.
     pub(crate) fn join(&self, py: Python<'_>) {
-        while self.alive.load(Acquire) {
+        while self.alive.load(Acquire) || lock(&self.turn).has_relief {
             py.detach(|| std::thread::sleep(Duration::from_millis(1)));
         }
     }
 
     fn has_watched(&self) -> bool {
-        !self.watched.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !lock(&self.watched).is_empty()
     }
 
-    fn serve(&self, py: Python<'_>) {
+    fn serve(self: &Arc<Self>, py: Python<'_>, number: u64) {
         let mut limit = BUSY;
         loop {
             let duty = py.detach(|| self.crew.serve(limit, &|| self.has_watched()));
-            let served = self.settle(py);
+            self.settle(py);
+            let served = self.serve_watched(py, number);
+            if !self.has_turn(number) {
+                return;
+            }
             match duty {
-                Duty::Dismissed if !self.has_watched() => return,
+                Duty::Dismissed if !self.has_watched() => break,
                 Duty::Idle if !served => {
                     py.detach(|| self.crew.store().trim());
                     limit = ASLEEP;
@@ -117,20 +214,28 @@ impl Collector {
                 _ => limit = BUSY,
             }
             if self.crew.is_finished() && !self.has_watched() {
-                return;
+                break;
             }
         }
+        lock(&self.turn).over = true;
+        self.began.notify_all();
+        self.over.notify_all();
+        self.alive.store(false, Release);
     }
 }
 
-/// What the thread runs.
+/// What the threads run.
 #[pyclass(frozen, module = "forkright._core")]
-struct CollectorBody(Arc<Collector>);
+struct CollectorBody {
+    collector: Arc<Collector>,
+    number: u64,
+}
 
 #[pymethods]
 impl CollectorBody {
     fn __call__(&self, py: Python<'_>) {
-        self.0.serve(py);
-        self.0.alive.store(false, Release);
+        if self.number == 0 || py.detach(|| self.collector.relieve()) {
+            self.collector.serve(py, self.number);
+        }
     }
 }

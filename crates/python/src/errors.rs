@@ -65,6 +65,26 @@ pub(crate) fn undecodable(py: Python<'_>, error: PyErr, role: &str) -> PyErr {
     PyErr::from_value(make(py, "forkright._pickling", "undecodable", (error.into_value(py), role)))
 }
 
+/// What ends more than a task was raised while something was pickled in a worker: there it must end the task alone.
+pub(crate) fn unencodable(py: Python<'_>, error: PyErr, role: &str) -> PyErr {
+    PyErr::from_value(make(py, "forkright._pickling", "unencodable", (error.into_value(py), role)))
+}
+
+/// Has an error that a worker made without knowing the task's name tell it.
+pub(crate) fn name_task(py: Python<'_>, error: &Py<PyAny>, name: &str) {
+    let named = || -> PyResult<()> {
+        let error = error.bind(py);
+        let class = py.import("forkright._pickling")?.getattr("UnpicklableError")?;
+        if error.is_instance(&class)? && !error.str()?.to_string_lossy().contains(name) {
+            error.call_method1("add_note", (format!("the task was `{name}`"),))?;
+        }
+        Ok(())
+    };
+    if let Err(error) = named() {
+        error.write_unraisable(py, None);
+    }
+}
+
 /// As `concurrent.futures` reports a callback that raises.
 pub(crate) fn log_callback(py: Python<'_>, future: &Bound<'_, PyAny>, error: PyErr) {
     let logged = py.import("forkright._future").and_then(|module| {

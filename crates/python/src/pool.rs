@@ -9,7 +9,7 @@ use forkright_engine::frame::down;
 use forkright_engine::plan::Plan;
 use forkright_engine::queue::LaneId;
 use forkright_engine::state::{Start, Wait};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use rustix::process::Signal;
@@ -355,6 +355,8 @@ fn submit_to<'py>(
     let call = Call::carried_by(Carrier { collector: Arc::clone(&staff.collector), id, name, entry });
     let future = face(py, &call)?;
     match prepared {
+        // Ctrl-C and the like are the submitting thread's own.
+        Err(error) if !error.is_instance_of::<PyException>(py) => return Err(error),
         Err(error) => {
             call.finish(py, Err(error.into_value(py).into_any()));
         }

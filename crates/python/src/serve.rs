@@ -16,7 +16,7 @@ use forkright_meter::{Counts, Slot, Tally, clock};
 use forkright_shm::bell::{Bell, Woken};
 use forkright_shm::memory::Memory;
 use forkright_shm::ring::{Consumer, Head, Producer, PushError};
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -91,6 +91,8 @@ enum Message {
     },
     /// Start so many more threads.
     Grow(u32),
+    /// Let go of a function: what that runs must not run under the lock.
+    Forget(#[expect(dead_code, reason = "held to be dropped")] Arc<Function>),
     Chunk {
         head: Head,
         flags: u8,
@@ -194,7 +196,11 @@ impl Worker {
                     let function = Function::new(arrived);
                     functions.insert(head.id, Arc::new(function));
                 }
-                down::FORGET => drop(functions.remove(&head.id)),
+                down::FORGET => {
+                    if let Some(function) = functions.remove(&head.id) {
+                        return Ok(Some(Message::Forget(function)));
+                    }
+                }
                 down::RELEASE => {
                     let mut lent = lock(&self.lent);
                     for offset in body.as_chunks::<8>().0 {
@@ -276,7 +282,7 @@ impl Worker {
             return self.answer(py, head, &[&Cost::default().to_bytes(), &body.head(), body.tail()]);
         }
         match message {
-            Message::Grow(_) => Ok(()),
+            Message::Grow(_) | Message::Forget(_) => Ok(()),
             Message::Task { head, arguments, function } => {
                 let kind = head.kind & !down::TIMED;
                 let function = function.as_deref();
@@ -295,7 +301,9 @@ impl Worker {
             }
             Message::Chunk { head, flags, items: arrived, function } => {
                 let started = clock::monotonic();
-                let items = codec::decode(py, &arrived).and_then(|items| Ok(items.cast_into::<PyList>()?));
+                let items = codec::decode(py, &arrived)
+                    .map_err(|error| self.undecodable(py, error, function.as_deref(), "items"))
+                    .and_then(|items| Ok(items.cast_into::<PyList>()?));
                 cost.decode = (clock::monotonic() - started).as_secs_f64();
                 let function = function.as_deref();
                 let marked = marker.zip(function);
@@ -346,7 +354,8 @@ impl Worker {
         cost: &mut Cost,
     ) -> PyResult<Bound<'py, PyAny>> {
         let started = clock::monotonic();
-        let decoded = codec::decode(py, arguments)?;
+        let decoded = codec::decode(py, arguments)
+            .map_err(|error| self.undecodable(py, error, function, "arguments"))?;
         let call = decoded.cast_into::<PyTuple>()?;
         let at = |index| call.get_item(index);
         let (function, arguments, options) = match kind {
@@ -411,13 +420,28 @@ impl Worker {
         Ok((up::MIXED, self.encode(mixed.as_any(), None)?))
     }
 
+    fn undecodable(&self, py: Python<'_>, error: PyErr, function: Option<&Function>, what: &str) -> PyErr {
+        let role = match function.map(|function| function.get(py)) {
+            Some(Ok(function)) => format!("the {what} of `{}`", callable_name(function.bind(py))),
+            _ => format!("a function or its {what}"),
+        };
+        crate::errors::undecodable(py, error, &role)
+    }
+
     fn encode(&self, value: &Bound<'_, PyAny>, function: Option<&Function>) -> PyResult<Encoded> {
         let py = value.py();
         let role = || match function.map(|function| function.get(py)) {
             Some(Ok(function)) => format!("the result of `{}`", callable_name(function.bind(py))),
             _ => "the result".into(),
         };
-        codec::encode(value, &self.store, None, role)
+        codec::encode(value, &self.store, None, role).map_err(|error| {
+            // What is no `Exception` passes through the pickler as it is.
+            if error.is_instance_of::<PyException>(py) {
+                error
+            } else {
+                crate::errors::unencodable(py, error, &role())
+            }
+        })
     }
 
     fn known<'py>(&self, py: Python<'py>, function: Option<&Function>) -> PyResult<Bound<'py, PyAny>> {
@@ -535,7 +559,9 @@ impl Function {
                 let (callable, differs, strict) = found.extract()?;
                 Ok(Loaded { callable, differs, strict, told: AtomicBool::new(false) })
             };
-            load().map_err(|error| error.into_value(py).into_any())
+            load().map_err(|error| {
+                crate::errors::undecodable(py, error, "its function").into_value(py).into_any()
+            })
         })
     }
 }
