@@ -9,8 +9,8 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-browser test-memory lint bench bench-quick bench-choice \
-	bench-choice-quick bench-simulated bench-meter bench-meter-debian docs clean
+.PHONY: help build demo test test-rust test-python test-browser test-memory test-nohang lint bench bench-quick \
+	bench-choice bench-choice-quick bench-simulated bench-meter bench-meter-debian docs clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -74,6 +74,14 @@ test-memory: build $(VENV)/.dev  ## what the meter reads of memory, under valgri
 		--skip threads_that_share_a_core --skip a_thread_that_computes_beside_the_gil \
 		--skip a_thread_that_took_the_gil_last && $(py) -m pytest --quiet -rs tests/memory
 	$(call say,memory tests done)
+
+# A peer that can't be installed is named in the table.
+test-nohang: build $(VENV)/.dev  ## whatever can go wrong with a task, on forkright and its peers: docs/no-hang.md; half an hour
+	$(call say,installing the peers: requirements-bench.txt)
+	@$(pip_install) -r requirements-bench.txt || echo 'warning: the peers are not installed' >&2
+	$(call say,the no-hang suite)
+	@$(py) tests/nohang/run.py --keep
+	$(call say,no-hang suite done)
 
 lint: build $(VENV)/.dev  ## rustfmt, clippy, ruff, mypy --strict, and the stubs against the binary
 	$(call say,rustfmt)
