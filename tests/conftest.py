@@ -30,6 +30,8 @@ def no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
     _warm_up()
     before = _belongings()
     yield
+    # Workers first: what they hold keeps the tracker alive that the helpers wait for.
+    _close()
     _end_helpers()
     _close()
     if request.session.testsfailed:
