@@ -1,4 +1,4 @@
-"""The processes that came of an interpreter, and shared memory that nobody uses."""
+"""The processes that came of an interpreter."""
 
 from __future__ import annotations
 
@@ -37,16 +37,6 @@ def _is_helper(pid: int, me: int) -> bool:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
         return parent == me and any(word in command for word in _HELPERS) and b"single" not in command
     return True
-
-
-def unused_memory() -> set[str]:
-    """Entries of /dev/shm that no process has mapped."""
-    entries = {f"/dev/shm/{entry}" for entry in os.listdir("/dev/shm")}
-    for pid in _pids() if entries else ():
-        with contextlib.suppress(OSError):
-            maps = Path(f"/proc/{pid}/maps").read_text()
-            entries = {entry for entry in entries if entry not in maps}
-    return entries
 
 
 def _pids() -> Iterator[int]:

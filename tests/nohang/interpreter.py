@@ -38,6 +38,7 @@ LARGE_ONES = 3
 def main(name: str, wanted: list[str]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     make = executors.maker(name)
+    print("ready", flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         has_blocked = False
         for cell in map(cells.parse, wanted):

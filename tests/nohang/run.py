@@ -8,9 +8,11 @@ python tests/nohang/run.py --keep              as `make test-nohang`: docs/no-ha
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ import cells
 import deeds
 import executors
 import family
+import shared_memory
 from cells import Cell
 from finding import LIMIT, End, Finding
 
@@ -76,10 +79,10 @@ def _run_interpreter(name: str, wanted: list[Cell]) -> Findings:
     environment = os.environ | {family.MARK: mark, "PYTHONPATH": str(HERE), "FORKRIGHT_CACHE": "off"}
     if cells_of(name) != list(cells.CELLS):
         environment[deeds.IS_ONE_PROCESS] = "1"
-    before = family.unused_memory()
+    command = [sys.executable, str(HERE / "interpreter.py"), name, *map(str, wanted)]
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            [sys.executable, HERE / "interpreter.py", name, *map(str, wanted)],
+            [*shared_memory.own(), *command],
             stdout=subprocess.PIPE,
             stderr=errors,
             stdin=subprocess.DEVNULL,
@@ -87,74 +90,81 @@ def _run_interpreter(name: str, wanted: list[Cell]) -> Findings:
             env=environment,
             start_new_session=True,
         )
-        lines = _lines(process)
-        last = wanted[0]
-        for cell in wanted:
-            last = cell
-            line = lines(WATCHDOG)
-            if line is None:
-                findings[cell] = Finding(End.HANG, "the watchdog ended it")
-                break
-            if line == "":
-                code = process.wait()
-                if code != 0:
-                    findings[cell] = Finding(End.CALLER_DIED, f"exit code {code}")
-                break
-            _, end, detail, _ = json.loads(line)
-            findings[cell] = Finding(End(end), detail)
-        else:
-            if lines(WATCHDOG) is None:
-                findings[last] = Finding.worst([findings[last], Finding(End.HANG, "the interpreter did not end")])
-        if not findings:
+        lines = Lines(process)
+        if not lines.next():
             errors.seek(0)
             raise RuntimeError(f"{name} can't be tried:\n{errors.read().decode()}")
-    findings[last if last in findings else wanted[len(findings) - 1]] = _see_what_is_left(
-        findings[last] if last in findings else findings[wanted[len(findings) - 1]], mark, before, process
-    )
+        with shared_memory.Look(process.pid) as shared:
+            for cell in wanted:
+                line = lines.next()
+                if line is None:
+                    findings[cell] = Finding(End.HANG, "the watchdog ended it")
+                    break
+                if not line:
+                    if code := process.wait():
+                        findings[cell] = Finding(End.CALLER_DIED, f"exit code {code}")
+                    break
+                _, end, detail, _ = json.loads(line)
+                findings[cell] = Finding(End(end), detail)
+            last = list(findings)[-1]
+            if findings[last].end is not End.HANG and lines.next() is None:
+                findings[last] = Finding(End.HANG, "the interpreter did not end")
+            findings[last] = _see_what_is_left(findings[last], mark, process, shared)
     return findings
 
 
-def _see_what_is_left(finding: Finding, mark: str, before: set[str], process: subprocess.Popen[str]) -> Finding:
-    """The finding, or a leak if that is worse; nothing is left afterwards."""
-    is_stuck = finding.end is End.HANG
-    end = time.monotonic() + (0 if is_stuck else LIMIT / 2)
-    while (left := family.members(mark)) and time.monotonic() < end:
+def _see_what_is_left(
+    finding: Finding, mark: str, process: subprocess.Popen[str], shared: shared_memory.Look
+) -> Finding:
+    """The finding, or a leak if that is worse; no process is left afterwards."""
+    end = time.monotonic() + (0 if finding.end is End.HANG else LIMIT / 2)
+    while ((left := family.members(mark)) or shared.entries()) and time.monotonic() < end:
         time.sleep(0.01)
+    entries = shared.entries()
     for pid in left:
-        try:
-            os.kill(pid, 9)
-        except ProcessLookupError:
-            continue
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     process.wait()
     if process.stdout is not None:
         process.stdout.close()
-    if left and not is_stuck:
+    if finding.end is End.HANG:
+        return finding
+    if left:
         finding = Finding.worst([Finding(End.LEAK, f"{len(left)} processes are left after the end"), finding])
-    if memory := family.unused_memory() - before:
-        finding = Finding.worst([Finding(End.LEAK, f"shared memory is left: {len(memory)} entries"), finding])
+    if entries:
+        finding = Finding.worst([Finding(End.LEAK, f"shared memory is left: {len(entries)} entries"), finding])
     return finding
 
 
-def _lines(process: subprocess.Popen[str]):  # type: ignore[no-untyped-def]
-    """Gives its next line; "" at its end, None if none came in time."""
-    found: queue.SimpleQueue[str] = queue.SimpleQueue()
-    stream = process.stdout
-    assert stream is not None
+class Lines:
+    """What an interpreter prints, line by line."""
 
-    def read() -> None:
-        while line := stream.readline():
-            found.put(line)
-        found.put("")
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._found: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
 
-    threading.Thread(target=read, daemon=True).start()
+    def _read(self) -> None:
+        stream = self._process.stdout
+        assert stream is not None
+        with contextlib.suppress(ValueError):  # closed meanwhile
+            while line := stream.readline():
+                self._found.put(line)
 
-    def next_line(limit: float) -> str | None:
-        try:
-            return found.get(timeout=limit)
-        except queue.Empty:
-            return None
+    def next(self) -> str | None:
+        """The next line; "" when the interpreter has ended, None if the watchdog would end it.
 
-    return next_line
+        The end of the stream says nothing: workers that outlive the interpreter hold it open.
+        """
+        end = time.monotonic() + WATCHDOG
+        while time.monotonic() < end:
+            has_ended = self._process.poll() is not None
+            try:
+                return self._found.get(timeout=0.2 if has_ended else 0.05)
+            except queue.Empty:
+                if has_ended:
+                    return ""
+        return None
 
 
 def installed(names: Iterable[str]) -> tuple[list[str], list[str]]:

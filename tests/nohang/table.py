@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import shared_memory
 from cells import CELLS, Cell
 from finding import LIMIT, MEANINGS, End, Finding
 
@@ -92,7 +93,8 @@ def keep(findings: dict[str, Findings], missing: list[str]) -> None:
 
     page = INTRODUCTION.format(load=BEFORE + AFTER + FOLLOWING, meanings=meanings, limit=LIMIT)
     raw = folder.relative_to(ROOT) / "no-hang.json"
-    where = f"Measured on {machine.sentence(described)}. All findings: `{raw}`."
+    shared = "" if shared_memory.own() else " Shared memory was not looked at: this machine allows no mount namespace."
+    where = f"Measured on {machine.sentence(described)}. All findings: `{raw}`.{shared}"
     PAGE.write_text(f"{page}\n## Findings\n\n{where}\n\n{table}")
 
 
