@@ -103,12 +103,13 @@ def plan_of(data: dict[str, int]) -> Plan:
 def _facts(data: dict[str, Any]) -> list[str]:
     """The lines below the sentence."""
     verdicts = data.get("verdicts") or []
+    changes = _changes(verdicts)
     last = verdicts[-1] if verdicts else None
     facts: list[tuple[str, str]] = []
     if data.get("tasks"):
         facts.append(("ran", _ran(data)))
     if data.get("wall") is not None:
-        facts.append(("time", _time(data, last)))
+        facts.append(("time", _time(data, last, changes)))
     mixture = _read(data) or _mixture(data.get("per_task") or {})
     if mixture:
         facts.append(("a task", mixture))
@@ -122,8 +123,8 @@ def _facts(data: dict[str, Any]) -> list[str]:
         facts.append(("pickling", pickling))
     if native := data.get("native"):
         facts.append(("native", _native(native)))
-    if len(verdicts) > 1:
-        facts.append(("before", ", then ".join(_earlier(entry) for entry in verdicts[:-1])))
+    if len(changes) > 1:
+        facts.append(("before", ", then ".join(_earlier(entry) for entry in changes[:-1])))
     if last is not None and (rivals := beaten(last["verdict"])):
         facts.append(("not taken", rivals))
     if meter := _meter(data.get("meter")):
@@ -164,11 +165,17 @@ def _ran(data: dict[str, Any]) -> str:
     return f"{text} on {' and '.join(where)}" if where else text
 
 
-def _time(data: dict[str, Any], last: dict[str, Any] | None) -> str:
+def _changes(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The verdicts that changed the plan, without those that only renewed its forecast."""
+    before = [None, *(entry["verdict"]["plan"] for entry in verdicts)]
+    return [entry for entry, plan in zip(verdicts, before, strict=False) if entry["verdict"]["plan"] != plan]
+
+
+def _time(data: dict[str, Any], last: dict[str, Any] | None, changes: list[dict[str, Any]]) -> str:
     text = seconds(data["wall"])
     if last is not None:
         foreseen = last["at"] + last["verdict"]["seconds"]
-        text += f", {seconds(foreseen)} predicted (the choice came after {seconds(last['at'])})"
+        text += f", {seconds(foreseen)} predicted (the choice came after {seconds(changes[-1]['at'])})"
     return f"{text}; {seconds(data.get('cpu', 0.0))} of CPU in tasks"
 
 

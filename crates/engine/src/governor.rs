@@ -31,6 +31,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::choose::{Case, Constraints, Leave, Limits, MOST_THREADS, Verdict, choose, waits};
 use crate::chunk;
+use crate::climb::Climb;
+use crate::crowd::Crowd;
+pub use crate::crowd::{Class, Running};
 use crate::forecast::{Remaining, Zygote};
 use crate::handovers::Handovers;
 use crate::machine::Machine;
@@ -38,17 +41,13 @@ use crate::plan::Plan;
 use crate::profile::{Demand, Profile};
 use crate::replay::Given;
 
-/// An item in one state for so long is in it: two samples of the meter.
-const RIPE_WAIT: f64 = 0.001;
-/// Off the GIL it may be between two GIL phases: wait for one sample more.
-const RIPE_OFF: f64 = 0.002;
-/// Holding the GIL, or queueing for it, for so long is more than preparing a request.
-const RIPE_HELD: f64 = 0.005;
 /// So many samples that tell nothing of the GIL mean that none will; so do a few milliseconds without any.
 const SAMPLED: f64 = 8.0;
 const UNSAMPLED: f64 = 0.020;
+/// A forecast rests on finished tasks if there are so many, and two for each worker.
+const LEAST_FINISHED: u64 = 4;
 /// Threads that a ramp starts before any item has shown its second half.
-const FREE_THREADS: u32 = 20;
+pub(crate) const FREE_THREADS: u32 = 20;
 /// Seconds of waiting after which a ramp lets in all, whatever comes after it: the fast half of all servers has answered.
 const CURIOUS: f64 = 0.063;
 /// With each tick so many times as many are let in.
@@ -59,62 +58,11 @@ const PREPARING_THREADS: u32 = 4;
 const IDLE: f64 = 0.5;
 /// Seconds between judgements while things are new, and later.
 const JUDGE_EARLY: f64 = 0.010;
-const JUDGE_LATE: f64 = 0.050;
+pub(crate) const JUDGE_LATE: f64 = 0.050;
 /// How long after a change things are new.
 const NEW: f64 = 0.25;
-/// Twice the threads must yield this much more throughput to be worth it.
-const WORTH_CLIMBING: f64 = 1.1;
-/// After so many times as long as a task took before, more of them at once must show in what is done.
-const RISEN: f64 = 2.0;
-/// Done are clearly fewer if it is this share of what was to be expected without growing.
-const FEWER: f64 = 0.75;
-/// Tasks that take this long are judged by that: of what is shorter the rest of a task's way is no small part.
-const SLOW: f64 = 0.005;
-/// Seconds after which a settled number of threads is put to the test again.
-const CLIMB_AGAIN: f64 = 2.0;
 /// A helper that is not up after this many times its usual start is not waited for.
 const OVERDUE: f64 = 20.0;
-
-/// What a worker of this process is doing, as the meter sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Class {
-    /// Computing with the GIL.
-    Held,
-    /// Holding the GIL while blocked.
-    HeldBlocked,
-    /// Computing without the GIL.
-    OffGil,
-    /// Waiting for the GIL.
-    GilWait,
-    /// Waiting for another lock.
-    LockWait,
-    /// Waiting for anything else.
-    Io,
-    /// Sleeping for a time it has chosen.
-    Sleep,
-    /// Seen, but not understood.
-    Unknown,
-}
-
-impl Class {
-    /// Whether it waits for something outside this process: not for the GIL, nor for another task.
-    pub fn waits_elsewhere(self) -> bool {
-        matches!(self, Class::Io | Class::Sleep)
-    }
-}
-
-/// One task that runs in this process.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Running {
-    /// Its worker's state at the last sample.
-    pub class: Class,
-    /// Seconds that it has been in that state without a break.
-    pub streak: f64,
-    /// Seconds since the task began, or the first of several that run one after another.
-    pub elapsed: f64,
-    /// How many run one after another.
-    pub tasks: u32,
-}
 
 /// What the caller sees now.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -129,7 +77,8 @@ pub struct Observation<'a> {
     pub running: &'a [Running],
     /// Tasks given to worker processes and not back.
     pub away: u64,
-    /// CPU seconds of programs that this process started and that have ended since the run began.
+    /// CPU seconds, since the run began, of programs that this process started and that have ended, and of its threads that
+    /// Python did not start.
     pub programs: f64,
     /// How often this process's GIL has changed hands, where that can be told.
     pub handovers: Option<u64>,
@@ -173,7 +122,7 @@ pub struct Direction {
     pub hold: bool,
     /// When to tick again.
     pub pace: Pace,
-    /// Set when the plan changes.
+    /// Set when the plan changes, and once more when enough tasks have finished for a better forecast of it.
     pub verdict: Option<Verdict>,
 }
 
@@ -202,6 +151,8 @@ pub struct Governor {
     climb: Climb,
     handovers: Handovers,
     verdict: Option<Verdict>,
+    /// The forecast of the last change of plan was made before many tasks had finished.
+    unfounded: bool,
 }
 
 /// What makes a judgement worth repeating at once.
@@ -238,15 +189,16 @@ impl Governor {
             changed: 0.0,
             judged: None,
             knew: Knew::default(),
-            climb: Climb { borne, ..Climb::default() },
+            climb: Climb::after(borne),
             handovers: Handovers::default(),
             verdict: None,
+            unfounded: false,
         }
     }
 
     /// The most tasks that were in flight at once and of which as many have ended.
     pub fn borne(&self) -> u32 {
-        self.climb.borne
+        self.climb.borne()
     }
 
     /// The plan in force.
@@ -301,7 +253,7 @@ impl Governor {
             ready: seen.zygote == Zygote::Ready,
             answer: (*seen.leave != Leave::Unknown).then(|| *seen.leave == Leave::Yes),
             up: seen.processes_now,
-            borne: self.climb.borne,
+            borne: self.climb.borne(),
             thrashes: self.handovers.are_too_many(),
         };
         let pause = if seen.now - self.changed < NEW { JUDGE_EARLY } else { JUDGE_LATE };
@@ -310,7 +262,7 @@ impl Governor {
         due
     }
 
-    /// Forecasts every candidate for what remains and takes the best. The verdict, if the plan changes.
+    /// Forecasts every candidate for what remains and takes the best. The verdict, if it is news.
     fn judge(&mut self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Verdict> {
         let demand = self.demand(seen, crowd).filter(|_| seen.pending > 0)?;
         // What comes as a stream travels one by one.
@@ -334,7 +286,12 @@ impl Governor {
         let moved = verdict.plan != self.plan;
         self.plan = verdict.plan;
         self.verdict = Some(verdict.clone());
-        moved.then_some(verdict)
+        let enough = u64::from(2 * self.plan.workers()).max(LEAST_FINISHED);
+        // A guess that made the plan change is replaced by a forecast that rests on finished tasks.
+        let is_founded = seen.profile.tasks() >= enough;
+        let founds = !moved && self.unfounded && is_founded;
+        self.unfounded = !is_founded && (moved || self.unfounded);
+        (moved || founds).then_some(verdict)
     }
 
     /// The plan in force, with no more threads than may run now.
@@ -559,185 +516,4 @@ impl Governor {
 /// Whether there are more tasks than a ramp starts.
 fn is_many(seen: &Observation<'_>, crowd: &Crowd) -> bool {
     seen.pending + u64::from(crowd.all) > u64::from(FREE_THREADS)
-}
-
-/// What the tasks that run here do, taken together.
-#[derive(Default)]
-struct Crowd {
-    all: u32,
-    waiting: u32,
-    /// Those of the waiting that wait for a lock, perhaps each other's.
-    locked: u32,
-    /// Those of the waiting that sleep.
-    sleeping: u32,
-    off: u32,
-    /// With the GIL, queueing for it, or not understood.
-    gil: u32,
-    longest: f64,
-    shortest: f64,
-    ripe_wait: bool,
-    ripe_off: bool,
-    ripe_held: bool,
-    /// Some have queued for the GIL for a while: their time is not their own.
-    queues: bool,
-}
-
-impl Crowd {
-    fn of(running: &[Running]) -> Self {
-        let mut crowd = Self::default();
-        for task in running {
-            crowd.shortest = if crowd.all == 0 { task.elapsed } else { crowd.shortest.min(task.elapsed) };
-            crowd.all += 1;
-            crowd.longest = crowd.longest.max(task.elapsed);
-            match task.class {
-                Class::Io | Class::Sleep | Class::LockWait => {
-                    crowd.waiting += 1;
-                    crowd.sleeping += u32::from(task.class == Class::Sleep);
-                    crowd.locked += u32::from(task.class == Class::LockWait);
-                    crowd.ripe_wait |= task.streak >= RIPE_WAIT;
-                }
-                Class::OffGil => {
-                    crowd.off += 1;
-                    crowd.ripe_off |= task.streak >= RIPE_OFF;
-                }
-                Class::Held | Class::HeldBlocked | Class::GilWait | Class::Unknown => {
-                    crowd.gil += 1;
-                    crowd.ripe_held |= task.streak >= RIPE_HELD;
-                    crowd.queues |= task.class == Class::GilWait && task.streak >= RIPE_HELD;
-                }
-            }
-        }
-        crowd
-    }
-
-    /// Seconds for which a task has run that takes much longer than is `usual`, if there is one: of several that run one
-    /// after another the others have taken what they usually do.
-    fn odd(running: &[Running], usual: f64) -> Option<f64> {
-        let excess = |task: &Running| {
-            let tasks = f64::from(task.tasks.max(1));
-            (task.elapsed > 4.0 * usual * tasks).then_some(task.elapsed - usual * (tasks - 1.0))
-        };
-        running.iter().filter_map(excess).max_by(f64::total_cmp)
-    }
-
-    /// Nobody has needed the GIL for long, and few do at this moment.
-    fn is_calm(&self) -> bool {
-        !self.ripe_held && self.gil <= self.all / 2
-    }
-
-    /// Cores in use: of those that need the GIL, one computes at a time.
-    fn computing(&self) -> u32 {
-        self.off + u32::from(self.gil > 0)
-    }
-}
-
-/// Throughput measured at different numbers of threads: the forecast expects waiting tasks not to get in
-/// each other's way, and a server with a limit shows that they do.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Climb {
-    /// Where the present window began: time, tasks done, threads.
-    window: Option<(f64, u64, u32)>,
-    /// The last full window: threads and tasks per second.
-    step: Option<(u32, f64)>,
-    /// Threads beyond which nothing was gained, and when that was seen.
-    settled: Option<(u32, f64)>,
-    /// The tasks in flight at some moment, and those that were done then.
-    round: Option<(u32, u64)>,
-    /// The most that were in flight at once and of which as many have ended: whoever serves them can bear so many.
-    borne: u32,
-    rise: Option<Rise>,
-    /// How often a task was seen to wait, and to sleep.
-    waits: u64,
-    sleeps: u64,
-}
-
-/// A number of threads that has grown, until it is known whether whoever serves them bears it.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Rise {
-    from: u32,
-    to: u32,
-    at: f64,
-    /// Seconds that a task took before.
-    latency: f64,
-    /// Tasks that are done when those have ended that were about to.
-    done: u64,
-}
-
-impl Rise {
-    /// Whether clearly fewer have ended by now than would have, had it not grown.
-    fn has_failed(&self, now: f64, done: u64) -> bool {
-        let time = now - self.at;
-        let expected = f64::from(self.from) * time / self.latency;
-        time >= RISEN * self.latency && (done.saturating_sub(self.done) as f64) < FEWER * expected
-    }
-}
-
-impl Climb {
-    /// Measures throughput while as many run as may.
-    fn watch(&mut self, seen: &Observation<'_>, width: u32, crowd: &Crowd) {
-        self.count(seen, crowd);
-        if let Some(rise) = self.rise.filter(|rise| rise.has_failed(seen.now, seen.done)) {
-            let between = (f64::from(rise.from) * f64::from(rise.to)).sqrt() as u32;
-            self.settled = Some((between, seen.now));
-            self.rise = None;
-        }
-        self.rise = self.rise.filter(|rise| seen.now - rise.at < 2.0 * RISEN * rise.latency);
-        let full = width > 1 && seen.pending > 0 && crowd.all * 4 >= width * 3;
-        let Some((since, done, at)) = self.window.filter(|window| full && window.2 == width) else {
-            self.window = full.then_some((seen.now, seen.done, width));
-            return;
-        };
-        let (time, count) = (seen.now - since, seen.done - done);
-        // A round of every worker, and more than a few ticks: less would be noise.
-        if count < u64::from(2 * width) || time < JUDGE_LATE {
-            return;
-        }
-        let rate = count as f64 / time;
-        if let Some((lower, before)) = self.step
-            && at >= 2 * lower
-            && rate < before * WORTH_CLIMBING
-        {
-            self.settled = Some((lower, seen.now));
-        }
-        self.step = Some((at, rate));
-        self.window = Some((seen.now, seen.done, width));
-    }
-
-    /// Takes note of a width that has grown, for tasks of which it is known how long they took before.
-    fn grow(&mut self, seen: &Observation<'_>, before: u32, width: u32) {
-        let slow = |demand: &Demand| waits(demand) && demand.alone() >= SLOW;
-        let Some(known) = seen.profile.demand().filter(|demand| width > before && slow(demand)) else {
-            return;
-        };
-        let latency = known.alone();
-        let ending = seen.running.iter().filter(|task| task.elapsed > latency / 2.0).count();
-        let rise = Rise { from: before, to: width, at: seen.now, latency, done: seen.done + ending as u64 };
-        // What is let in step by step is one rise.
-        self.rise = Some(self.rise.map_or(rise, |rise| Rise { to: width, ..rise }));
-    }
-
-    /// Follows how many were in flight and have ended.
-    fn count(&mut self, seen: &Observation<'_>, crowd: &Crowd) {
-        self.waits += u64::from(crowd.waiting);
-        self.sleeps += u64::from(crowd.sleeping);
-        let flying = crowd.all.saturating_add(u32::try_from(seen.away).unwrap_or(u32::MAX));
-        match self.round {
-            Some((before, done)) if seen.done < done + u64::from(before) => {}
-            Some((before, _)) => {
-                self.borne = self.borne.max(before);
-                self.round = (flying > 0).then_some((flying, seen.done));
-            }
-            None => self.round = (flying > 0).then_some((flying, seen.done)),
-        }
-    }
-
-    /// The most workers that may pay off: where nothing is known against it, twice as many as have been borne, and any
-    /// number of those that sleep.
-    fn ceiling(&self, now: f64) -> u32 {
-        match self.settled {
-            Some((threads, at)) if now - at < CLIMB_AGAIN => threads,
-            _ if self.waits > 0 && self.sleeps >= self.waits - self.waits / 10 => MOST_THREADS,
-            _ => self.borne.saturating_mul(2).clamp(FREE_THREADS, MOST_THREADS),
-        }
-    }
 }

@@ -93,7 +93,7 @@ pub struct Demand {
     pub off: f64,
     /// Time waiting for something other than the GIL.
     pub waiting: f64,
-    /// CPU time of programs that it starts and waits for.
+    /// CPU time of programs that it starts and of threads that Python did not start, whom it waits for.
     pub programs: f64,
     /// By how much tasks that share a process slow each other down beyond taking turns (`drag`). Less than 1 is 1.
     pub drag: f64,

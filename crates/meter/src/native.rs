@@ -70,6 +70,13 @@ impl Snapshot {
         Snapshot(self.0.iter().filter_map(grown).collect())
     }
 
+    /// What went to threads other than `known` and this crate's own.
+    pub fn of_others(&self, known: &[i32]) -> Duration {
+        let is_ours = |tid: i32| name_of(tid).is_some_and(|name| name.starts_with("forkright-"));
+        let others = self.0.iter().filter(|(tid, _)| !known.contains(tid) && !is_ours(*tid));
+        others.map(|(_, cpu)| *cpu).sum()
+    }
+
     /// The part of it that went to threads other than `known` and this crate's own; `None` if it is less than
     /// `least`. Names are looked up only then.
     pub fn hidden(&self, known: &[i32], least: Duration) -> Option<Hidden> {
@@ -162,6 +169,8 @@ mod tests {
         let seen = hidden.threads.iter().find(|thread| thread.tid == tid).expect("it is one of them");
         assert_eq!(seen.name.as_deref(), Some("blas-worker"));
         assert!(seen.cpu >= Duration::from_millis(20) && hidden.cpu >= seen.cpu);
+        assert!(grown.of_others(&[]) >= Duration::from_millis(20));
+        assert!(grown.of_others(&[tid]) + seen.cpu <= grown.of_others(&[]));
         let all: Vec<i32> = grown.0.iter().map(|(tid, _)| *tid).collect();
         assert_eq!(grown.hidden(&all, Duration::from_millis(1)), None, "all are known");
         assert_eq!(grown.hidden(&[], Duration::from_secs(3600)), None, "that is not much");

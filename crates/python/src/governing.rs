@@ -19,6 +19,8 @@ use pyo3::prelude::*;
 use crate::hands::Hurry;
 use crate::machine;
 use crate::meter;
+use crate::natives::Natives;
+use crate::opening::python_threads;
 use crate::pause::{self, Pause};
 use crate::recruit::{self, Staff};
 use crate::run::Run;
@@ -42,6 +44,7 @@ pub(crate) struct Governing {
     watching: AtomicBool,
     /// Whether the caller is the main thread.
     main: bool,
+    natives: Natives,
 }
 
 struct Inner {
@@ -90,6 +93,7 @@ impl Governing {
             away: Mutex::default(),
             watching: AtomicBool::new(false),
             main: clock::current_tid().cast_unsigned() == std::process::id(),
+            natives: Natives::default(),
         });
         governing.resume(py)?;
         Ok(governing)
@@ -184,6 +188,14 @@ impl Governing {
         }
     }
 
+    fn look_for_natives(&self, run: &Arc<Run>, now: Duration) {
+        if self.natives.look(now, &run.work.progress().tids())
+            && let Some(me) = self.myself.upgrade()
+        {
+            run.attach(move |py, _| me.natives.know(python_threads(py)));
+        }
+    }
+
     /// Whether the caller's first task imports something: that is no part of the others, so nothing is known yet.
     fn starts_over(&self, py: Python<'_>, run: &Run, beside: bool) -> bool {
         let imports = beside && self.main && run.is_inline() && pause::main_is_importing(py).unwrap_or(false);
@@ -269,6 +281,7 @@ impl Watch for Governing {
         if let Some(reason) = progress.refusal() {
             *lock(&self.leave) = Leave::No(reason.to_owned());
         }
+        self.look_for_natives(&run, now);
         let direction = {
             let mut inner = lock(&self.inner);
             let counts = progress.entry.tally.counts();
@@ -282,7 +295,9 @@ impl Watch for Governing {
                 done: progress.done() as u64,
                 running: &running,
                 away: progress.away() as u64,
-                programs: clock::children_cpu().saturating_sub(self.children).as_secs_f64(),
+                programs: (clock::children_cpu().saturating_sub(self.children)
+                    + self.natives.cpu(self.began, now))
+                .as_secs_f64(),
                 handovers: glance.switches,
                 profile: &profile,
                 zygote: self.zygote(),

@@ -28,6 +28,7 @@ mod ledger;
 mod machine;
 mod memory;
 mod meter;
+mod natives;
 mod onlooker;
 mod opening;
 mod pause;

@@ -72,7 +72,7 @@ impl Watch for Opening {
 }
 
 /// The kernel's ids of the threads that Python knows.
-fn python_threads(py: Python<'_>) -> Vec<i32> {
+pub(crate) fn python_threads(py: Python<'_>) -> Vec<i32> {
     let ids = || -> PyResult<Vec<i32>> {
         let threads = py.import("threading")?.call_method0("enumerate")?;
         let id = |thread: PyResult<Bound<'_, PyAny>>| thread?.getattr("native_id")?.extract::<Option<i32>>();

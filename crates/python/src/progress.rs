@@ -157,6 +157,11 @@ impl Progress {
         busy.collect()
     }
 
+    /// The threads of this process that have run tasks.
+    pub(crate) fn tids(&self) -> Vec<i32> {
+        lock(&self.stations).iter().map(|station| station.view.tid()).collect()
+    }
+
     fn station(&self, slot: &Slot) -> Arc<Station> {
         let view = slot.view();
         let mut stations = lock(&self.stations);

@@ -1,0 +1,147 @@
+//! How many tasks may wait at once: as many as whoever they wait for bears.
+//!
+//! A forecast expects waiting tasks not to get in each other's way, and a server with a limit shows that they do. The
+//! number climbs by measured throughput, as in the thread pool of .NET, and is taken back when answers come more slowly.
+
+use serde::{Deserialize, Serialize};
+
+use crate::choose::{MOST_THREADS, waits};
+use crate::crowd::Crowd;
+use crate::governor::{FREE_THREADS, JUDGE_LATE, Observation};
+use crate::profile::Demand;
+
+/// Twice the threads must yield this much more throughput to be worth it.
+const WORTH_CLIMBING: f64 = 1.1;
+/// After so many times as long as a task took before, more of them at once must show in what is done.
+const RISEN: f64 = 2.0;
+/// Done are clearly fewer if it is this share of what was to be expected without growing.
+const FEWER: f64 = 0.75;
+/// Tasks that take this long are judged by that: of what is shorter the rest of a task's way is no small part.
+const SLOW: f64 = 0.005;
+/// Seconds after which a settled number of threads is put to the test again.
+const CLIMB_AGAIN: f64 = 2.0;
+
+/// Throughput measured at different numbers of threads: the forecast expects waiting tasks not to get in
+/// each other's way, and a server with a limit shows that they do.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Climb {
+    /// Where the present window began: time, tasks done, threads.
+    window: Option<(f64, u64, u32)>,
+    /// The last full window: threads and tasks per second.
+    step: Option<(u32, f64)>,
+    /// Threads beyond which nothing was gained, and when that was seen.
+    settled: Option<(u32, f64)>,
+    /// The tasks in flight at some moment, and those that were done then.
+    round: Option<(u32, u64)>,
+    /// The most that were in flight at once and of which as many have ended: whoever serves them can bear so many.
+    borne: u32,
+    rise: Option<Rise>,
+    /// How often a task was seen to wait, and to sleep.
+    waits: u64,
+    sleeps: u64,
+}
+
+/// A number of threads that has grown, until it is known whether whoever serves them bears it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Rise {
+    from: u32,
+    to: u32,
+    at: f64,
+    /// Seconds that a task took before.
+    latency: f64,
+    /// Tasks that are done when those have ended that were about to.
+    done: u64,
+}
+
+impl Rise {
+    /// Whether clearly fewer have ended by now than would have, had it not grown.
+    fn has_failed(&self, now: f64, done: u64) -> bool {
+        let time = now - self.at;
+        let expected = f64::from(self.from) * time / self.latency;
+        time >= RISEN * self.latency && (done.saturating_sub(self.done) as f64) < FEWER * expected
+    }
+}
+
+impl Climb {
+    /// For tasks of which so many were borne before.
+    pub(crate) fn after(borne: u32) -> Self {
+        Self { borne, ..Self::default() }
+    }
+
+    /// The most tasks that were in flight at once and of which as many have ended.
+    pub(crate) fn borne(&self) -> u32 {
+        self.borne
+    }
+
+    /// Measures throughput while as many run as may.
+    pub(crate) fn watch(&mut self, seen: &Observation<'_>, width: u32, crowd: &Crowd) {
+        self.count(seen, crowd);
+        if let Some(rise) = self.rise.filter(|rise| rise.has_failed(seen.now, seen.done)) {
+            let between = (f64::from(rise.from) * f64::from(rise.to)).sqrt() as u32;
+            self.settled = Some((between, seen.now));
+            self.rise = None;
+        }
+        self.rise = self.rise.filter(|rise| seen.now - rise.at < 2.0 * RISEN * rise.latency);
+        let full = width > 1 && seen.pending > 0 && crowd.all * 4 >= width * 3;
+        let Some((since, done, at)) = self.window.filter(|window| full && window.2 == width) else {
+            self.window = full.then_some((seen.now, seen.done, width));
+            return;
+        };
+        let (time, count) = (seen.now - since, seen.done - done);
+        // A round of every worker, and more than a few ticks: less would be noise.
+        if count < u64::from(2 * width) || time < JUDGE_LATE {
+            return;
+        }
+        let rate = count as f64 / time;
+        if let Some((lower, before)) = self.step
+            && at >= 2 * lower
+            && rate < before * WORTH_CLIMBING
+        {
+            self.settled = Some((lower, seen.now));
+        }
+        self.step = Some((at, rate));
+        self.window = Some((seen.now, seen.done, width));
+    }
+
+    /// Takes note of a width that has grown, for tasks of which it is known how long they took before.
+    pub(crate) fn grow(&mut self, seen: &Observation<'_>, before: u32, width: u32) {
+        let slow = |demand: &Demand| waits(demand) && demand.alone() >= SLOW;
+        let grows = width > before && !self.only_sleeps();
+        let Some(known) = seen.profile.demand().filter(|demand| grows && slow(demand)) else { return };
+        let latency = known.alone();
+        let ending = seen.running.iter().filter(|task| task.elapsed > latency / 2.0).count();
+        let rise = Rise { from: before, to: width, at: seen.now, latency, done: seen.done + ending as u64 };
+        // What is let in step by step is one rise.
+        self.rise = Some(self.rise.map_or(rise, |rise| Rise { to: width, ..rise }));
+    }
+
+    /// Follows how many were in flight and have ended.
+    fn count(&mut self, seen: &Observation<'_>, crowd: &Crowd) {
+        self.waits += u64::from(crowd.waiting);
+        self.sleeps += u64::from(crowd.sleeping);
+        let flying = crowd.all.saturating_add(u32::try_from(seen.away).unwrap_or(u32::MAX));
+        match self.round {
+            Some((before, done)) if seen.done < done + u64::from(before) => {}
+            Some((before, _)) => {
+                self.borne = self.borne.max(before);
+                self.round = (flying > 0).then_some((flying, seen.done));
+            }
+            None => self.round = (flying > 0).then_some((flying, seen.done)),
+        }
+    }
+
+    /// The most workers that may pay off: where nothing is known against it, twice as many as have been borne. To begin
+    /// with, more of those that sleep.
+    pub(crate) fn ceiling(&self, now: f64) -> u32 {
+        let free = if self.only_sleeps() { 2 * FREE_THREADS } else { FREE_THREADS };
+        match self.settled {
+            Some((threads, at)) if now - at < CLIMB_AGAIN => threads,
+            _ => self.borne.saturating_mul(2).clamp(free, MOST_THREADS),
+        }
+    }
+
+    /// Whether tasks that wait were seen to sleep nearly always, which is at nobody's cost.
+    fn only_sleeps(&self) -> bool {
+        self.waits > 0 && self.sleeps >= self.waits - self.waits / 10
+    }
+}
