@@ -666,3 +666,19 @@ def test_a_callback_that_never_returns_holds_up_nobody_else(tmp_path: Path) -> N
         assert not pending and {future.result() for future in done} == {number * number for number in range(20)}
         called.wait()
         free.set()
+
+
+class ExitsAtPickling:
+    def __reduce__(self) -> Any:
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize("plan", [fr.Plan(1), fr.Plan(1, 2)])
+def test_system_exit_from_pickling_a_result_is_what_its_future_raises(plan: fr.Plan) -> None:
+    with fr.Executor(plan=plan) as executor:
+        future = executor.submit(ExitsAtPickling)
+        with pytest.raises(SystemExit) as caught:
+            future.result(LIMIT)
+        assert caught.value.code == 3
+        assert "the result of `ExitsAtPickling`" in caught.value.__notes__[0]
+        assert executor.submit(os.getpid).result(LIMIT) != os.getpid()

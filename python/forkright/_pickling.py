@@ -112,13 +112,6 @@ def _unpicklable(obj: object, role: str, error: Exception, initializer: Any) -> 
     )
 
 
-def unencodable(error: BaseException, role: str) -> UnpicklableError:
-    """The error that says that pickling `role` ended in an exception that would end more than the task."""
-    found = UnpicklableError(f"{role} can't be sent to another process: pickling it raised {_summary(error)}")
-    found.__cause__ = error
-    return found
-
-
 def encode_exception(error: BaseException) -> bytes:
     """Pickle an exception, what it came from, and its traceback as text; never fails for what `error` is.
 

@@ -3,6 +3,7 @@
 
 use forkright_engine::crew::End;
 use forkright_engine::warden::Death;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
@@ -65,9 +66,15 @@ pub(crate) fn undecodable(py: Python<'_>, error: PyErr, role: &str) -> PyErr {
     PyErr::from_value(make(py, "forkright._pickling", "undecodable", (error.into_value(py), role)))
 }
 
-/// What ends more than a task was raised while something was pickled in a worker: there it must end the task alone.
-pub(crate) fn unencodable(py: Python<'_>, error: PyErr, role: &str) -> PyErr {
-    PyErr::from_value(make(py, "forkright._pickling", "unencodable", (error.into_value(py), role)))
+/// Has what is no `Exception`, which passes through the pickler as it is, tell what was pickled.
+pub(crate) fn name_pickled(py: Python<'_>, error: PyErr, role: &str) -> PyErr {
+    if !error.is_instance_of::<PyException>(py) {
+        let noted = error.value(py).call_method1("add_note", (format!("raised while {role} was pickled"),));
+        if let Err(failed) = noted {
+            failed.write_unraisable(py, None);
+        }
+    }
+    error
 }
 
 /// Has an error that a worker made without knowing the task's name tell it.

@@ -16,7 +16,7 @@ use forkright_meter::{Counts, Slot, Tally, clock};
 use forkright_shm::bell::{Bell, Woken};
 use forkright_shm::memory::Memory;
 use forkright_shm::ring::{Consumer, Head, Producer, PushError};
-use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -434,14 +434,8 @@ impl Worker {
             Some(Ok(function)) => format!("the result of `{}`", callable_name(function.bind(py))),
             _ => "the result".into(),
         };
-        codec::encode(value, &self.store, None, role).map_err(|error| {
-            // What is no `Exception` passes through the pickler as it is.
-            if error.is_instance_of::<PyException>(py) {
-                error
-            } else {
-                crate::errors::unencodable(py, error, &role())
-            }
-        })
+        codec::encode(value, &self.store, None, role)
+            .map_err(|error| crate::errors::name_pickled(py, error, &role()))
     }
 
     fn known<'py>(&self, py: Python<'py>, function: Option<&Function>) -> PyResult<Bound<'py, PyAny>> {
