@@ -38,13 +38,16 @@ def test_a_plan_is_hopeless_only_if_it_was_far_behind_in_each_of_the_first_round
 
 
 def test_a_forecast_is_judged_by_the_choice_that_was_in_force_for_the_longest():
-    def report(wall: float, *made: tuple[float, float]) -> dict[str, object]:
-        return {"wall": wall, "verdicts": [{"at": at, "verdict": {"seconds": seconds}} for at, seconds in made]}
+    def report(wall: float, *made: tuple[float, float], finished: int = 4) -> dict[str, object]:
+        case = {"demand": {"finished": finished}}
+        verdicts = [{"at": at, "verdict": {"seconds": seconds, "case": case}} for at, seconds in made]
+        return {"wall": wall, "verdicts": verdicts}
 
     assert score.forecast_error(report(1.0, (0.0, 5.0), (0.2, 0.4), (0.95, 0.1))) == pytest.approx(0.5)
     assert score.forecast_error(report(1.0, (0.2, 0.8))) == pytest.approx(0.0)
     assert score.forecast_error(report(1.0)) is None
     assert score.forecast_error(report(0.011, (0.01, 0.5))) is None, "nobody notices a millisecond"
+    assert score.forecast_error(report(1.0, (0.2, 0.8), finished=0)) is None, "a guess is no forecast"
 
 
 def test_another_choice_is_scored_as_auto_is():

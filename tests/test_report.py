@@ -24,6 +24,7 @@ def chosen(**changes: Any) -> dict[str, Any]:
     verdict = {
         "plan": {"processes": 2, "threads": 1},
         "seconds": 1.2,
+        "case": {"demand": {"finished": 4}},
         "beaten": [
             forecast(1, 1, 1.5, "workers"),
             forecast(0, 1, 2.4, "gil"),
@@ -98,6 +99,12 @@ def test_failed_and_unfinished_tasks_are_named() -> None:
 def test_pickling_that_nobody_would_notice_is_not_mentioned() -> None:
     cheap = {"encode": 1e-5, "decode": 1e-5, "bytes_out": 10.0, "bytes_back": 10.0}
     assert "pickling" not in text(chosen(pickling=cheap))
+
+
+def test_a_guess_is_not_called_a_prediction() -> None:
+    data = chosen()
+    data["verdicts"][-1]["verdict"]["case"] = {"demand": {"finished": 0}}
+    assert "time       1.3 s (the choice came after 50 ms); 2.4 s of CPU in tasks" in text(data)
 
 
 def test_what_was_not_looked_at_is_not_claimed() -> None:

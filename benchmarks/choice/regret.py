@@ -81,8 +81,8 @@ best fixed: the plan with the least median on one half of the rounds, each half 
 that plan's on the other half, so that the plan gets no credit for the luck it was chosen for; 1 is none. A/A: the best
 fixed plan's odd rounds over its even ones, whichever is more: what this machine makes of no difference at all.
 above A/A: the regret over that. at least: its one-sided 95 % lower bound, by bootstrap. by CPU/wall: the regret of auto
-when it doesn't see the GIL. forecast off by: of the choice that was in force for the longest, what the rest should have
-taken against what it took, the median of auto's runs. Differences of less than {UNNOTICED * 1e3:.0f} ms count as
+when it doesn't see the GIL. forecast off by: of the forecast that was in force for the longest, what the rest should
+have taken against what it took, the median of auto's runs. Differences of less than {UNNOTICED * 1e3:.0f} ms count as
 none."""
 
 TIMES = f"""\

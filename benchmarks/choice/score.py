@@ -64,10 +64,12 @@ def hopeless(seconds: dict[str, list[float]], fixed: Sequence[str], heats: int, 
 
 
 def forecast_error(report: dict[str, Any]) -> float | None:
-    """By what share a forecast was wrong: of the choice that was in force for the longest, how long the rest would take
-    against how long it took. None if nothing was forecast, or if what was left is too short to be noticed."""
+    """By what share a forecast was wrong: of the one that was in force for the longest, how long the rest would take
+    against how long it took. None if nothing was forecast but by a guess, before any call had ended, or if what was
+    left is too short to be noticed."""
     wall = report["wall"]
-    made = [(choice["at"], choice["verdict"]["seconds"]) for choice in report["verdicts"]]
+    founded = [choice for choice in report["verdicts"] if choice["verdict"]["case"]["demand"]["finished"] > 0]
+    made = [(choice["at"], choice["verdict"]["seconds"]) for choice in founded]
     ends = [at for at, _ in made[1:]] + [wall]
     if not made:
         return None

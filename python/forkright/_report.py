@@ -171,11 +171,18 @@ def _changes(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [entry for entry, plan in zip(verdicts, before, strict=False) if entry["verdict"]["plan"] != plan]
 
 
+def _is_guess(verdict: dict[str, Any]) -> bool:
+    """Whether it was made before any call had ended, so that nobody knew how long they take."""
+    return bool(verdict["case"]["demand"]["finished"] == 0)
+
+
 def _time(data: dict[str, Any], last: dict[str, Any] | None, changes: list[dict[str, Any]]) -> str:
     text = seconds(data["wall"])
     if last is not None:
-        foreseen = last["at"] + last["verdict"]["seconds"]
-        text += f", {seconds(foreseen)} predicted (the choice came after {seconds(changes[-1]['at'])})"
+        foreseen = ""
+        if not _is_guess(last["verdict"]):
+            foreseen = f", {seconds(last['at'] + last['verdict']['seconds'])} predicted"
+        text += f"{foreseen} (the choice came after {seconds(changes[-1]['at'])})"
     return f"{text}; {seconds(data.get('cpu', 0.0))} of CPU in tasks"
 
 

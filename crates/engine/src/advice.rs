@@ -139,10 +139,7 @@ impl Program {
         let tasks = f64::from(TASKS * self.most(machine));
         let already = Plan::SERIAL;
         let zygote = Zygote::Cold;
-        (
-            self.task(tasks),
-            Remaining { tasks, here: 0, away: 0, already, zygote, warming: 0.0, importing: 0.0 },
-        )
+        (self.task(tasks), Remaining::fresh(tasks, already, zygote))
     }
 
     /// Workers that are worth a forecast.

@@ -268,7 +268,9 @@ fn sentence(
         }
     }
     let rivals = rivals.iter().map(|rival| format!(", {} {}", rival.plan, words::seconds(rival.seconds)));
-    let mut text = format!("{plan}{beside}: {why}; {many} should take {}", words::seconds(taken.seconds));
+    let guess = if demand.finished == 0 { "by a guess " } else { "" };
+    let mut text =
+        format!("{plan}{beside}: {why}; {guess}{many} should take {}", words::seconds(taken.seconds));
     text.extend(rivals);
     if let Some(out) = ruled_out.first() {
         text += &format!("; processes are ruled out: {}", out.reason);
@@ -285,28 +287,19 @@ mod tests {
     fn verdict(demand: Demand, tasks: f64, current: Plan, may_leave: Leave) -> Verdict {
         let machine = Machine::default();
         let zygote = Zygote::Ready;
-        let remaining =
-            Remaining { tasks, here: 0, away: 0, already: current, zygote, warming: 0.0, importing: 0.0 };
+        let remaining = Remaining::fresh(tasks, current, zygote);
         let limits = Limits::of(&demand, &machine, None);
         let constraints = Constraints { may_leave, current, spent: 0.0, here: 0 };
         choose(Case { demand, machine, remaining, limits, constraints }).expect("serial is always allowed")
     }
 
     fn measured(demand: Demand) -> Demand {
-        Demand { gil: Evidence::Measured, ..demand }
+        Demand { gil: Evidence::Measured, finished: 4, ..demand }
     }
 
     #[test]
     fn candidates_stay_within_workers_cores_and_tasks() {
-        let remaining = Remaining {
-            tasks: 20.0,
-            here: 0,
-            away: 0,
-            already: Plan::SERIAL,
-            zygote: Zygote::Cold,
-            warming: 0.0,
-            importing: 0.0,
-        };
+        let remaining = Remaining::fresh(20.0, Plan::SERIAL, Zygote::Cold);
         let plans = candidates(&Machine::default(), &remaining, Some(6));
         assert!(plans.iter().all(|plan| plan.workers() <= 6 && plan.processes() <= 2));
         assert!(plans.contains(&Plan::SERIAL));
@@ -317,6 +310,8 @@ mod tests {
     #[test]
     fn the_verdict_says_why_in_one_sentence() {
         let calc = measured(Demand { held: 0.3, waiting: 0.006, ..Demand::default() });
+        let guessed = verdict(Demand { finished: 0, ..calc }, 8.0, Plan::SERIAL, Leave::Yes);
+        assert!(guessed.sentence.contains("; by a guess they should take 1.2 s"), "{}", guessed.sentence);
         let verdict = verdict(calc, 8.0, Plan::SERIAL, Leave::Yes);
         assert_eq!(verdict.plan, Plan::in_processes(2).expect("valid"));
         assert!(verdict.sentence.starts_with("2 processes: 98 % of the time holds the GIL, so threads would take turns; they should take 1.2 s"), "{}", verdict.sentence);

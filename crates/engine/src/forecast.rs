@@ -29,8 +29,11 @@ pub enum Zygote {
 pub struct Remaining {
     /// Tasks that have not started.
     pub tasks: f64,
-    /// Tasks that run in this process: they stay here, half done on average.
+    /// Tasks that run in this process: they stay here.
     pub here: u32,
+    /// Seconds for which those have run, on average.
+    #[serde(default)]
+    pub elapsed: f64,
     /// Tasks that run in worker processes: they stay there, half done on average.
     pub away: u32,
     /// Workers that are up already.
@@ -42,6 +45,13 @@ pub struct Remaining {
     /// Seconds until worker processes that are up have imported what the function needs.
     #[serde(default)]
     pub importing: f64,
+}
+
+impl Remaining {
+    /// So many tasks of which none has started, with nothing on its way.
+    pub fn fresh(tasks: f64, already: Plan, zygote: Zygote) -> Self {
+        Self { tasks, here: 0, elapsed: 0.0, away: 0, already, zygote, warming: 0.0, importing: 0.0 }
+    }
 }
 
 /// What the time under a plan is spent on mostly.
@@ -92,15 +102,24 @@ pub struct Forecast {
     pub parts: Parts,
 }
 
+/// Of a task that has run for as long as they take, so much is expected to be left.
+const LEAST_LEFT: f64 = 0.1;
+
 /// Predicts how long the remaining tasks take under `plan`.
 pub fn forecast(demand: &Demand, machine: &Machine, remaining: &Remaining, plan: Plan) -> Forecast {
     let crew = Crew::new(demand, machine, plan);
-    let (mine, theirs) = (f64::from(remaining.here) / 2.0, f64::from(remaining.away) / 2.0);
-    let (tasks, beside) = if plan.leaves() {
-        let here = Plan::in_threads(remaining.here.max(1)).unwrap_or(Plan::SERIAL);
-        (remaining.tasks + theirs, Crew::new(demand, machine, here).waves(mine))
-    } else {
-        (remaining.tasks + mine, if remaining.away > 0 { demand.alone() / 2.0 } else { 0.0 })
+    let wave = Plan::in_threads(remaining.here.max(1))
+        .map_or(0.0, |here| Crew::new(demand, machine, here).wave(remaining.here.into()));
+    // Those that have run for too long may run for as long again.
+    let left = (1.0 - remaining.elapsed / wave.max(f64::MIN_POSITIVE)).abs().clamp(LEAST_LEFT, 1.0);
+    let (mine, theirs) = (f64::from(remaining.here) * left, f64::from(remaining.away) / 2.0);
+    let away = if remaining.away > 0 { demand.alone() / 2.0 } else { 0.0 };
+    // Those that run end side by side, as they began.
+    let ending = wave * left;
+    let (tasks, beside) = match () {
+        () if plan.leaves() => (remaining.tasks + theirs, ending),
+        () if remaining.tasks > 0.0 => (remaining.tasks + mine, ending.max(away)),
+        () => (0.0, ending.max(away)),
     };
     let every = remaining.tasks + mine + theirs;
     let parts = Parts {
@@ -248,15 +267,7 @@ mod tests {
     use super::*;
 
     fn left(tasks: f64) -> Remaining {
-        Remaining {
-            tasks,
-            here: 0,
-            away: 0,
-            already: Plan::SERIAL,
-            zygote: Zygote::Cold,
-            warming: 0.0,
-            importing: 0.0,
-        }
+        Remaining::fresh(tasks, Plan::SERIAL, Zygote::Cold)
     }
 
     fn seconds(demand: Demand, tasks: f64, processes: u32, threads: u32) -> f64 {

@@ -44,16 +44,18 @@ use crate::replay::Given;
 /// So many samples that tell nothing of the GIL mean that none will; so do a few milliseconds without any.
 const SAMPLED: f64 = 8.0;
 const UNSAMPLED: f64 = 0.020;
-/// A forecast rests on finished tasks if there are so many, and two for each worker.
-const LEAST_FINISHED: u64 = 4;
+/// So many finished tasks tell how long they take.
+const ENOUGH_FINISHED: u64 = 4;
 /// Threads that a ramp starts before any item has shown its second half.
 pub(crate) const FREE_THREADS: u32 = 20;
 /// Seconds of waiting after which a ramp lets in all, whatever comes after it: the fast half of all servers has answered.
 const CURIOUS: f64 = 0.063;
 /// With each tick so many times as many are let in.
 const STEP: u32 = 4;
-/// Items in flight while processes are prepared.
-const PREPARING_THREADS: u32 = 4;
+/// Items in flight while processes are prepared ...
+const PREPARING_THREADS: u32 = 8;
+/// ... and seconds of sleep after which there may be twice as many: those that sleep mostly do nothing else.
+const PATIENT: f64 = 0.004;
 /// A GIL that is held for less than this share of the time is no reason to leave.
 const IDLE: f64 = 0.5;
 /// Seconds between judgements while things are new, and later.
@@ -264,13 +266,26 @@ impl Governor {
 
     /// Forecasts every candidate for what remains and takes the best. The verdict, if it is news.
     fn judge(&mut self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Verdict> {
-        let demand = self.demand(seen, crowd).filter(|_| seen.pending > 0)?;
+        let demand = self.demand(seen, crowd)?;
+        let founds = self.unfounded && demand.finished >= if seen.pending > 0 { ENOUGH_FINISHED } else { 1 };
+        if seen.pending == 0 && !founds {
+            return None;
+        }
         // What comes as a stream travels one by one.
         let company = self.items.map_or(1.0, |_| chunk::company(demand.alone()));
         let demand = Demand { company, ..demand };
         self.judged = Some(seen.now);
         let remaining = Remaining { importing: self.until_imported(seen, &demand), ..self.remaining(seen) };
-        let limits = self.limits(seen, crowd, &demand, &remaining);
+        let limits = match seen.pending {
+            // Nothing is left to choose for.
+            0 => Limits {
+                processes: false,
+                threads: 0,
+                extra: None,
+                ..Limits::of(&demand, &self.machine, None)
+            },
+            _ => self.limits(seen, crowd, &demand, &remaining),
+        };
         // In a run with an end, a change must be worth something of the whole.
         let spent = self.items.map_or(0.0, |_| seen.now);
         let may_leave = seen.leave.clone();
@@ -286,11 +301,8 @@ impl Governor {
         let moved = verdict.plan != self.plan;
         self.plan = verdict.plan;
         self.verdict = Some(verdict.clone());
-        let enough = u64::from(2 * self.plan.workers()).max(LEAST_FINISHED);
-        // A guess that made the plan change is replaced by a forecast that rests on finished tasks.
-        let is_founded = seen.profile.tasks() >= enough;
-        let founds = !moved && self.unfounded && is_founded;
-        self.unfounded = !is_founded && (moved || self.unfounded);
+        // A forecast that was little more than a guess is followed by a better one.
+        self.unfounded = if moved { demand.finished < ENOUGH_FINISHED } else { self.unfounded && !founds };
         (moved || founds).then_some(verdict)
     }
 
@@ -368,6 +380,7 @@ impl Governor {
         Remaining {
             tasks: tasks as f64,
             here,
+            elapsed: mean(seen.running.iter().map(|task| task.elapsed / f64::from(task.tasks.max(1)))),
             away: u32::try_from(seen.away).unwrap_or(u32::MAX),
             already: already.unwrap_or(Plan::SERIAL),
             zygote: seen.zygote,
@@ -419,10 +432,21 @@ impl Governor {
             // What they wait for may be followed by computing: the others then had better be elsewhere, and what is
             // prepared meanwhile would queue for the GIL behind them all. Where they only wait, the last of them start
             // no later for it.
-            () if is_many(seen, crowd) => PREPARING_THREADS,
+            () if is_many(seen, crowd) => self.curious(seen, crowd),
             () => FREE_THREADS,
         };
         limit.min(most)
+    }
+
+    /// How many may wait here before it is known whether they compute afterwards, and how long whoever they wait for takes
+    /// for a few. Those that sleep burden nobody: half of what one core would do of all, and more the longer they do.
+    fn curious(&self, seen: &Observation<'_>, crowd: &Crowd) -> u32 {
+        if crowd.sleeping < crowd.all {
+            return PREPARING_THREADS;
+        }
+        let all = (seen.pending + u64::from(crowd.all)) as f64;
+        let share = (all / (2.0 * self.machine.cores)).max(PREPARING_THREADS.into());
+        ((share * (1.0 + crowd.longest / PATIENT)) as u32).min(2 * FREE_THREADS)
     }
 
     fn direct(&mut self, seen: &Observation<'_>, crowd: &Crowd, verdict: Option<Verdict>) -> Direction {
@@ -511,6 +535,11 @@ impl Governor {
         let refused = matches!(seen.leave, Leave::No(_));
         !refused && self.machine.width() > 1 && self.max_workers != Some(1)
     }
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = values.len().max(1) as f64;
+    values.sum::<f64>() / count
 }
 
 /// Whether there are more tasks than a ramp starts.

@@ -49,6 +49,10 @@ pub struct Reading {
     pub together: u32,
     /// Whether the samples given to the profile include these tasks.
     pub sampled: bool,
+    /// Whether they were the first to begin. What those pay for, a cache that is filled, the others don't, which may have
+    /// ended before them.
+    #[serde(default)]
+    pub first: bool,
     /// Arguments on their way to the worker, when they travelled.
     pub arguments: Option<Pickling>,
     /// Results on their way back, when they travelled.
@@ -111,6 +115,9 @@ pub struct Demand {
     /// Tasks that would travel in one message. Less than 1 is 1.
     #[serde(default)]
     pub company: f64,
+    /// Finished tasks that it was measured on; 0 is a guess from those that run.
+    #[serde(default)]
+    pub finished: u64,
     /// Whether the share of the GIL was measured or is CPU time taken for it.
     pub gil: Evidence,
 }
@@ -206,10 +213,18 @@ impl Profile {
         }
         self.tasks += reading.tasks;
         self.failed += reading.failed.min(reading.tasks);
-        self.wall.add(wall, tasks);
-        self.cpu.add(cpu, tasks);
-        self.waiting.add(waiting, tasks);
-        self.blocked.add(blocked, tasks);
+        for (mean, value) in [
+            (&mut self.wall, wall),
+            (&mut self.cpu, cpu),
+            (&mut self.waiting, waiting),
+            (&mut self.blocked, blocked),
+        ] {
+            if reading.first {
+                mean.add_early(value, tasks);
+            } else {
+                mean.add(value, tasks);
+            }
+        }
         let halves = [
             (
                 reading.arguments,
@@ -387,6 +402,7 @@ impl Profile {
             waiting: self.waiting()?,
             drag: self.drag(0, 0.0),
             spread: self.spread().unwrap_or(0.0),
+            finished: self.tasks(),
             gil,
             ..self.pickling()
         })
@@ -492,11 +508,22 @@ pub(crate) struct Mean {
 impl Mean {
     /// Adds a value that stands for `count` tasks.
     pub(crate) fn add(&mut self, value: f64, count: f64) {
+        self.insert(value, count, self.weight);
+    }
+
+    /// The same for a value that belongs before all others.
+    fn add_early(&mut self, value: f64, count: f64) {
+        self.insert(value, count, 0.0);
+    }
+
+    /// `before` is how many values it comes after.
+    fn insert(&mut self, value: f64, count: f64, before: f64) {
         if !value.is_finite() {
             return;
         }
         let after = (self.weight + count).min(SPAN.max(count));
-        let fresh = count * (2.0 * after - count + 1.0) / (after * (after + 1.0));
+        let last = (before + count).min(after);
+        let fresh = count * (2.0 * last - count + 1.0) / (after * (after + 1.0));
         self.value += fresh.min(1.0) * (value - self.value);
         self.weight = after;
     }
@@ -583,6 +610,17 @@ mod tests {
             profile.record(&one(0.001, 0.001));
         }
         assert!(profile.cpu().is_some_and(|cpu| cpu < 0.005));
+    }
+
+    #[test]
+    fn a_slow_first_task_that_ends_after_others_does_not_count_for_more() {
+        let mean_with = |first: bool| {
+            let mut profile = Profile::default();
+            (0..3).for_each(|_| profile.record(&one(0.01, 0.01)));
+            profile.record(&Reading { first, ..one(0.05, 0.05) });
+            profile.cpu().expect("four have ended")
+        };
+        assert!((mean_with(true) - 0.014).abs() < 1e-9 && (mean_with(false) - 0.026).abs() < 1e-9);
     }
 
     #[test]

@@ -63,15 +63,7 @@ impl Given {
     pub fn whole(&self, change: &Change, tasks: u64) -> Option<Case> {
         let demand = self.demand?;
         let machine = change.apply(&self.machine);
-        let remaining = Remaining {
-            tasks: tasks as f64,
-            here: 0,
-            away: 0,
-            already: Plan::SERIAL,
-            zygote: Zygote::Cold,
-            warming: 0.0,
-            importing: 0.0,
-        };
+        let remaining = Remaining::fresh(tasks as f64, Plan::SERIAL, Zygote::Cold);
         let limits = Limits::of(&demand, &machine, self.workers);
         let may_leave = self.may_leave.clone();
         let constraints = Constraints { may_leave, current: Plan::SERIAL, spent: 0.0, here: 0 };

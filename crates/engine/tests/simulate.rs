@@ -94,7 +94,7 @@ fn many_pages_end_in_processes_with_threads() {
     for cores in [2.0, 8.0] {
         let (regret, taken) = regret("many pages", &Workload::same(400, &[Wait(0.05), Gil(0.02)]), cores);
         // A thread of a worker queues for its GIL before it can begin to wait: more of them would help than are forecast.
-        assert!(regret <= 1.4, "{regret}");
+        assert!(regret <= 1.45, "{regret}");
         assert!(taken.verdicts.iter().any(|(_, verdict)| verdict.plan.kind() == Kind::Hybrid));
     }
 }
@@ -168,7 +168,7 @@ fn many_requests_climb_to_many_threads() {
 fn tasks_that_grow_are_not_begun_by_the_dozen_while_they_look_short() {
     let tasks = (0..200).map(|at| vec![Gil(0.0001 * f64::from(at))]);
     let (regret, taken) = regret("growing", &Workload::of(tasks), 8.0);
-    assert!(regret <= 1.4, "{regret}");
+    assert!(regret <= 1.45, "{regret}");
     assert!(taken.here <= 60, "{}", taken.here);
 }
 

@@ -1,7 +1,7 @@
 //! What is known of tasks of one function while they run: who runs them, what they cost so far. Shared by the
 //! threads that run them, the one that sends them away and the governor that watches.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub(crate) struct Progress {
     away: AtomicUsize,
     /// Threads of this process that run tasks now.
     here: AtomicU32,
+    /// Whether any task has begun.
+    begun: AtomicBool,
     /// Why a worker would not run them, once one has said so.
     refusal: OnceLock<String>,
     stations: Mutex<Vec<Arc<Station>>>,
@@ -85,6 +87,7 @@ pub(crate) struct Worker {
 pub(crate) struct Stint {
     station: Arc<Station>,
     together: u32,
+    first: bool,
     began: Duration,
     paused: u64,
     spent: Spent,
@@ -107,6 +110,7 @@ impl Progress {
             done: AtomicUsize::new(0),
             away: AtomicUsize::new(0),
             here: AtomicU32::new(0),
+            begun: AtomicBool::new(false),
             refusal: OnceLock::new(),
             stations: Mutex::default(),
             totals: Mutex::default(),
@@ -188,7 +192,8 @@ impl Progress {
         let paused = pause::taken(station.view.tid(), now);
         station.paused.store(paused, Release);
         station.began.store(now.max(1), Release);
-        Stint { station, together, began, paused, spent: meter::spent() }
+        let first = !self.begun.swap(true, AcqRel);
+        Stint { station, together, first, began, paused, spent: meter::spent() }
     }
 
     /// They ended: `tasks` of them, of which `failed` raised.
@@ -218,6 +223,7 @@ impl Progress {
             cpu: Some(cost.cpu),
             together,
             sampled: true,
+            first: stint.first,
             ..Reading::default()
         });
         self.entry.here(&cost);
@@ -273,6 +279,7 @@ impl Progress {
             cpu: (cost.cpu > 0.0).then_some(cost.cpu),
             together: sent.threads.max(1),
             sampled: false,
+            first: false,
             arguments: Some(arguments),
             results: Some(results),
         });

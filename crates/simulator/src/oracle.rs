@@ -40,10 +40,10 @@ impl Regret {
     }
 
     /// By what share the forecast was wrong that was in force for the longest: how long the rest would take, against how
-    /// long it took. As `benchmarks/choice/score.py` has it for real runs.
+    /// long it took. Guesses don't count. As `benchmarks/choice/score.py` has it for real runs.
     pub fn forecast_error(&self) -> Option<f64> {
-        let made: Vec<(f64, f64)> =
-            self.taken.verdicts.iter().map(|(at, verdict)| (*at, verdict.seconds)).collect();
+        let founded = self.taken.verdicts.iter().filter(|(_, verdict)| verdict.case.demand.finished > 0);
+        let made: Vec<(f64, f64)> = founded.map(|(at, verdict)| (*at, verdict.seconds)).collect();
         forecast_error(&made, self.taken.seconds)
     }
 }

@@ -517,6 +517,7 @@ impl<'a> Simulation<'a> {
                     cpu: Some(job.cpu),
                     together,
                     sampled: true,
+                    first: job.tasks.start == 0,
                     ..Reading::default()
                 });
                 return;
