@@ -682,3 +682,39 @@ def test_system_exit_from_pickling_a_result_is_what_its_future_raises(plan: fr.P
         assert caught.value.code == 3
         assert "the result of `ExitsAtPickling`" in caught.value.__notes__[0]
         assert executor.submit(os.getpid).result(LIMIT) != os.getpid()
+
+
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def first_plan(executor: fr.Executor) -> dict[str, int]:
+    plan: dict[str, int] = executor.report().data["functions"][0]["verdicts"][0]["verdict"]["plan"]
+    return plan
+
+
+def test_an_executor_begins_with_what_another_has_learned() -> None:
+    for _ in range(2):
+        with fr.Executor() as executor:
+            concurrent.futures.wait([executor.submit(nap, 0.05) for _ in range(60)], LIMIT)
+            plan = first_plan(executor)
+    # Before anything is known of a function, no more than 20 threads are let in.
+    assert plan["threads"] > 20
+
+
+def wait_for(flag: threading.Event, other: threading.Event) -> bool:
+    flag.set()
+    while not other.wait(0.005):
+        pass
+    return True
+
+
+def test_what_was_learned_of_short_calls_keeps_no_call_from_starting() -> None:
+    for _ in range(4):
+        one, other = threading.Event(), threading.Event()
+        with fr.Executor(2) as executor:
+            # Each waits until the other has begun.
+            futures = [executor.submit(wait_for, one, other), executor.submit(wait_for, other, one)]
+            assert [future.result(LIMIT) for future in futures] == [True, True]
+            one.set()
+            other.set()

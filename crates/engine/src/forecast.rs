@@ -253,13 +253,22 @@ impl Crew {
         whole + last
     }
 
-    /// Seconds until the longest task ends if nothing is in anyone's way: of k tasks that end the work, the
-    /// longest is about sqrt(2 ln k) standard deviations above the mean.
+    /// Seconds until the longest task ends if nothing is in anyone's way.
     fn straggler(&self, tasks: f64, spread: f64) -> f64 {
         let last = tasks.min(self.workers());
-        let beyond = if last > 1.0 { (2.0 * last.ln()).sqrt() * spread * self.alone() } else { 0.0 };
-        tasks / self.workers() * self.alone() + beyond
+        (tasks / self.workers() + beyond(last, spread)) * self.alone()
     }
+}
+
+/// By how much the longest of `count` tasks is longer than their mean, in means: about sqrt(2 ln k) standard deviations, at
+/// most (k-1)/sqrt(2k-1) (Hartley and David, 1954), and here not longer than half of them together.
+fn beyond(count: f64, spread: f64) -> f64 {
+    if count <= 1.0 {
+        return 0.0;
+    }
+    let others = count - 1.0;
+    let deviations = (2.0 * count.ln()).sqrt().min(others / (2.0 * count - 1.0).sqrt());
+    (deviations * spread).min(others / 2.0)
 }
 
 #[cfg(test)]
@@ -299,6 +308,15 @@ mod tests {
         assert!(within(seconds(calc, 4.0, 0, 1), 1.19, 1.21));
         assert!(within(seconds(calc, 4.0, 0, 2), 1.19, 1.22));
         assert!(within(seconds(calc, 4.0, 2, 1), 0.6, 0.7));
+    }
+
+    #[test]
+    fn however_tasks_vary_side_by_side_is_sooner_than_one_after_another() {
+        let varied = Demand { waiting: 0.1, spread: 20.0, ..Demand::default() };
+        assert!(seconds(varied, 1.5, 0, 2) < 0.85 * seconds(varied, 1.5, 0, 1));
+        assert!(seconds(varied, 20.0, 0, 20) < seconds(varied, 20.0, 0, 1));
+        assert_eq!((beyond(1.0, 1.0), beyond(2.0, 20.0)), (0.0, 0.5));
+        assert!(within(beyond(2.0, 0.5), 0.28, 0.29) && within(beyond(20.0, 1.0), 2.4, 2.5));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::functions::{Differing, kind_of};
 use crate::future::face;
 use crate::governing::Governing;
 use crate::hands::Hands;
+use crate::memory::{self, Learned};
 use crate::recruit::Initializer;
 use crate::run::Run;
 use crate::submissions::{Submissions, Submitted};
@@ -34,9 +35,11 @@ pub(crate) struct Choosing {
 
 /// The calls of one function.
 struct Stream {
-    _key: Py<PyAny>,
+    key: Py<PyAny>,
     work: Arc<Submissions>,
     run: Arc<Run>,
+    /// What is known of how many may be in flight.
+    borne: u32,
     governing: Mutex<Option<Arc<Governing>>>,
 }
 
@@ -99,7 +102,10 @@ impl Choosing {
         let run = Run::new(Arc::clone(&work) as Arc<dyn Work>, Arc::clone(&self.hands));
         run.set_initializer(self.initializer.clone());
         run.set_width(1, false);
-        let stream = Arc::new(Stream { _key: key.unbind(), work, run, governing: Mutex::default() });
+        let learned = memory::recall(function).unwrap_or_default();
+        *lock(&work.progress().profile) = learned.profile;
+        let (key, borne) = (key.unbind(), learned.borne);
+        let stream = Arc::new(Stream { key, work, run, borne, governing: Mutex::default() });
         let mut streams = lock(&self.streams);
         let idle = if streams.len() >= MANY {
             let idle = streams.iter().find(|(_, stream)| stream.work.is_over()).map(|(address, _)| *address);
@@ -110,7 +116,7 @@ impl Choosing {
         streams.insert(address, Arc::clone(&stream));
         drop(streams);
         if let Some(idle) = idle {
-            idle.run.end();
+            idle.end(function.py());
         }
         Ok(stream)
     }
@@ -134,9 +140,7 @@ impl Choosing {
     /// Ends threads and worker processes; nothing is under way.
     pub(crate) fn end(&self) {
         let streams: Vec<_> = lock(&self.streams).drain().map(|(_, stream)| stream).collect();
-        for stream in streams {
-            stream.run.end();
-        }
+        Python::attach(|py| streams.iter().for_each(|stream| stream.end(py)));
         self.hands.queue.close();
     }
 
@@ -161,10 +165,19 @@ impl Stream {
         match known {
             Some(governing) => governing.resume(py)?,
             None => {
-                let begun = Governing::begin(py, &self.run, workers, None, 0, shared)?;
+                let begun = Governing::begin(py, &self.run, workers, None, self.borne, shared)?;
                 lock(&self.governing).get_or_insert(begun);
             }
         }
         self.run.rouse(py)
+    }
+
+    /// Ends its workers and remembers what was learned.
+    fn end(&self, py: Python<'_>) {
+        self.run.end();
+        if let Some(governing) = &*lock(&self.governing) {
+            let profile = lock(&self.work.progress().profile).clone();
+            memory::keep(self.key.bind(py), Learned { profile, borne: governing.borne() });
+        }
     }
 }

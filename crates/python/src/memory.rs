@@ -1,4 +1,4 @@
-//! What the maps of this process have learned of functions: the next map of the same function begins with it.
+//! What the maps and executors of this process have learned of functions: the next one begins with it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -21,7 +21,7 @@ pub(crate) struct Learned {
 /// The least recently used first. Held for moments and by those who have the GIL, so a fork finds it free.
 static KNOWN: Mutex<Vec<(Key, Learned)>> = Mutex::new(Vec::new());
 
-/// What earlier maps of `function` have learned of it.
+/// What was learned of `function` before.
 pub(crate) fn recall(function: &Bound<'_, PyAny>) -> Option<Learned> {
     let key = key_of(function);
     let learned =
@@ -29,7 +29,7 @@ pub(crate) fn recall(function: &Bound<'_, PyAny>) -> Option<Learned> {
     Some(Learned { profile: learned.profile.remembered(), ..learned })
 }
 
-/// Remembers what a map has learned of `function`, and what it knew before.
+/// Remembers what is known of `function` by now.
 pub(crate) fn keep(function: &Bound<'_, PyAny>, learned: Learned) {
     if learned.profile.tasks() == 0 {
         return;
