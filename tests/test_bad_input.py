@@ -283,6 +283,12 @@ def test_tasks_per_child_that_make_no_sense_are_refused(tasks_per_child: Any) ->
         fr.ProcessPoolExecutor(2, max_tasks_per_child=tasks_per_child)
 
 
+@pytest.mark.parametrize("memory", [0, -1, 1.5, True, "", "much", "-1 GB", "1 apple", "0 MB"])
+def test_memory_per_child_that_makes_no_sense_is_refused(memory: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="max_memory_per_child"):
+        fr.ProcessPoolExecutor(2, max_memory_per_child=memory)
+
+
 def test_an_initializer_that_is_not_callable_is_refused() -> None:
     with pytest.raises(TypeError, match="initializer"):
         fr.Executor(2, initializer=5)  # type: ignore[arg-type]

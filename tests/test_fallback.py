@@ -293,16 +293,38 @@ def test_calls_under_way_when_the_script_ends_are_finished(folder: Path) -> None
     assert {path.name for path in folder.glob("ran *")} == {"ran 0", "ran 1"}
 
 
-def test_processes_that_would_not_be_replaced_are_warned_of(folder: Path) -> None:
-    script = """
+@pytest.mark.parametrize("limit", ["max_tasks_per_child=2", "max_memory_per_child='1 kB'"])
+def test_processes_that_would_not_be_replaced_are_warned_of(folder: Path, limit: str) -> None:
+    text = f"""
         import forkright as fr, work
         if __name__ == "__main__":
-            with fr.ProcessPoolExecutor(1, max_tasks_per_child=2) as executor:
+            with fr.ProcessPoolExecutor(1, {limit}) as executor:
                 print([executor.submit(work.square, x).result() for x in range(5)])
         """
-    with start(script, folder) as script:
+    with start(text, folder) as script:
         assert script.wait() == 0, script.err
-        assert script.out == "[0, 1, 4, 9, 16]\n" and "max_tasks_per_child" in script.err
+        assert script.out == "[0, 1, 4, 9, 16]\n" and limit.partition("=")[0] in script.err
+
+
+@pytest.mark.parametrize("end", ["terminate_workers", "kill_workers"])
+def test_workers_can_be_ended_with_what_they_run(folder: Path, end: str) -> None:
+    lines = run(
+        f"""
+        import concurrent.futures, time
+        import forkright as fr, work
+        if __name__ == "__main__":
+            with fr.ProcessPoolExecutor(1) as executor:
+                running = executor.submit(time.sleep, 10_000)
+                waiting = [executor.submit(work.square, x) for x in range(5)]
+                while not running.running():
+                    time.sleep(0.001)
+                executor.{end}()
+                print(type(running.exception()).__mro__[1].__name__, waiting[-1].cancelled())
+        """,
+        folder,
+        *QUIET,
+    )
+    assert lines == ["BrokenExecutor True"]
 
 
 def test_pools_are_the_standard_librarys(folder: Path) -> None:

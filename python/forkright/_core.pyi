@@ -130,6 +130,7 @@ class Pool:
         initargs: tuple[Any, ...],
         pickled_initializer: Initializer | None,
         tasks_per_worker: int | None,
+        memory_per_worker: int | None,
         shared_state: bool | None,
     ) -> Pool:
         """``plan`` is (processes, threads), or None for the choice to be made, among at most ``workers``.
@@ -153,6 +154,12 @@ class Pool:
 
     def close(self, cancel: bool = False) -> None:
         """No more calls are taken. ``cancel`` cancels those that have not started."""
+
+    def dismiss(self, kill: bool) -> None:
+        """No more calls are taken, what waits is cancelled, and worker processes end with what they run.
+
+        They are sent SIGTERM, or killed together with all that they started.
+        """
 
     def join(self, timeout: float | None = None) -> bool:
         """Waits until all workers are gone; False if ``timeout`` seconds passed first."""

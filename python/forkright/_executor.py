@@ -33,6 +33,10 @@ class Executor(concurrent.futures.Executor):
         initializer: Called first by each worker. If it raises, the executor is broken.
         initargs: Its arguments.
         max_tasks_per_child: Tasks after which a worker process is replaced; never if None.
+        max_memory_per_child: Memory after which a worker process is replaced, as bytes or as text such as "500 MB" or
+            "1.5 GiB"; never if None. What counts is the memory that a process has for itself, without what it shares
+            with files and other processes. It is looked at between tasks, after a garbage collection: one that is over
+            takes no more tasks, and ends when those on its other threads are done. No task is interrupted or lost.
         shared_state: Whether calls share state with this process; as for `forkright.map`.
 
     Raises:
@@ -47,6 +51,7 @@ class Executor(concurrent.futures.Executor):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | str | None = None,
         thread_name_prefix: str = "",
         shared_state: bool | None = None,
     ) -> None:
@@ -58,10 +63,11 @@ class Executor(concurrent.futures.Executor):
                 raise TypeError("max_tasks_per_child must be an integer")
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
+        max_memory = _options.parse_memory(max_memory_per_child)
         fixed = _plan.parse(plan, max_workers)
         _plan.check_shared_state(shared_state, fixed)
         self._plan = fixed
-        self._made = (initializer, tuple(initargs), max_tasks_per_child, shared_state)
+        self._made = (initializer, tuple(initargs), max_tasks_per_child, max_memory, shared_state)
         self._abandoned = _options.Abandoned()
         # Under "auto", for calls with terms that only a fixed plan can keep.
         self._others: dict[str, Executor] = {}
@@ -92,6 +98,7 @@ class Executor(concurrent.futures.Executor):
             tuple(initargs),
             pickled,
             max_tasks_per_child,
+            max_memory,
             shared_state,
         )
         _threads.remember(self._pool)
@@ -166,14 +173,34 @@ class Executor(concurrent.futures.Executor):
             wait: Return only when all calls are done and the workers are gone.
             cancel_futures: Cancel the calls that have not started.
         """
-        with self._lock:
-            others = list(self._others.values())
-        for pool in (self._pool, *(other._pool for other in others)):
+        pools = self._pools()
+        for pool in pools:
             pool.close(cancel_futures)
         if wait:
-            self._pool.join()
-            for other in others:
-                other._pool.join()
+            for pool in pools:
+                pool.join()
+
+    def terminate_workers(self) -> None:
+        """End worker processes by SIGTERM, with the calls they run, and take no more; does not wait for their end.
+
+        As the method of `concurrent.futures.ProcessPoolExecutor` since Python 3.14. Calls that have not started are
+        cancelled; those that run in a worker process fail with `WorkerDied` when it is dead, and are not run again. A
+        task may handle SIGTERM, and then goes on; `kill_workers` ends it. What runs on a thread can't be ended and goes
+        on. Under "auto" the worker processes that run other calls too go on.
+        """
+        self._dismiss(kill=False)
+
+    def kill_workers(self) -> None:
+        """As `terminate_workers`, but by SIGKILL, and worker processes end with all processes that they started."""
+        self._dismiss(kill=True)
+
+    def _dismiss(self, kill: bool) -> None:
+        for pool in self._pools():
+            pool.dismiss(kill)
+
+    def _pools(self) -> list[Pool]:
+        with self._lock:
+            return [self._pool, *(other._pool for other in self._others.values())]
 
     def report(self) -> Report:
         """What this executor did so far: tasks, workers and, where it chose, the plan of each function and why."""
@@ -204,13 +231,14 @@ class Executor(concurrent.futures.Executor):
         kind = "threads" if not Pool.kills or self._must_stay(fn, args) else "processes"
         with self._lock:
             if kind not in self._others:
-                initializer, initargs, tasks, shared_state = self._made
+                initializer, initargs, tasks, memory, shared_state = self._made
                 self._others[kind] = Executor(
                     self._asked,
                     plan=kind,  # type: ignore[arg-type]
                     initializer=initializer,
                     initargs=initargs,
                     max_tasks_per_child=tasks,
+                    max_memory_per_child=memory,
                     shared_state=shared_state,
                 )
             return self._others[kind]
@@ -223,7 +251,7 @@ class Executor(concurrent.futures.Executor):
         if known is None:
             from ._leave import consider
 
-            shared_state = self._made[3]
+            shared_state = self._made[-1]
             known = bool(shared_state) or consider(fn, args, None, shared_state is None)[0] is not None
             with contextlib.suppress(TypeError):
                 self._stays[fn] = known
@@ -271,6 +299,7 @@ class ProcessPoolExecutor(Executor):
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | str | None = None,
     ) -> None:
         _positive(max_workers)
         super().__init__(
@@ -278,6 +307,7 @@ class ProcessPoolExecutor(Executor):
             initializer=initializer,
             initargs=initargs,
             max_tasks_per_child=max_tasks_per_child,
+            max_memory_per_child=max_memory_per_child,
         )
 
 

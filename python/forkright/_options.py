@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import math
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import EllipsisType
@@ -31,6 +32,7 @@ NONE: Terms = (None, 0, 0)
 
 _MOST_RETRIES = 2**32 - 1
 _MOST_PRIORITY = 2**31 - 1
+_MOST_MEMORY = 2**63 - 1
 
 
 def parse(task_timeout: object, retries: object, priority: object = 0) -> Terms:
@@ -58,6 +60,30 @@ def _integer(name: str, value: object, least: int, most: int) -> int:
     if not least <= value <= most:
         raise ValueError(f"{name} must be from {least} to {most}, not {value}")
     return value
+
+
+_UNITS = {"": 1, "b": 1}
+_UNITS |= {prefix.lower() + "b": 1000**power for power, prefix in enumerate("kMGT", 1)}
+_UNITS |= {prefix.lower() + "ib": 1024**power for power, prefix in enumerate("KMGT", 1)}
+
+
+def parse_memory(max_memory: object) -> int | None:
+    """Bytes, from bytes or from text such as "500 MB" or "1.5 GiB".
+
+    Raises:
+        ValueError, TypeError: If it makes no sense.
+    """
+    if max_memory is None:
+        return None
+    what = f"max_memory_per_child must be bytes or text such as '500 MB' or '1.5 GiB', not {max_memory!r}"
+    if isinstance(max_memory, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", max_memory)
+        if found is None or found[2].lower() not in _UNITS:
+            raise ValueError(what)
+        max_memory = int(float(found[1]) * _UNITS[found[2].lower()])
+    if isinstance(max_memory, bool) or not isinstance(max_memory, int):
+        raise TypeError(what)
+    return _integer("max_memory_per_child", max_memory, 1, _MOST_MEMORY)
 
 
 class Options:

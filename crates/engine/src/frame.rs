@@ -19,6 +19,8 @@ pub mod down {
     /// From now on so many threads run messages. Id: their number. Extra: 1 if the worker is to meter its tasks when
     /// there are several.
     pub const THREADS: u32 = 9;
+    /// Bytes of memory of its own after which the worker ends, once it has answered what it runs. Id: their number.
+    pub const MEMORY: u32 = 10;
     /// End after what came before.
     pub const STOP: u32 = 7;
     /// Stands beside the kind of a task or chunk that has a limit: the worker says when it begins.
@@ -54,4 +56,6 @@ pub mod up {
     pub const NOTE: u32 = 24;
     /// A message with a limit begins. Body: the time by the system's monotonic clock, in nanoseconds, 8 bytes.
     pub const BEGUN: u32 = 25;
+    /// The worker has more memory than it may, and ends after what it runs.
+    pub const LEAVING: u32 = 26;
 }

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use forkright_engine::crew::{Break, Crew, Delivery, Limits, Parcel, Recipient, Sleeper, Spec, Terms};
+use forkright_engine::crew::{
+    Break, Crew, Delivery, Limits, Parcel, Recipient, Renewal, Sleeper, Spec, Terms,
+};
 use forkright_engine::frame::down;
 use forkright_engine::payload::Payload;
 use forkright_engine::state::{State, Wait};
@@ -52,7 +54,7 @@ impl Recipient for Diary {
 }
 
 fn crew() -> Arc<Crew> {
-    Crew::create(Limits { processes: 2, threads: 1, tasks_per_worker: None }, Warden::new())
+    Crew::create(Limits { processes: 2, threads: 1, renewal: Renewal::default() }, Warden::new())
         .expect("memory for a crew")
 }
 

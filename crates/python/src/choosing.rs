@@ -14,7 +14,7 @@ use crate::future::face;
 use crate::governing::Governing;
 use crate::hands::Hands;
 use crate::memory::{self, Learned};
-use crate::recruit::Initializer;
+use crate::recruit::Manner;
 use crate::run::Run;
 use crate::submissions::{Submissions, Submitted};
 use crate::work::Work;
@@ -29,7 +29,7 @@ pub(crate) struct Choosing {
     hands: Arc<Hands>,
     workers: Option<u32>,
     shared: Option<bool>,
-    initializer: Option<Initializer>,
+    manner: Manner,
     streams: Mutex<HashMap<usize, Arc<Stream>>>,
 }
 
@@ -53,10 +53,10 @@ impl Choosing {
         shared: Option<bool>,
         prefix: String,
         initializer: Option<(Py<PyAny>, Py<PyTuple>)>,
-        pickled: Option<Initializer>,
+        manner: Manner,
     ) -> Choosing {
         let hands = Hands::new(1, prefix, Some(PATIENCE), initializer);
-        Choosing { hands, workers, shared, initializer: pickled, streams: Mutex::default() }
+        Choosing { hands, workers, shared, manner, streams: Mutex::default() }
     }
 
     pub(crate) fn hands(&self) -> &Arc<Hands> {
@@ -100,7 +100,7 @@ impl Choosing {
         }
         let work = Submissions::new(errors::name_of(function).into(), Differing::under_choice(self.shared));
         let run = Run::new(Arc::clone(&work) as Arc<dyn Work>, Arc::clone(&self.hands));
-        run.set_initializer(self.initializer.clone());
+        run.set_manner(self.manner.clone());
         run.set_width(1, false);
         let learned = memory::recall(function).unwrap_or_default();
         *lock(&work.progress().profile) = learned.profile;
@@ -129,6 +129,14 @@ impl Choosing {
                 submitted.call.cancel_unseen(py);
             }
             stream.run.cancel_waiting(py);
+        }
+    }
+
+    /// Kills the worker processes that run its calls.
+    pub(crate) fn kill_running(&self) {
+        let streams: Vec<_> = lock(&self.streams).values().cloned().collect();
+        for stream in streams {
+            stream.run.kill_running();
         }
     }
 

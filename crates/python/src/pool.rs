@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::time::{Duration, Instant};
 
-use forkright_engine::crew::{Blob, Limits, Parcel, Terms, Use};
+use forkright_engine::crew::{Blob, Limits, Parcel, Renewal, Terms, Use};
 use forkright_engine::frame::down;
 use forkright_engine::plan::Plan;
 use forkright_engine::queue::LaneId;
@@ -20,7 +20,7 @@ use crate::codec;
 use crate::functions::{Described, Differing, Look};
 use crate::future::face;
 use crate::hands::{Hands, Job};
-use crate::recruit::{Initializer, Staff};
+use crate::recruit::{Initializer, Manner, Staff};
 use crate::report;
 use crate::submissions::Submitted;
 
@@ -55,7 +55,7 @@ impl Pool {
     /// `plan` is (processes, threads), or `None` for the choice to be made, among at most `workers`. `serial` tells the
     /// submitting thread from one thread of the pool.
     #[new]
-    #[pyo3(signature = (plan, serial, workers, prefix, initializer, initargs, pickled_initializer, tasks_per_worker, shared_state))]
+    #[pyo3(signature = (plan, serial, workers, prefix, initializer, initargs, pickled_initializer, tasks_per_worker, memory_per_worker, shared_state))]
     #[expect(clippy::too_many_arguments, reason = "called in one place, by forkright._executor")]
     fn new(
         plan: Option<(u32, u32)>,
@@ -66,12 +66,14 @@ impl Pool {
         initargs: Py<PyTuple>,
         pickled_initializer: Option<Py<PyAny>>,
         tasks_per_worker: Option<u32>,
+        memory_per_worker: Option<u64>,
         shared_state: Option<bool>,
     ) -> PyResult<Pool> {
-        let pickled = pickled_initializer.map(Initializer::new);
+        let renewal = Renewal { tasks: tasks_per_worker, memory: memory_per_worker };
+        let manner = Manner { initializer: pickled_initializer.map(Initializer::new), renewal };
         let initializer = initializer.map(|initializer| (initializer, initargs));
         let route = match plan {
-            None => Route::Auto(Choosing::new(workers, shared_state, prefix, initializer, pickled)),
+            None => Route::Auto(Choosing::new(workers, shared_state, prefix, initializer, manner)),
             Some((0, _)) if serial => Route::Serial,
             Some((0, threads)) => {
                 let hands = Hands::new(threads, prefix, None, initializer);
@@ -79,7 +81,7 @@ impl Pool {
                 Route::Threads { hands, lane }
             }
             Some((processes, threads)) => {
-                Route::Processes(Staff::create(Limits { processes, threads, tasks_per_worker }, pickled)?)
+                Route::Processes(Staff::create(Limits { processes, threads, renewal }, manner.initializer)?)
             }
         };
         let plan = plan.and_then(|(processes, threads)| Plan::new(processes, threads).ok());
@@ -184,6 +186,22 @@ impl Pool {
                 }
                 choosing.hands().hasten();
             }
+        }
+    }
+
+    /// No more calls are taken, those that have not started are cancelled, and worker processes end with what they run:
+    /// by SIGTERM, or by SIGKILL with all that they started. Threads go on until their calls are over.
+    fn dismiss(&self, py: Python<'_>, kill: bool) {
+        self.close(py, true);
+        let signal = if kill { Signal::KILL } else { Signal::TERM };
+        match &self.route {
+            _ if self.owner != std::process::id() => {}
+            Route::Serial | Route::Threads { .. } => {}
+            Route::Processes(staff) => {
+                py.detach(|| staff.crew().dismiss_workers(signal));
+                staff.collector.settle(py);
+            }
+            Route::Auto(choosing) => py.detach(|| choosing.kill_running()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use forkright_engine::crew::{Crew, Limits, Spec};
+use forkright_engine::crew::{Crew, Limits, Renewal, Spec};
 use forkright_engine::warden::{Program, Warden};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -23,6 +23,20 @@ impl Initializer {
     /// What each worker calls first, itself.
     pub(crate) fn function(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.0.getattr(py, "function")
+    }
+}
+
+/// What workers have that no other work shares: their beginning and their end.
+#[derive(Clone, Default)]
+pub(crate) struct Manner {
+    pub(crate) initializer: Option<Initializer>,
+    pub(crate) renewal: Renewal,
+}
+
+impl Manner {
+    /// Whether the workers that all share would do.
+    pub(crate) fn is_none(&self) -> bool {
+        self.initializer.is_none() && self.renewal.is_none()
     }
 }
 
@@ -96,7 +110,7 @@ impl Staff {
             staff.crew().resize(processes, threads);
             return Ok(Arc::clone(staff));
         }
-        let staff = Staff::create(Limits { processes, threads, tasks_per_worker: None }, None)?;
+        let staff = Staff::create(Limits { processes, threads, renewal: Renewal::default() }, None)?;
         match shared.replace((me, Arc::clone(&staff))) {
             Some((owner, old)) if owner == me => old.crew().close(),
             // A forked child leaves its parent's alone.

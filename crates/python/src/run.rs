@@ -25,7 +25,7 @@ use crate::memory::{self, Learned};
 use crate::meter;
 use crate::onlooker::Onlooker;
 use crate::opening::Opening;
-use crate::recruit::{Initializer, Staff};
+use crate::recruit::{Manner, Staff};
 use crate::report;
 use crate::work::{HereSource, Work};
 
@@ -83,7 +83,7 @@ pub(crate) struct Run {
     hold: AtomicBool,
     pub(crate) starting: AtomicU32,
     trouble: Mutex<Option<PyErr>>,
-    initializer: Mutex<Option<Initializer>>,
+    manner: Mutex<Manner>,
 }
 
 impl Run {
@@ -106,7 +106,7 @@ impl Run {
             hold: AtomicBool::new(false),
             starting: AtomicU32::new(0),
             trouble: Mutex::default(),
-            initializer: Mutex::default(),
+            manner: Mutex::default(),
         })
     }
 
@@ -213,15 +213,16 @@ impl Run {
         *lock(&self.away) = plan;
         let Some(plan) = plan else { return Ok(()) };
         let staff = lock(&self.staff).clone();
-        let staff = match (staff, lock(&self.initializer).clone()) {
-            (Some(staff), Some(_)) => {
-                staff.crew().resize(plan.processes(), plan.threads());
+        let (processes, threads) = (plan.processes(), plan.threads());
+        let manner = lock(&self.manner).clone();
+        let staff = match staff {
+            _ if manner.is_none() => Staff::shared(processes, threads)?,
+            Some(staff) => {
+                staff.crew().resize(processes, threads);
                 staff
             }
-            (_, None) => Staff::shared(plan.processes(), plan.threads())?,
-            (None, initializer) => {
-                let (processes, threads) = (plan.processes(), plan.threads());
-                Staff::create(Limits { processes, threads, tasks_per_worker: None }, initializer)?
+            None => {
+                Staff::create(Limits { processes, threads, renewal: manner.renewal }, manner.initializer)?
             }
         };
         *lock(&self.staff) = Some(Arc::clone(&staff));
@@ -364,16 +365,23 @@ impl Run {
         self.work.stop();
         self.hands.queue.close_lane(self.lane);
         self.hands.queue.close_lane(self.errands);
-        if lock(&self.initializer).is_some()
+        if !lock(&self.manner).is_none()
             && let Some(staff) = lock(&self.staff).take()
         {
             staff.crew().close();
         }
     }
 
-    /// Workers of its own, each of which calls this pickled initializer first, instead of the shared ones.
-    pub(crate) fn set_initializer(&self, initializer: Option<Initializer>) {
-        *lock(&self.initializer) = initializer;
+    /// Workers of its own, with such a beginning and end, instead of the shared ones.
+    pub(crate) fn set_manner(&self, manner: Manner) {
+        *lock(&self.manner) = manner;
+    }
+
+    /// Kills the workers that run its calls, but those that run another's beside them.
+    pub(crate) fn kill_running(&self) {
+        if let Some(staff) = lock(&self.staff).clone() {
+            staff.crew().kill_running(self.work.progress().owner);
+        }
     }
 
     /// Something new waits: somebody must take it.

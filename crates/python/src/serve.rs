@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,9 @@ const MOST_THREADS: u32 = 65_536;
 /// A sleeping worker looks up this often, in case a strike was lost to damaged memory.
 const LOOK_UP: Duration = Duration::from_secs(30);
 
+/// What says how much memory a process has, in pages.
+const STATM: &str = "/proc/self/statm";
+
 /// One worker process, from the inside.
 #[pyclass(frozen, module = "forkright._core")]
 pub(crate) struct Worker {
@@ -43,6 +46,8 @@ pub(crate) struct Worker {
     store: Arc<Store>,
     /// Whether this worker meters its tasks, for all of its plan.
     metered: AtomicBool,
+    /// Bytes of memory of its own that end it; 0 if none do.
+    memory_limit: AtomicU64,
     /// Blocks of ours that the caller may still read.
     lent: Mutex<HashMap<u64, Arc<Lease>>>,
 }
@@ -139,6 +144,7 @@ impl Worker {
             inbox: Inbox::over(memory(arguments)?),
             store: Store::over(memory(results)?).map_err(fail)?,
             metered: AtomicBool::new(false),
+            memory_limit: AtomicU64::new(0),
             lent: Mutex::default(),
         })
     }
@@ -167,6 +173,7 @@ impl Worker {
                     let metered = self.metered.load(Relaxed);
                     let marker = metered.then(|| &*marker.get_or_insert_with(|| Marker::new(py)));
                     self.run(py, message, &mut stopwatch, marker)?;
+                    self.mind_memory(py)?;
                 }
                 None if lock(&self.taking).stopped => return Ok(()),
                 None => {
@@ -219,6 +226,7 @@ impl Worker {
                         return Ok(Some(Message::Grow(more)));
                     }
                 }
+                down::MEMORY => self.memory_limit.store(head.id, Relaxed),
                 down::STOP => {
                     *stopped = true;
                     self.bell.strike_all();
@@ -238,6 +246,25 @@ impl Worker {
                 kind => return Err(broken(&format!("a message of the unknown kind {kind}"))),
             }
         }
+    }
+
+    /// Has the worker end if it has more memory than it may, even without its garbage.
+    fn mind_memory(&self, py: Python<'_>) -> PyResult<()> {
+        let limit = self.memory_limit.load(Relaxed);
+        let is_over = || own_memory().is_some_and(|bytes| bytes > limit);
+        if limit == 0 || !is_over() {
+            return Ok(());
+        }
+        py.import("gc")?.call_method0("collect")?;
+        let mut taking = lock(&self.taking);
+        if taking.stopped || !is_over() {
+            return Ok(());
+        }
+        taking.stopped = true;
+        drop(taking);
+        self.bell.strike_all();
+        self.more.notify_all();
+        self.answer(py, Head { kind: up::LEAVING, id: 0, extra: 0 }, &[])
     }
 
     fn sleep(&self, py: Python<'_>, index: u32) -> PyResult<()> {
@@ -496,6 +523,15 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// Bytes of memory that this process shares with no file and no other use of shared memory. What it has not changed since
+/// it was forked counts, too.
+fn own_memory() -> Option<u64> {
+    let text = std::fs::read_to_string(STATM).ok()?;
+    let mut pages = text.split_ascii_whitespace().skip(1).map(str::parse::<u64>);
+    let (resident, shared) = (pages.next()?.ok()?, pages.next()?.ok()?);
+    Some(resident.saturating_sub(shared) * rustix::param::page_size() as u64)
 }
 
 fn encode_apart<'py>(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyBytes>> {

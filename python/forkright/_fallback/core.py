@@ -104,6 +104,7 @@ class Pool:
         initargs: tuple[Any, ...],
         pickled_initializer: Initializer | None,
         tasks_per_worker: int | None,
+        memory_per_worker: int | None,
         shared_state: bool | None,
     ) -> None:
         say_once()
@@ -115,6 +116,8 @@ class Pool:
             payload = by_reference((initializer, initargs), "the initializer and its arguments")
             if tasks_per_worker is not None:
                 warn("worker processes are not replaced after max_tasks_per_child: ProcessPoolExecutor may hang then")
+            if memory_per_worker is not None:
+                warn("worker processes are not replaced after max_memory_per_child: no such thing is there")
             self._crew = ProcessPoolExecutor(self._plan.processes, spawning, _initialize, (payload,))
         elif serial:
             self._crew = _Serial(initializer, initargs)
@@ -145,6 +148,14 @@ class Pool:
         with self._lock:
             if self._closer is None:
                 self._closer = _begin_shutdown(self._crew)
+
+    def dismiss(self, kill: bool) -> None:
+        # It forgets them at its shutdown. Those that it starts after this are not ended, as before Python 3.14.
+        processes = list((getattr(self._crew, "_processes", None) or {}).values())
+        self.close(True)
+        for process in processes:
+            # Those that are gone already are passed over by `Process` itself.
+            process.kill() if kill else process.terminate()
 
     def join(self, timeout: float | None = None) -> bool:
         assert self._closer is not None, "closed first"

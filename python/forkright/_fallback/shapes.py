@@ -58,8 +58,9 @@ class Executor(_executor.Executor):
 
     What differs: with ``plan="auto"`` calls run on threads; a worker process that dies breaks the executor, as does
     an initializer that raises: all calls then fail with `concurrent.futures.BrokenExecutor`. Worker processes are
-    not replaced after ``max_tasks_per_child``, and a warning says so: where the standard library replaces them, it may
-    wait for ever (https://github.com/python/cpython/issues/115634).
+    not replaced after ``max_tasks_per_child`` or ``max_memory_per_child``, and a warning says so: where the standard
+    library replaces them after some tasks, it may wait for ever (https://github.com/python/cpython/issues/115634).
+    `kill_workers` kills worker processes alone, without what they started.
     """
 
     def report(self) -> _report.Report:

@@ -7,6 +7,7 @@
 //! **Invariant:** a parcel is in exactly one place: the backlog, one seat's queue, or delivered.
 
 mod deadline;
+mod dismissal;
 mod lead;
 mod seat;
 
@@ -190,8 +191,24 @@ pub struct Limits {
     pub processes: u32,
     /// Threads in each.
     pub threads: u32,
-    /// Tasks after which a worker is replaced.
-    pub tasks_per_worker: Option<u32>,
+    /// What ends a worker's time.
+    pub renewal: Renewal,
+}
+
+/// After what a worker is replaced by a new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Renewal {
+    /// Tasks that it was sent.
+    pub tasks: Option<u32>,
+    /// Bytes of memory of its own, looked at between messages.
+    pub memory: Option<u64>,
+}
+
+impl Renewal {
+    /// Whether workers live as long as their crew.
+    pub fn is_none(&self) -> bool {
+        *self == Renewal::default()
+    }
 }
 
 /// A worker's part in the work, for reports.
@@ -243,6 +260,8 @@ struct Yard {
     spec: Option<Spec>,
     failed_starts: u32,
     closing: bool,
+    /// What every worker is sent, those that start yet included.
+    dismissed: Option<Signal>,
     broken: Option<Arc<Break>>,
     notes: Arc<Notes>,
     /// Nudged when the last seat is empty.
@@ -272,6 +291,7 @@ impl Crew {
             spec: None,
             failed_starts: 0,
             closing: false,
+            dismissed: None,
             broken: None,
             notes: Arc::clone(&notes),
             vacated: Arc::default(),
@@ -375,8 +395,7 @@ impl Crew {
         let token = TOKENS.fetch_add(1, Relaxed);
         // One worker's readings stand for all of them: if it is gone, the next one's do.
         let metered = !yard.seats.iter().any(|seat| seat.metered && seat.stage != Stage::Stopping);
-        let Limits { threads, tasks_per_worker, .. } = yard.limits;
-        let (mut seat, [line, results]) = Seat::create(token, threads, tasks_per_worker, metered)?;
+        let (mut seat, [line, results]) = Seat::create(token, &yard.limits, metered)?;
         let fds = vec![line, results, self.store.share()?, self.bell_memory.fd().try_clone_to_owned()?];
         let order = Order {
             token,
@@ -678,7 +697,8 @@ impl Yard {
 
     fn wanted(&self) -> u32 {
         let places = self.places();
-        if places == 0 || self.broken.is_some() || self.closing && self.outstanding == 0 {
+        let is_over = self.dismissed.is_some() || self.closing && self.outstanding == 0;
+        if places == 0 || self.broken.is_some() || is_over {
             return 0;
         }
         // Processes before threads: two messages in one process take turns on its GIL.
@@ -743,6 +763,13 @@ impl Yard {
                         unfit = Some(Break::Unfit(payload.tail().to_vec()));
                         seat.stage = Stage::Stopping;
                     }
+                    Ok(Some(Said::Leaving)) => {
+                        // It ends by itself: what it has not begun runs elsewhere.
+                        seat.stage = Stage::Stopping;
+                        for parcel in seat.take_back(usize::MAX).into_iter().rev() {
+                            self.backlog.restore(parcel.terms.priority, parcel);
+                        }
+                    }
                     Ok(Some(Said::Note(text))) => self.notes.add(text),
                     Ok(Some(Said::Answer { parcel, kind, cost, payload })) => {
                         self.outstanding -= 1;
@@ -800,6 +827,10 @@ impl Employer for Crew {
         let mut yard = self.lock();
         if let Some(seat) = yard.seats.iter_mut().find(|seat| seat.token == token) {
             seat.pid = pid;
+        }
+        if let Some(signal) = yard.dismissed {
+            drop(yard);
+            self.send_away(token, signal);
         }
     }
 

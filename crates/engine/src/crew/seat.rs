@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use forkright_shm::memory::Memory;
 use forkright_shm::ring::{Head, Position, PushError, Revocation, Standing};
 
-use super::{Blob, Parcel};
+use super::{Blob, Limits, Parcel};
 use crate::chunk;
 use crate::estimate::Constant;
 use crate::frame::{down, up};
@@ -77,24 +77,30 @@ pub(super) enum Said {
     Ready,
     Unfit(Payload),
     Note(String),
-    Answer { parcel: Parcel, kind: u32, cost: Cost, payload: Payload },
+    /// It has more memory than it may.
+    Leaving,
+    Answer {
+        parcel: Parcel,
+        kind: u32,
+        cost: Cost,
+        payload: Payload,
+    },
 }
 
 /// The descriptors a new worker is handed, in order: line, its own payload memory.
 pub(super) type Handed = [OwnedFd; 2];
 
 impl Seat {
-    pub(super) fn create(
-        token: u64,
-        threads: u32,
-        budget: Option<u32>,
-        metered: bool,
-    ) -> io::Result<(Seat, Handed)> {
+    pub(super) fn create(token: u64, limits: &Limits, metered: bool) -> io::Result<(Seat, Handed)> {
+        let Limits { threads, renewal, .. } = *limits;
         let (memory, mut line) = line::create()?;
         let outbox = Memory::create("forkright-results", 0)?;
         // A worker begins with one thread; whatever comes later, this comes first.
         let head = Head { kind: down::THREADS, id: threads.into(), extra: metered.into() };
-        line.producer.push(head, &[]).map_err(|_| io::Error::other("a new ring takes nothing"))?;
+        let memory_limit = renewal.memory.map(|bytes| Head { kind: down::MEMORY, id: bytes, extra: 0 });
+        for head in [head].into_iter().chain(memory_limit) {
+            line.producer.push(head, &[]).map_err(|_| io::Error::other("a new ring takes nothing"))?;
+        }
         let handed = [memory.fd().try_clone_to_owned()?, outbox.fd().try_clone_to_owned()?];
         let seat = Seat {
             token,
@@ -108,7 +114,7 @@ impl Seat {
             inbox: Inbox::over(outbox),
             threads,
             metered,
-            budget,
+            budget: renewal.tasks,
             pace: None,
             ordered: None,
             alone: None,
@@ -288,6 +294,7 @@ impl Seat {
                     self.body = body;
                 }
                 up::BEGUN => self.begin(head.id),
+                up::LEAVING => return Ok(Some(Said::Leaving)),
                 up::NOTE => return Ok(Some(Said::Note(String::from_utf8_lossy(&self.body).into_owned()))),
                 kind @ (up::VALUE | up::ERROR | up::MIXED | up::REFUSED) => {
                     let (cost, rest) = Cost::parse(&self.body)?;
