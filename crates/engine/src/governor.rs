@@ -53,7 +53,7 @@ const CURIOUS: f64 = 0.063;
 /// With each tick so many times as many are let in.
 const STEP: u32 = 4;
 /// Items in flight while processes are prepared ...
-const PREPARING_THREADS: u32 = 8;
+const PREPARING_THREADS: u32 = 4;
 /// ... and seconds of sleep after which there may be twice as many: those that sleep mostly do nothing else.
 const PATIENT: f64 = 0.004;
 /// A GIL that is held for less than this share of the time is no reason to leave.

@@ -51,16 +51,16 @@ fn where_they_must_stay_they_run_one_after_another() {
     assert!(directed(2, &stays, 40).width >= 2, "taking turns is no reason for that");
 }
 
-/// The widths of 60 requests that take 50 ms, of which eight are in flight at first and then as many as may be; `limit` of
+/// The widths of 60 requests that take 50 ms, of which four are in flight at first and then as many as may be; `limit` of
 /// these get an answer every 50 ms, from 100 ms on.
 fn widths_of_requests(limit: usize) -> Vec<u32> {
     let mut governor = Governor::new(Machine { cores: 2.0, ..Machine::default() }, None, Some(60));
     let mut profile = Profile::default();
-    let (mut began, mut started, mut done) = (vec![0.0; 8], 8, 0);
+    let (mut began, mut started, mut done) = (vec![0.0; 4], 4, 0);
     let mut widths = Vec::new();
     for tick in 1..250 {
         let now = f64::from(tick) * 0.001;
-        let answered = if now < 0.1 { 8 } else { limit };
+        let answered = if now < 0.1 { 4 } else { limit };
         if tick % 50 == 0 {
             for at in began.drain(..began.len().min(answered)) {
                 done += 1;
@@ -100,12 +100,12 @@ fn widths_of_requests(limit: usize) -> Vec<u32> {
 fn a_server_that_answers_more_requests_more_slowly_gets_fewer() {
     let widths = widths_of_requests(0);
     assert_eq!(widths.iter().max(), Some(&20));
-    assert!(*widths.last().expect("ticks") <= 13, "{widths:?}");
+    assert!(*widths.last().expect("ticks") <= 9, "{widths:?}");
 }
 
 #[test]
 fn a_server_that_answers_as_many_as_before_keeps_them() {
-    let widths = widths_of_requests(10);
+    let widths = widths_of_requests(6);
     assert!(*widths.last().expect("ticks") >= 20, "{widths:?}");
 }
 

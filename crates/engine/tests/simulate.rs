@@ -94,7 +94,7 @@ fn many_pages_end_in_processes_with_threads() {
     for cores in [2.0, 8.0] {
         let (regret, taken) = regret("many pages", &Workload::same(400, &[Wait(0.05), Gil(0.02)]), cores);
         // A thread of a worker queues for its GIL before it can begin to wait: more of them would help than are forecast.
-        assert!(regret <= 1.45, "{regret}");
+        assert!(regret <= 1.4, "{regret}");
         assert!(taken.verdicts.iter().any(|(_, verdict)| verdict.plan.kind() == Kind::Hybrid));
     }
 }
