@@ -100,13 +100,42 @@ def test_imap_reads_an_endless_iterable_and_tells_what_it_raises(pool: fr.Pool) 
     assert list(itertools.islice(results, 300)) == [n * n for n in range(300)]
 
     def items() -> Iterator[int]:
-        yield from range(3)
+        yield from range(4)
         raise LookupError("no more")
 
     raising = pool.imap(tasks.square, items(), chunksize=2)
-    assert [next(raising) for _ in range(3)] == [0, 1, 4]
+    assert [next(raising) for _ in range(4)] == [0, 1, 4, 9]
     with pytest.raises(LookupError, match="no more"):
         next(raising)
+
+
+def test_imap_runs_no_call_of_a_chunk_that_could_not_be_read_to_its_end(pool: fr.Pool) -> None:
+    def broken() -> Iterator[int]:
+        yield from range(5)
+        raise LookupError("the items broke")
+
+    for results in (pool.imap(tasks.square, broken(), 2), pool.imap_unordered(tasks.square, broken(), 2)):
+        found = []
+        with pytest.raises(LookupError, match="the items broke"):
+            for value in results:
+                found.append(value)
+        assert sorted(found) == [0, 1, 4, 9]
+
+
+class Refuses:
+    def __reduce__(self) -> Any:
+        raise LookupError("it will not go")
+
+
+def test_what_a_class_raises_when_it_is_pickled_is_raised_as_it_is_and_ours_is_a_note() -> None:
+    with fr.Pool(1) as pool:
+        for result in (pool.apply_async(tasks.identity, (Refuses(),)), pool.map_async(tasks.identity, [Refuses()])):
+            with pytest.raises(LookupError, match="it will not go") as caught:
+                result.get(LIMIT)
+            assert "identity" in caught.value.__notes__[0]
+        with pytest.raises(fr.UnpicklableError, match="lock"):
+            pool.apply_async(tasks.identity, (threading.Lock(),)).get(LIMIT)
+    pool.join()
 
 
 def test_a_closed_pool_finishes_its_work_and_takes_no_more(pool: fr.Pool) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,3 +110,25 @@ def test_misuse_raises_what_threading_raises() -> None:
     with pytest.raises(RuntimeError, match="once"):
         thread.start()
     assert isinstance(thread.result(), int)
+
+
+def test_the_exit_of_a_thread_that_nobody_awaits_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+
+    class Leaving:
+        def __init__(self) -> None:
+            self.thread = fr.Thread(target=self.leave)
+            self.thread.start()
+
+        def leave(self) -> None:
+            sys.exit("gone")
+
+    leaving = Leaving()
+    leaving.thread.join()
+    seen = weakref.ref(leaving)
+    gc.disable()
+    try:
+        del leaving
+        assert seen() is None
+    finally:
+        gc.enable()

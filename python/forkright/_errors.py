@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from concurrent.futures import BrokenExecutor
 
+from ._pickling import UnpicklableError
+
+try:
+    # What the standard library raises of a worker's death, and whoever awaits that gets ours.
+    from concurrent.futures.process import BrokenProcessPool
+except (ImportError, RuntimeError):
+    # It takes part in the interpreter's end, and there is none left to take part in.
+    BrokenProcessPool = BrokenExecutor  # type: ignore[misc,assignment]
+
 
 class ForkrightWarning(UserWarning):
     """Something works otherwise than one may think."""
 
 
-class WorkerDied(BrokenExecutor):
-    """The worker process died while it ran the task. Other tasks are not affected.
+class WorkerDied(BrokenProcessPool):
+    """The worker process died while it ran the task. Other tasks are not affected, and the pool is not broken.
+
+    Programs that were written for the standard library catch it as its ``BrokenProcessPool``.
 
     Attributes:
         task: What was called.
@@ -27,6 +38,13 @@ class WorkerDied(BrokenExecutor):
 
     def __reduce__(self) -> tuple[type[WorkerDied], tuple[str, int, int | None, str]]:
         return (WorkerDied, (self.task, self.pid, self.exitcode, self._how))
+
+
+class UndecodableError(UnpicklableError, BrokenProcessPool):
+    """What arrived in another process could not be rebuilt there. Other tasks are not affected.
+
+    The standard library's pool breaks then, so this is a ``BrokenProcessPool``, too.
+    """
 
 
 class TaskTimeoutError(TimeoutError):

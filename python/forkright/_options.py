@@ -16,7 +16,6 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import _functions
-from ._errors import TaskTimeoutError
 
 if TYPE_CHECKING:
     from ._executor import Executor
@@ -184,6 +183,8 @@ def run_apart(
     if not outcome:
         if abandoned is not None:
             abandoned.add(thread, name, limit)
+        from ._errors import TaskTimeoutError
+
         raise TaskTimeoutError(name, limit, 0)
     succeeded, value = outcome.pop()
     if succeeded:

@@ -91,7 +91,9 @@ def decode(data: bytes | memoryview, buffers: Any = None) -> Any:
 
 def undecodable(error: BaseException, role: str) -> UnpicklableError:
     """The error that says that `role` arrived but could not be rebuilt because of `error`."""
-    found = UnpicklableError(f"{role} could not be rebuilt where it arrived: {type(error).__name__}: {error}")
+    from ._errors import UndecodableError
+
+    found = UndecodableError(f"{role} could not be rebuilt where it arrived: {type(error).__name__}: {error}")
     found.__cause__ = error
     return found
 

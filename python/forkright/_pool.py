@@ -12,11 +12,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
+from itertools import islice
 from multiprocessing import TimeoutError as PoolTimeoutError
+from pickle import PicklingError
 from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import _plan, _threads
+from . import _pickling, _plan, _threads
 from ._core import cpu_count
 from ._executor import Executor
 from ._lazy import Work
@@ -209,7 +211,8 @@ class Pool:
 
     def _imap(self, kind: type[IMapIterator], func: Function, iterable: Iterable[Any], chunksize: int) -> IMapIterator:
         self._check_running()
-        work = self._work(func, ((item,) for item in iterable), chunksize)
+        items = iter(iterable)
+        work = self._work(func, ((item,) for item in _whole_chunks(items, chunksize)), chunksize)
         results = kind(self, work)
         with self._lock:
             self._feeding += 1
@@ -242,6 +245,24 @@ class Pool:
     def _shut_if_fed(self) -> None:
         if self._state != "running" and not self._feeding:
             self._executor.shutdown(wait=False)
+
+
+def _whole_chunks(items: Iterator[Any], size: int) -> Iterator[Any]:
+    """The items, but those of a chunk that could not be read to its end: `multiprocessing` runs no call of it."""
+    while chunk := list(islice(items, size)):
+        yield from chunk
+
+
+def _as_pickling_raised(error: BaseException) -> BaseException:
+    """What a class's own way to pickle itself raised, as `multiprocessing` has it, with our sentence as a note."""
+    cause = error.__cause__
+    if type(error) is not _pickling.UnpicklableError or cause is None:
+        return error
+    # What `pickle` itself says of a value is said better by ours.
+    if isinstance(cause, (PicklingError, TypeError, AttributeError, RecursionError)):
+        return error
+    cause.add_note(str(error))
+    return cause
 
 
 class AsyncResult:
@@ -314,7 +335,7 @@ class AsyncResult:
                 try:
                     self._ended = True, self._value()
                 except BaseException as error:
-                    self._ended = False, error
+                    self._ended = False, _as_pickling_raised(error)
                 self._futures = []
             return self._ended
 

@@ -75,7 +75,8 @@ class Thread(threading.Thread):
             self._value = body()
         except BaseException as error:
             with self._lock:
-                self._error = error
+                # Nobody wants to see where a thread was left, and that would keep alive what the target refers to.
+                self._error = SystemExit(*error.args) if type(error) is SystemExit else error
                 awaited = self._waiting > 0
             if not awaited:
                 raise
