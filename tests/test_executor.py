@@ -718,3 +718,33 @@ def test_what_was_learned_of_short_calls_keeps_no_call_from_starting() -> None:
             assert [future.result(LIMIT) for future in futures] == [True, True]
             one.set()
             other.set()
+
+
+def test_a_slow_initializer_has_no_more_threads_started_than_calls_may_run() -> None:
+    begun: list[str] = []
+
+    def begin() -> None:
+        begun.append(threading.current_thread().name)
+        time.sleep(0.1)
+
+    with fr.Executor(2, initializer=begin) as executor:
+        for future in [executor.submit(time.sleep, 0.02) for _ in range(40)]:
+            future.result(LIMIT)
+    # One more may come for what the executor has to do itself.
+    assert 1 <= len(begun) <= 3, begun
+
+
+def test_an_initializer_that_fails_is_not_tried_again_and_again() -> None:
+    begun: list[str] = []
+
+    def begin() -> None:
+        begun.append(threading.current_thread().name)
+        time.sleep(0.1)
+        raise LookupError("no luck")
+
+    with fr.Executor(2, initializer=begin) as executor:
+        futures = [executor.submit(abs, -1) for _ in range(40)]
+        assert all(isinstance(future.exception(LIMIT), fr.BrokenWorkers) for future in futures)
+        with pytest.raises(fr.BrokenWorkers):
+            executor.submit(abs, -1)
+    assert 1 <= len(begun) <= 3, begun

@@ -119,6 +119,13 @@ impl<J> Queue<J> {
         open && self.rouse(&mut inner)
     }
 
+    /// How many more of a lane's jobs may run now than do.
+    pub fn room(&self, id: LaneId) -> u32 {
+        let inner = self.lock();
+        let lane = inner.lanes.iter().find(|lane| lane.id == id);
+        lane.map_or(0, |lane| lane.width.saturating_sub(lane.running))
+    }
+
     /// How many of a lane's jobs may run at a time from now on. Returns how many more threads would be useful.
     pub fn set_width(&self, id: LaneId, width: u32) -> u32 {
         let mut inner = self.lock();

@@ -49,6 +49,8 @@ pub(crate) struct Hands {
     pub(crate) queue: Queue<Job>,
     most: AtomicU32,
     alive: AtomicU32,
+    /// Of these, the ones that have not looked for work yet: they start, or run the initializer.
+    coming: AtomicU32,
     named: AtomicU32,
     prefix: String,
     /// Threads end after this many nanoseconds without work.
@@ -77,6 +79,7 @@ impl Hands {
             queue: Queue::default(),
             most: AtomicU32::new(most),
             alive: AtomicU32::new(0),
+            coming: AtomicU32::new(0),
             named: AtomicU32::new(0),
             prefix,
             patience: AtomicU64::new(patience.unwrap_or(FOREVER).as_nanos() as u64),
@@ -97,6 +100,7 @@ impl Hands {
         if self.alive.fetch_update(AcqRel, Acquire, may).is_err() {
             return Ok(());
         }
+        self.coming.fetch_add(1, AcqRel);
         let name = format!("{}_{}", self.prefix, self.named.fetch_add(1, Relaxed));
         let claimed = Arc::new(AtomicBool::new(false));
         let begin = || -> PyResult<()> {
@@ -113,6 +117,7 @@ impl Hands {
         begin().inspect_err(|_| {
             // A signal's exception may come out of the start of a thread that runs all the same.
             if !claimed.swap(true, AcqRel) {
+                self.coming.fetch_sub(1, AcqRel);
                 self.alive.fetch_sub(1, AcqRel);
             }
         })
@@ -125,6 +130,11 @@ impl Hands {
 
     pub(crate) fn alive(&self) -> u32 {
         self.alive.load(Acquire)
+    }
+
+    /// Threads that have not looked for work yet.
+    pub(crate) fn coming(&self) -> u32 {
+        self.coming.load(Acquire)
     }
 
     /// Nothing new will come from outside: threads without work end soon.
@@ -151,7 +161,9 @@ impl Hands {
         let using = Use { pid: clock::current_tid(), tasks: 0, busy: 0.0, cpu: 0.0 };
         let using = Arc::new(Mutex::new(using));
         self.uses.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&using));
-        if !self.initialize(py) {
+        let is_fit = self.initialize(py);
+        self.coming.fetch_sub(1, AcqRel);
+        if !is_fit {
             return;
         }
         let slot = meter::enter(py);

@@ -118,6 +118,8 @@ impl Run {
         let own = u32::from(self.inline.load(Acquire));
         let others = if hold { 0 } else { width.saturating_sub(own) };
         let missing = self.hands.queue.set_width(self.lane, others);
+        // Each tick asks again; until then, those on their way may be what is missing.
+        let missing = missing.saturating_sub(self.hands.coming());
         self.start_threads(missing.min(self.work.pending() as u32));
     }
 
@@ -395,7 +397,9 @@ impl Run {
                 self.post(|py, run| run.coordinate_or_report(py));
             }
         }
-        if !self.hold.load(Acquire) && self.hands.queue.poke(self.lane) {
+        // What is on its way may be held up by a slow initializer; more of them would not take part.
+        let is_needed = || self.hands.coming() < self.hands.queue.room(self.lane);
+        if !self.hold.load(Acquire) && self.hands.queue.poke(self.lane) && is_needed() {
             self.hands.allow(self.hands.alive() + 1);
             self.hands.grow(py)?;
         }
