@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-browser test-memory test-nohang lint bench bench-quick \
+.PHONY: help build demo test test-rust test-python test-browser test-memory test-nohang test-cpython lint bench bench-quick \
 	bench-choice bench-choice-quick bench-simulated bench-meter bench-meter-debian docs clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
@@ -82,6 +82,12 @@ test-nohang: build $(VENV)/.dev  ## whatever can go wrong with a task, on forkri
 	$(call say,the no-hang suite)
 	@$(py) tests/nohang/run.py --keep
 	$(call say,no-hang suite done)
+
+# Every version of Python that lies beside this one and has the suite, see tests/cpython/README.md.
+test-cpython: build $(VENV)/.dev  ## CPython's own tests on 3.11, 3.12 and 3.13: docs/cpython-suite.md; some 10 minutes
+	$(call say,the tests of CPython)
+	@$(py) tests/cpython/versions.py --keep
+	$(call say,CPython tests done)
 
 lint: build $(VENV)/.dev  ## rustfmt, clippy, ruff, mypy --strict, and the stubs against the binary
 	$(call say,rustfmt)
