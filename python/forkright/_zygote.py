@@ -36,6 +36,8 @@ def main(caller: int) -> NoReturn:
         with contextlib.suppress(OSError):
             os.close(number)
     signal.signal(signal.SIGINT, _ignore)
+    # What the caller blocks is its own affair: a worker that did not hear SIGTERM could not be ended by it.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if sys.argv[1:] == ["single"]:
         _serve_single(control)
     wake, alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
