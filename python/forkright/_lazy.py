@@ -7,6 +7,7 @@ have to read its iterables to their end first.
 from __future__ import annotations
 
 import queue
+import sys
 import time
 import weakref
 from collections import deque
@@ -115,7 +116,9 @@ class Work:
         self._fn = fn
         self._calls = iter(calls)
         # Only on the way to another process do calls gain from company.
-        self._size = chunksize if plan is not None and plan.processes and terms == _options.NONE else 1
+        self._size = (
+            min(chunksize, sys.maxsize) if plan is not None and plan.processes and terms == _options.NONE else 1
+        )
         self._terms = terms
         self.width = ahead
         if buffersize is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from . import _core, _plan
 
 TYPE_CHECKING = False
@@ -184,6 +186,8 @@ def _run(
         raise TypeError(f"chunksize must be an integer or None, not {chunksize!r}")
     if chunksize is not None and chunksize < 1:
         raise ValueError(f"chunksize must be greater than 0, not {chunksize}")
+    if chunksize is not None:
+        chunksize = min(chunksize, sys.maxsize)
     if on_error not in ("raise", "return"):
         raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}")
     fixed = _plan.parse(plan, workers)

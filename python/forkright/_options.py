@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
-import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -43,7 +42,8 @@ def parse(task_timeout: object, retries: object, priority: object = 0) -> Terms:
     if task_timeout is not None:
         if isinstance(task_timeout, bool) or not isinstance(task_timeout, (int, float)):
             raise TypeError(f"task_timeout must be a number of seconds or None, not {task_timeout!r}")
-        if math.isnan(task_timeout) or task_timeout <= 0:
+        # Not `isnan`, for which an integer may be too large.
+        if task_timeout != task_timeout or task_timeout <= 0:
             raise ValueError(f"task_timeout must be greater than 0, not {task_timeout}")
         task_timeout = None if task_timeout > threading.TIMEOUT_MAX else float(task_timeout)
     return task_timeout, _integer("retries", retries, 0, _MOST_RETRIES), _priority(priority)

@@ -5,6 +5,7 @@ For programs that were written for `multiprocessing`; nothing else of forkright 
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import warnings
@@ -249,7 +250,7 @@ class Pool:
 
 def _whole_chunks(items: Iterator[Any], size: int) -> Iterator[Any]:
     """The items, but those of a chunk that could not be read to its end: `multiprocessing` runs no call of it."""
-    while chunk := list(islice(items, size)):
+    while chunk := list(islice(items, min(size, sys.maxsize))):
         yield from chunk
 
 
