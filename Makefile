@@ -9,7 +9,8 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-browser test-memory test-nohang test-cpython lint bench bench-quick \
+.PHONY: help build demo test test-rust test-python test-browser test-memory test-nohang test-cpython lint \
+	bench bench-quick test-chaos \
 	bench-choice bench-choice-quick bench-simulated bench-meter bench-meter-debian docs clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
@@ -88,6 +89,12 @@ test-cpython: build $(VENV)/.dev  ## CPython's own tests on 3.11, 3.12 and 3.13:
 	$(call say,the tests of CPython)
 	@$(py) tests/cpython/versions.py --keep
 	$(call say,CPython tests done)
+
+# ARGUMENTS='--seeds 3 --from 100' takes other seeds.
+test-chaos: build $(VENV)/.dev  ## 16 times 10,000 tasks while workers are killed and memory is short; some minutes
+	$(call say,chaos)
+	@$(py) tests/chaos/run.py $(ARGUMENTS)
+	$(call say,chaos done)
 
 lint: build $(VENV)/.dev  ## rustfmt, clippy, ruff, mypy --strict, and the stubs against the binary
 	$(call say,rustfmt)

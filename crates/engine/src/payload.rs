@@ -53,7 +53,7 @@ impl Payload {
 
     /// Bytes that travel.
     pub fn bytes(&self) -> u64 {
-        self.tail().len() as u64 + self.blocks().map(|block| block.len).sum::<u64>()
+        self.blocks().map(|block| block.len).fold(self.tail().len() as u64, u64::saturating_add)
     }
 
     /// What stands before the inline stream.

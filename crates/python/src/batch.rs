@@ -11,6 +11,7 @@ use forkright_engine::frame::{chunk, down};
 use forkright_engine::payload::Cost;
 use forkright_engine::plan::Plan;
 use forkright_meter::{Slot, clock};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
@@ -19,7 +20,7 @@ use crate::hands::Job;
 use crate::progress::{Progress, Sent};
 use crate::recruit::Staff;
 use crate::work::{Sample, Work};
-use crate::{call, codec};
+use crate::{call, codec, errors};
 
 /// What a map does with an item that raises.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -245,7 +246,11 @@ impl Batch {
                 return 0.0;
             }
         };
-        let Ok(list) = value.cast_into::<PyList>() else { return 0.0 };
+        let Ok(list) = value.cast_into::<PyList>() else {
+            failed(self.nonsense(py));
+            return 0.0;
+        };
+        let mut complete = list.len() == range.len();
         for (index, outcome) in range.clone().zip(list.iter()) {
             if *kind == Outcome::Value {
                 self.keep(py, index, outcome);
@@ -253,10 +258,24 @@ impl Batch {
             }
             match codec::decode_apart(&outcome, self.progress.name()) {
                 Ok(value) => self.keep(py, index, value),
-                Err(error) => self.fail(py, index, error.into_value(py).into_any()),
+                Err(error) => {
+                    // It may be the one that ended its chunk.
+                    complete |= list.len() < range.len();
+                    self.fail(py, index, error.into_value(py).into_any());
+                }
             }
         }
+        if !complete {
+            failed(self.nonsense(py));
+        }
         parcel.bytes() as f64
+    }
+
+    /// A worker gave something else than an outcome for each item.
+    fn nonsense(&self, py: Python<'_>) -> Py<PyAny> {
+        let name = self.progress.name();
+        let error = PyValueError::new_err("they are not one for each item: its worker process is damaged");
+        errors::undecodable(py, error, &format!("the results of `{name}`")).into_value(py).into_any()
     }
 
     /// The results, or the error of the first item that raised.

@@ -9,6 +9,7 @@ use forkright_engine::crew::{Arrived, Break, Delivery, End, Outcome, Recipient, 
 use forkright_engine::payload::Cost;
 use forkright_engine::state::{Cancel, Finish, Phase, State, Wait};
 use forkright_engine::warden::Death;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -496,7 +497,15 @@ pub(crate) fn open(py: Python<'_>, delivery: &Delivery, name: &str) -> Result<Py
     let error = |error: PyErr| error.into_value(py).into_any();
     match delivery {
         Delivery::Outcome { kind: Outcome::Error, parcel, .. } => {
-            let raised = codec::decode_exception(py, parcel).unwrap_or_else(error);
+            let raised = codec::decode_exception(py, parcel).unwrap_or_else(|failed| {
+                // KeyboardInterrupt and the like are the caller's own.
+                let own = !failed.is_instance_of::<PyException>(py);
+                error(if own {
+                    failed
+                } else {
+                    errors::undecodable(py, failed, &format!("what `{name}` raised"))
+                })
+            });
             errors::name_task(py, &raised, name);
             Err(raised)
         }
@@ -516,8 +525,8 @@ fn open_value(py: Python<'_>, parcel: &Arrived, name: &str) -> PyResult<Py<PyAny
 pub(crate) fn broken(py: Python<'_>, reason: &Break) -> PyErr {
     match reason {
         Break::Reason(text) => errors::broken(py, text, None),
-        Break::Unfit(pickled) => {
-            let cause = codec::decode_exception_bytes(py, pickled).ok();
+        Break::Unfit(arrived) => {
+            let cause = codec::decode_exception(py, arrived).ok();
             errors::broken(py, "a worker's initializer raised an exception", cause)
         }
     }

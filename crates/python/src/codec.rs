@@ -194,11 +194,6 @@ pub(crate) fn decode_exception(py: Python<'_>, arrived: &Arrived) -> PyResult<Py
     Ok(exception.unbind())
 }
 
-pub(crate) fn decode_exception_bytes(py: Python<'_>, pickled: &[u8]) -> PyResult<Py<PyAny>> {
-    let arrived = Arrived { inline: pickled.to_vec(), stored: None, buffers: Vec::new() };
-    decode_exception(py, &arrived)
-}
-
 /// What the worker makes of an exception.
 pub(crate) fn encode_exception(py: Python<'_>, error: PyErr, store: &Arc<Store>) -> PyResult<Encoded> {
     let stream =
@@ -215,9 +210,9 @@ fn needs_care(stream: &[u8]) -> bool {
 /// One outcome of a chunk in which some failed: (true, value) or (false, exception), pickled apart.
 pub(crate) fn decode_apart<'py>(outcome: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     let py = outcome.py();
-    let (fine, stream): (bool, Bound<'_, PyBytes>) = outcome.extract()?;
+    let failed = |error| crate::errors::undecodable(py, error, &format!("a result of `{name}`"));
+    let (fine, stream): (bool, Bound<'_, PyBytes>) = outcome.extract().map_err(failed)?;
     if fine {
-        let failed = |error| crate::errors::undecodable(py, error, &format!("a result of `{name}`"));
         return loads(py)?.call1((stream,)).map_err(failed);
     }
     let exception = py.import("forkright._pickling")?.getattr("decode_exception")?.call1((stream,))?;

@@ -9,6 +9,8 @@
 mod deadline;
 mod dismissal;
 mod lead;
+#[cfg(test)]
+mod liar;
 mod seat;
 
 use std::io;
@@ -24,7 +26,7 @@ use rustix::process::Signal;
 pub use self::deadline::{End, Terms};
 use self::lead::Lead;
 pub use self::lead::{Duty, Sleeper};
-use self::seat::{Said, Seat, Stage};
+use self::seat::{MOST_FRAMES, Said, Seat, Stage};
 use crate::frame::up;
 use crate::line;
 use crate::payload::{Cost, Payload, Stream};
@@ -33,8 +35,11 @@ use crate::state::{State, Wait};
 use crate::store::{Held, Inbox, Lease, Store};
 use crate::warden::{Death, Employer, Helper, Order, Program, Warden};
 
-/// Deaths in a row before any worker became ready, after which the crew gives up.
+/// Starts that failed one after another before any worker became ready, after which the crew gives up. Workers that
+/// started side by side fail once: what killed them may be one thing, such as the end of the zygote.
 const MOST_FAILED_STARTS: u32 = 3;
+/// Notes that wait for the user at most: each is about a function, and comes once from each worker.
+const MOST_NOTES: usize = 1 << 10;
 /// A sleeper looks up after this long even if nothing rang: what is in shared memory is not trusted.
 const LOOK_UP: Duration = Duration::from_millis(500);
 
@@ -133,7 +138,7 @@ pub enum Break {
     /// In words.
     Reason(String),
     /// The exception a worker's start ended with, pickled.
-    Unfit(Vec<u8>),
+    Unfit(Arrived),
 }
 
 /// A payload as it arrived: a pickled value, or words.
@@ -155,7 +160,8 @@ impl Arrived {
     /// Bytes that travelled.
     pub fn bytes(&self) -> u64 {
         let held = self.stored.iter().chain(&self.buffers).map(|held| held.len());
-        self.inline.len() as u64 + held.sum::<u64>()
+        // Their lengths are what the sender says.
+        held.fold(self.inline.len() as u64, u64::saturating_add)
     }
 
     /// Takes charge of the blocks of a payload that came by `inbox`'s owner.
@@ -259,6 +265,10 @@ struct Yard {
     outstanding: usize,
     spec: Option<Spec>,
     failed_starts: u32,
+    /// The same, ever.
+    mishaps: u64,
+    /// A worker had more to say than was taken at once.
+    unheard: bool,
     closing: bool,
     /// What every worker is sent, those that start yet included.
     dismissed: Option<Signal>,
@@ -290,6 +300,8 @@ impl Crew {
             outstanding: 0,
             spec: None,
             failed_starts: 0,
+            mishaps: 0,
+            unheard: false,
             closing: false,
             dismissed: None,
             broken: None,
@@ -404,6 +416,7 @@ impl Crew {
             stdio: stdio(),
             employer: self.myself.clone() as Weak<dyn Employer>,
         };
+        seat.mishaps = yard.mishaps;
         // Orders are served one after another.
         let is_next = !yard.seats.iter().any(|seat| seat.stage == Stage::Starting);
         if is_next && spec.is_plain && self.warden.helper() == Helper::Ready {
@@ -420,6 +433,10 @@ impl Crew {
             let mut yard = self.lock();
             let mut post = Post::new();
             let doomed = yard.hear(&mut post);
+            if std::mem::take(&mut yard.unheard) {
+                // Nobody may sleep yet.
+                self.bell.strike();
+            }
             yard.balance();
             yard.pump();
             if yard.backlog.is_empty() && yard.outstanding == 0 && yard.closing {
@@ -659,21 +676,22 @@ impl Crew {
         for seat in &mut yard.seats {
             seat.set_threads(threads);
         }
-        while yard.seats.iter().filter(|seat| seat.stage != Stage::Stopping).count() as u32 > processes {
-            match yard.seats.iter_mut().rev().find(|seat| seat.stage != Stage::Stopping) {
-                Some(seat) => {
-                    seat.stop();
-                    seat.ring();
-                }
-                None => break,
-            }
+        let serving = yard.seats.iter().filter(|seat| seat.stage != Stage::Stopping).count();
+        let surplus = serving.saturating_sub(processes as usize);
+        for seat in yard.seats.iter_mut().rev().filter(|seat| seat.stage != Stage::Stopping).take(surplus) {
+            seat.stop();
+            seat.ring();
         }
     }
 }
 
 impl Notes {
     fn add(&self, text: String) {
-        self.texts.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        if texts.len() < MOST_NOTES {
+            texts.push(text);
+        }
+        drop(texts);
         self.waiting.store(true, Release);
     }
 
@@ -755,12 +773,13 @@ impl Yard {
         let mut doomed = Vec::new();
         let mut unfit = None;
         for seat in &mut self.seats {
+            let mut frames = MOST_FRAMES;
             loop {
-                match seat.hear() {
+                match seat.hear(&mut frames) {
                     Ok(None) => break,
                     Ok(Some(Said::Ready)) => self.failed_starts = 0,
                     Ok(Some(Said::Unfit(payload))) => {
-                        unfit = Some(Break::Unfit(payload.tail().to_vec()));
+                        unfit = Some(Break::Unfit(Arrived::receive(payload, seat.inbox())));
                         seat.stage = Stage::Stopping;
                     }
                     Ok(Some(Said::Leaving)) => {
@@ -790,6 +809,7 @@ impl Yard {
                     }
                 }
             }
+            self.unheard |= frames == 0;
         }
         if let Some(reason) = unfit {
             self.give_up(reason, post);
@@ -842,6 +862,7 @@ impl Employer for Crew {
         if let Some(index) = yard.seats.iter().position(|seat| seat.token == token) {
             let seat = yard.seats.swap_remove(index);
             let (stage, was) = (seat.stage, usage(&seat));
+            let is_first = seat.mishaps == yard.mishaps;
             if was.tasks > 0 {
                 yard.former.push(was);
             }
@@ -861,7 +882,8 @@ impl Employer for Crew {
                 yard.outstanding -= 1;
                 post.push((parcel.recipient, Delivery::Died { pid, death }));
             }
-            if stage == Stage::Starting {
+            if stage == Stage::Starting && is_first {
+                yard.mishaps += 1;
                 yard.failed_starts += 1;
                 if yard.failed_starts >= MOST_FAILED_STARTS {
                     let how = reason.unwrap_or_else(|| format!("the last one ended so: {}", words(death)));

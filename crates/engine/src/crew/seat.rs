@@ -20,6 +20,9 @@ use crate::store::{Inbox, Lease};
 
 /// Functions a worker keeps. The caller decides which, so both sides agree without talking.
 const FUNCTIONS_KEPT: usize = 128;
+/// Frames that are taken from one worker at a time: more than its ring holds. One that writes as fast as it is read must
+/// not keep the others from being heard.
+pub(super) const MOST_FRAMES: u32 = 1 << 14;
 /// An answer that was heard later than this after it was given lay there for somebody to come, s.
 const LATE: f64 = 0.002;
 
@@ -44,6 +47,12 @@ pub(super) struct Seat {
     pub(super) stage: Stage,
     /// It is being killed: its place is free, and what it may still say of tasks that are over means nothing.
     pub(super) condemned: bool,
+    /// It was ready once.
+    proven: bool,
+    /// What it did to its ring makes no sense: it must go.
+    corrupt: bool,
+    /// Starts that had failed when it was ordered.
+    pub(super) mishaps: u64,
     line: Line,
     pub(super) inflight: VecDeque<Inflight>,
     known: VecDeque<u64>,
@@ -107,6 +116,9 @@ impl Seat {
             pid: 0,
             stage: Stage::Starting,
             condemned: false,
+            proven: false,
+            corrupt: false,
+            mishaps: 0,
             line,
             inflight: VecDeque::new(),
             known: VecDeque::new(),
@@ -173,9 +185,8 @@ impl Seat {
         let timed = if parcel.terms.limit.is_some() { down::TIMED } else { 0 };
         let head = Head { kind: parcel.kind | timed, id: parcel.id, extra: function };
         let flags = parcel.flags.as_slice();
-        let pushed = self.line.producer.push(head, &[flags, &parcel.payload.head(), parcel.payload.tail()]);
-        match pushed {
-            Ok(position) => {
+        match self.push(head, &[flags, &parcel.payload.head(), parcel.payload.tail()]) {
+            Some(position) => {
                 self.lease(&parcel.leases);
                 let is_alone = self.stage == Stage::Ready && self.inflight.is_empty();
                 self.alone = (is_alone && is_known).then(Instant::now);
@@ -187,12 +198,18 @@ impl Seat {
                 }
                 Ok(())
             }
-            // A corrupt ring ends with its worker, whose death is not far; until then nothing fits.
-            Err(PushError::Full | PushError::Corrupt(_) | PushError::TooLarge) => {
+            None => {
                 parcel.recipient.recall();
                 Err(parcel)
             }
         }
+    }
+
+    /// Where the frame is now; none if it does not fit, or never will as the ring is corrupt.
+    fn push(&mut self, head: Head, parts: &[&[u8]]) -> Option<Position> {
+        let pushed = self.line.producer.push(head, parts);
+        self.corrupt |= matches!(pushed, Err(PushError::Corrupt(_)));
+        pushed.ok()
     }
 
     fn teach(&mut self, blob: &Arc<Blob>) -> bool {
@@ -200,7 +217,7 @@ impl Seat {
             return true;
         }
         let head = Head { kind: down::FUNCTION, id: blob.id, extra: 0 };
-        if self.line.producer.push(head, &[&blob.payload.head(), blob.payload.tail()]).is_err() {
+        if self.push(head, &[&blob.payload.head(), blob.payload.tail()]).is_none() {
             return false;
         }
         self.lease(&blob.leases);
@@ -210,7 +227,7 @@ impl Seat {
         {
             let head = Head { kind: down::FORGET, id: oldest, extra: 0 };
             // If this does not fit the worker keeps one function more.
-            let _ = self.line.producer.push(head, &[]);
+            let _ = self.push(head, &[]);
         }
         true
     }
@@ -224,7 +241,7 @@ impl Seat {
     /// Has so many of its threads run messages from now on. What is sent meanwhile runs on as many as before.
     pub(super) fn set_threads(&mut self, threads: u32) {
         let head = Head { kind: down::THREADS, id: threads.into(), extra: self.metered.into() };
-        if threads != self.threads && self.line.producer.push(head, &[]).is_ok() {
+        if threads != self.threads && self.push(head, &[]).is_some() {
             self.threads = threads;
             self.silent = true;
         }
@@ -233,7 +250,7 @@ impl Seat {
     /// Asks the worker to end after what it has.
     pub(super) fn stop(&mut self) {
         if self.stage != Stage::Stopping
-            && self.line.producer.push(Head { kind: down::STOP, id: 0, extra: 0 }, &[]).is_ok()
+            && self.push(Head { kind: down::STOP, id: 0, extra: 0 }, &[]).is_some()
         {
             self.stage = Stage::Stopping;
             self.silent = true;
@@ -249,7 +266,7 @@ impl Seat {
         for some in offsets.chunks(1024) {
             let bytes: Vec<u8> = some.iter().flat_map(|offset| offset.to_le_bytes()).collect();
             // A full ring: the worker keeps these until it ends.
-            let _ = self.line.producer.push(Head { kind: down::RELEASE, id: 0, extra: 0 }, &[&bytes]);
+            let _ = self.push(Head { kind: down::RELEASE, id: 0, extra: 0 }, &[&bytes]);
             self.silent = true;
         }
     }
@@ -266,17 +283,25 @@ impl Seat {
     }
 
     pub(super) fn has_news(&self) -> bool {
-        !self.line.consumer.is_empty()
+        self.corrupt || !self.line.consumer.is_empty()
     }
 
-    /// The next thing the worker said. `Err`: it talks nonsense and must go.
-    pub(super) fn hear(&mut self) -> Result<Option<Said>, Malformed> {
+    /// The next thing the worker said, if that is among its next `frames`. `Err`: it talks nonsense and must go.
+    pub(super) fn hear(&mut self, frames: &mut u32) -> Result<Option<Said>, Malformed> {
+        if self.corrupt {
+            return Err(Malformed);
+        }
         loop {
+            if *frames == 0 {
+                return Ok(None);
+            }
+            *frames -= 1;
             let Some(head) = self.line.consumer.pop(&mut self.body).map_err(|_| Malformed)? else {
                 return Ok(None);
             };
             match head.kind {
                 up::READY => {
+                    self.proven = true;
                     if self.stage == Stage::Starting {
                         self.stage = Stage::Ready;
                         if let Some(ordered) = self.ordered.take() {
@@ -285,7 +310,10 @@ impl Seat {
                     }
                     return Ok(Some(Said::Ready));
                 }
-                up::UNFIT => return Ok(Some(Said::Unfit(Payload::parse(&self.body)?))),
+                // One that was ready has no say in whether there can be others.
+                up::UNFIT if !self.proven => {
+                    return Ok(Some(Said::Unfit(Payload::parse(&self.body)?)));
+                }
                 up::RELEASE => {
                     let body = std::mem::take(&mut self.body);
                     for offset in body.as_chunks::<8>().0 {
@@ -297,7 +325,7 @@ impl Seat {
                 up::LEAVING => return Ok(Some(Said::Leaving)),
                 up::NOTE => return Ok(Some(Said::Note(String::from_utf8_lossy(&self.body).into_owned()))),
                 kind @ (up::VALUE | up::ERROR | up::MIXED | up::REFUSED) => {
-                    let (cost, rest) = Cost::parse(&self.body)?;
+                    let (mut cost, rest) = Cost::parse(&self.body)?;
                     let payload = Payload::parse(rest)?;
                     let index = self.inflight.iter().position(|sent| sent.parcel.id == head.id);
                     let Some(Inflight { parcel, .. }) = index.and_then(|index| self.inflight.remove(index))
@@ -307,6 +335,8 @@ impl Seat {
                         }
                         return Err(Malformed);
                     };
+                    cost.tasks = cost.tasks.min(parcel.tasks);
+                    cost.failed = cost.failed.min(cost.tasks);
                     // What was refused says nothing of the pace.
                     if kind != up::REFUSED {
                         self.learn(&cost);
