@@ -33,9 +33,7 @@ PARTS = {
 }
 FILLS: dict[str, Callable[[int], bytes]] = {
     "zeros": bytes,
-    "ones": lambda length: b"\xff" * length,
     "noise": lambda length: random.Random(7).randbytes(length),
-    "more noise": lambda length: random.Random(8).randbytes(length),
 }
 
 
