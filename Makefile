@@ -9,8 +9,8 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-browser test-memory test-nohang test-cpython lint \
-	bench bench-quick test-chaos \
+.PHONY: help build demo test test-rust test-python test-browser test-memory test-nohang test-cpython test-chaos soak lint \
+	bench bench-quick \
 	bench-choice bench-choice-quick bench-simulated bench-meter bench-meter-debian docs clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
@@ -95,6 +95,12 @@ test-chaos: build $(VENV)/.dev  ## 16 times 10,000 tasks while workers are kille
 	$(call say,chaos)
 	@$(py) tests/chaos/run.py $(ARGUMENTS)
 	$(call say,chaos done)
+
+MINUTES ?= 60
+soak: build $(VENV)/.dev  ## all kinds of work for an hour, or MINUTES=5: memory, descriptors, threads stay what they are
+	$(call say,soak of $(MINUTES) minutes)
+	@$(py) tests/chaos/soak.py --minutes $(MINUTES)
+	$(call say,soak done)
 
 lint: build $(VENV)/.dev  ## rustfmt, clippy, ruff, mypy --strict, and the stubs against the binary
 	$(call say,rustfmt)

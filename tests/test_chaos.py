@@ -11,7 +11,7 @@ import pytest
 
 STORM = Path(__file__).parent / "chaos" / "storm.py"
 # A storm ends itself before, with all tracebacks.
-LIMIT = 180
+LIMIT = 400
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -17,7 +17,7 @@ from pathlib import Path
 
 STORM = Path(__file__).parent / "storm.py"
 # A storm ends itself before, with all tracebacks.
-LIMIT = 300
+LIMIT = 400
 
 
 def main() -> int:

@@ -29,7 +29,7 @@ from typing import Any
 
 import forkright as fr
 
-WATCHDOG = 120
+WATCHDOG = 300
 HOWS = ("SIGKILL", "SIGKILL", "SIGSEGV", "SIGTERM", "SIGABRT", "SIGSTOP")
 # What a worker may allocate beyond what it has when it is ready, and what a hungry task asks for.
 ROOM = 192 << 20
