@@ -153,10 +153,14 @@ impl Recipient for Ends {
     }
 }
 
+fn limits(processes: u32) -> Limits {
+    Limits { processes, threads: 1, renewal: Renewal::default() }
+}
+
 fn yard(crew: &Crew, liars: usize) -> (MutexGuard<'_, Yard>, Vec<Liar>) {
     let mut yard = crew.lock();
     let liars = (0..liars as u64).map(|token| {
-        let (seat, handed) = Seat::create(token, 1, None, false).unwrap();
+        let (seat, handed) = Seat::create(token, &limits(1), false).unwrap();
         yard.seats.push(seat);
         Liar::join(handed)
     });
@@ -165,7 +169,7 @@ fn yard(crew: &Crew, liars: usize) -> (MutexGuard<'_, Yard>, Vec<Liar>) {
 }
 
 fn crew() -> Arc<Crew> {
-    Crew::create(Limits { processes: 2, threads: 1, tasks_per_worker: None }, Warden::new()).unwrap()
+    Crew::create(limits(2), Warden::new()).unwrap()
 }
 
 fn submit(yard: &mut Yard, id: u64) -> Arc<Ends> {
