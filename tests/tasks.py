@@ -83,6 +83,14 @@ def die(how: str) -> NoReturn:
     raise AssertionError("the signal came late")
 
 
+def crash(how: str) -> NoReturn:
+    """As `die`, in the thread that calls it."""
+    if how == "null":
+        ctypes.string_at(0)
+    signal.raise_signal(getattr(signal, how))
+    raise AssertionError("the signal came late")
+
+
 def die_at(number: int, last: int, how: str) -> int:
     if number == last:
         die(how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import BrokenExecutor
 
 from ._pickling import UnpicklableError
@@ -12,6 +13,8 @@ try:
 except (ImportError, RuntimeError):
     # It takes part in the interpreter's end, and there is none left to take part in.
     BrokenProcessPool = BrokenExecutor  # type: ignore[misc,assignment]
+
+_OURS = os.path.dirname(os.path.abspath(__file__))
 
 
 class ForkrightWarning(UserWarning):
@@ -27,17 +30,20 @@ class WorkerDied(BrokenProcessPool):
         task: What was called.
         pid: The process.
         exitcode: Its exit code, minus the signal that killed it, or None if nobody could tell.
+        traceback: Where its thread was when native code crashed, as `faulthandler` tells it, most recent call first;
+            empty if nothing was told, as where the program has set up `faulthandler` itself.
     """
 
-    def __init__(self, task: str, pid: int, exitcode: int | None, how: str) -> None:
-        super().__init__(f"the worker process {pid} died while it ran `{task}`: {how}")
+    def __init__(self, task: str, pid: int, exitcode: int | None, how: str, last_words: str = "") -> None:
+        self.traceback = _of_user(last_words)
+        super().__init__(_with(f"the worker process {pid} died while it ran `{task}`: {how}", self.traceback))
         self.task = task
         self.pid = pid
         self.exitcode = exitcode
         self._how = how
 
-    def __reduce__(self) -> tuple[type[WorkerDied], tuple[str, int, int | None, str]]:
-        return (WorkerDied, (self.task, self.pid, self.exitcode, self._how))
+    def __reduce__(self) -> tuple[type[WorkerDied], tuple[str, int, int | None, str, str]]:
+        return (WorkerDied, (self.task, self.pid, self.exitcode, self._how, self.traceback))
 
 
 class UndecodableError(UnpicklableError, BrokenProcessPool):
@@ -93,3 +99,25 @@ def _killed(pid: int) -> str:
 
 class BrokenWorkers(BrokenExecutor):
     """No worker can be had, so the executor is broken. The message says why."""
+
+
+def stillborn(reason: str, last_words: str) -> BrokenWorkers:
+    """Workers end before they are ready; what the last one wrote as it crashed says where."""
+    return BrokenWorkers(_with(reason, _of_user(last_words)))
+
+
+def _with(text: str, traceback: str) -> str:
+    return f"{text}\n\n{traceback}" if traceback else text
+
+
+def _of_user(last_words: str) -> str:
+    """What `faulthandler` wrote, without our own frames and the list of extension modules."""
+    lines = []
+    for line in last_words.splitlines():
+        if line.startswith(("Extension modules:", f'  File "{_OURS}{os.sep}')):
+            break
+        lines.append(line)
+    if lines and lines[-1].startswith("Stack "):
+        # The thread that the signal hit ran nothing of the user's.
+        del lines[-1]
+    return "\n".join(lines).rstrip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _pickle as pickle
+import faulthandler
 import os
 import sys
 
@@ -27,6 +28,10 @@ def main(fds: list[int], mask: int, parent: int) -> int:
             fd = fds.pop(0)
             os.dup2(fd, number)
             os.close(fd)
+    *fds, last_words = fds
+    if not faulthandler.is_enabled():
+        # Whoever set it up himself, by an option or an environment variable, gets it where he asked for it.
+        faulthandler.enable(last_words, all_threads=False)
     _settle_in(spec)
     worker = Worker(*fds)
     if not _initialize(worker, spec["initializer"]):

@@ -22,6 +22,7 @@ pub mod here;
 mod kin;
 pub mod line;
 pub mod machine;
+mod oom;
 pub mod payload;
 pub mod plan;
 pub mod profile;

@@ -62,6 +62,12 @@ impl Death {
         }
     }
 
+    /// Whether a fault of its own killed it.
+    pub fn is_crash(self) -> bool {
+        let faults = [Signal::SEGV, Signal::BUS, Signal::FPE, Signal::ILL, Signal::ABORT];
+        faults.iter().any(|fault| self == Death::Killed(fault.as_raw()))
+    }
+
     /// As `subprocess.Popen.returncode` has it: the exit code, or minus the signal.
     pub fn exit_code(self) -> Option<i32> {
         match self {
@@ -76,7 +82,7 @@ impl Death {
 pub trait Employer: Send + Sync {
     /// The worker has a process.
     fn started(&self, token: u64, pid: i32);
-    /// The worker's process is gone, or could not be started (`reason` says why; `pid` is 0 then).
+    /// The worker's process is gone, or could not be started (`pid` is 0 then). `reason` says why, where that is known.
     fn ended(&self, token: u64, pid: i32, death: Death, reason: Option<String>);
     /// The time it asked to be called at has come; returns when to call it again.
     fn due(&self) -> Option<Instant> {
@@ -489,7 +495,11 @@ impl Watch {
         self.wards = alive;
         for ward in dead {
             if let Some(employer) = ward.employer.upgrade() {
-                employer.ended(ward.token, ward.pid, ward.status.unwrap_or(Death::Unknown), None);
+                let is_orphan = ward.status.is_none() && matches!(ward.parent, Parent::Zygote(_));
+                let reason = is_orphan.then(|| {
+                    "the helper process that it was forked from ended, as do its workers then".into()
+                });
+                employer.ended(ward.token, ward.pid, ward.status.unwrap_or(Death::Unknown), reason);
             }
         }
     }

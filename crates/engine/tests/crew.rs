@@ -3,9 +3,7 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use forkright_engine::crew::{
-    Break, Crew, Delivery, Limits, Parcel, Recipient, Renewal, Sleeper, Spec, Terms,
-};
+use forkright_engine::crew::{Crew, Delivery, Limits, Parcel, Recipient, Renewal, Sleeper, Spec, Terms};
 use forkright_engine::frame::down;
 use forkright_engine::payload::Payload;
 use forkright_engine::state::{State, Wait};
@@ -43,12 +41,9 @@ impl Recipient for Diary {
     fn deliver(self: Arc<Self>, delivery: Delivery) {
         match delivery {
             Delivery::Outcome { .. } => self.write("outcome"),
-            Delivery::Died { .. } => self.write("died"),
+            Delivery::Died(_) => self.write("died"),
             Delivery::Ended { .. } => self.write("ended"),
-            Delivery::Broken(reason) => match &*reason {
-                Break::Reason(text) => self.write(text),
-                Break::Unfit(_) => self.write("unfit"),
-            },
+            Delivery::Broken(reason) => self.write(reason.words().unwrap_or("unfit")),
         }
     }
 }

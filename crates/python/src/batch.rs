@@ -49,6 +49,8 @@ pub(crate) struct Batch {
     results: Py<PyList>,
     error: Mutex<Option<(usize, Py<PyAny>)>>,
     differing: Differing,
+    /// The plan is chosen as it runs: what workers can't take runs here.
+    chosen: bool,
     described: Mutex<Option<Described>>,
     arrivals: Mutex<Vec<(Range<usize>, Sent, Delivery)>>,
 }
@@ -58,6 +60,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Batch {
+    #[expect(clippy::too_many_arguments, reason = "called in one place, with what the user asked for")]
     pub(crate) fn new(
         function: &Bound<'_, PyAny>,
         name: &str,
@@ -66,6 +69,7 @@ impl Batch {
         on_error: OnError,
         chunksize: Option<usize>,
         differing: Differing,
+        chosen: bool,
     ) -> PyResult<Arc<Batch>> {
         let py = function.py();
         let total = items.len()?;
@@ -85,6 +89,7 @@ impl Batch {
             results: results.unbind(),
             error: Mutex::default(),
             differing,
+            chosen,
             described: Mutex::default(),
             arrivals: Mutex::default(),
         }))
@@ -367,6 +372,12 @@ impl Work for Batch {
         for (range, sent, delivery) in arrivals {
             if let Delivery::Outcome { kind: Outcome::Refused, parcel, .. } = &delivery {
                 self.take_back(range, parcel.words());
+                continue;
+            }
+            if let Delivery::Broken(reason) = &delivery
+                && let (true, Some(words)) = (self.chosen, reason.words())
+            {
+                self.take_back(range, words.into());
                 continue;
             }
             let began = clock::monotonic();

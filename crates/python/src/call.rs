@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use forkright_engine::crew::{Arrived, Break, Delivery, End, Outcome, Recipient, Sleeper};
 use forkright_engine::payload::Cost;
 use forkright_engine::state::{Cancel, Finish, Phase, State, Wait};
-use forkright_engine::warden::Death;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -510,7 +509,7 @@ pub(crate) fn open(py: Python<'_>, delivery: &Delivery, name: &str) -> Result<Py
             Err(raised)
         }
         Delivery::Outcome { parcel, .. } => open_value(py, parcel, name).map_err(error),
-        Delivery::Died { pid, death } => Err(error(errors::worker_died(py, name, *pid, *death))),
+        Delivery::Died(obituary) => Err(error(errors::worker_died(py, name, obituary))),
         Delivery::Ended { pid, end } => Err(error(errors::ended(py, name, *pid, *end))),
         Delivery::Broken(reason) => Err(error(broken(py, reason))),
     }
@@ -525,15 +524,12 @@ fn open_value(py: Python<'_>, parcel: &Arrived, name: &str) -> PyResult<Py<PyAny
 pub(crate) fn broken(py: Python<'_>, reason: &Break) -> PyErr {
     match reason {
         Break::Reason(text) => errors::broken(py, text, None),
+        Break::Stillborn(text, last_words) => errors::stillborn(py, text, last_words),
         Break::Unfit(arrived) => {
             let cause = codec::decode_exception(py, arrived).ok();
             errors::broken(py, "a worker's initializer raised an exception", cause)
         }
     }
-}
-
-pub(crate) fn died_words(death: Death) -> String {
-    forkright_engine::crew::words(death)
 }
 
 impl Recipient for Call {

@@ -1,13 +1,10 @@
 //! Python exceptions for what can go wrong: the classes live in `forkright._errors`, or are the standard
 //! library's where it has one. Nothing is imported before it is raised.
 
-use forkright_engine::crew::End;
-use forkright_engine::warden::Death;
+use forkright_engine::crew::{End, Obituary};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
-
-use crate::call::died_words;
 
 fn make<'py>(
     py: Python<'py>,
@@ -36,8 +33,9 @@ pub(crate) fn unexpected_state(future: &Bound<'_, PyAny>, state: &str) -> PyErr 
 }
 
 /// The worker process died while it ran the task.
-pub(crate) fn worker_died(py: Python<'_>, name: &str, pid: i32, death: Death) -> PyErr {
-    let arguments = (name, pid, death.exit_code(), died_words(death));
+pub(crate) fn worker_died(py: Python<'_>, name: &str, obituary: &Obituary) -> PyErr {
+    let Obituary { pid, death, last_words, .. } = obituary;
+    let arguments = (name, pid, death.exit_code(), obituary.words(), last_words);
     PyErr::from_value(make(py, "forkright._errors", "WorkerDied", arguments))
 }
 
@@ -59,6 +57,11 @@ pub(crate) fn broken(py: Python<'_>, reason: &str, cause: Option<Py<PyAny>>) -> 
         error.set_cause(py, Some(PyErr::from_value(cause.into_bound(py))));
     }
     error
+}
+
+/// Workers end before they are ready.
+pub(crate) fn stillborn(py: Python<'_>, reason: &str, last_words: &str) -> PyErr {
+    PyErr::from_value(make(py, "forkright._errors", "stillborn", (reason, last_words)))
 }
 
 /// What arrived could not be unpickled here.

@@ -439,7 +439,7 @@ pub(crate) fn run_map<'py>(
         Some(_) => Differing::under_plan(shared_state),
         None => Differing::under_choice(shared_state),
     };
-    let batch = Batch::new(function, name, items, star, on_error, chunksize, differing)?;
+    let batch = Batch::new(function, name, items, star, on_error, chunksize, differing, plan.is_none())?;
     let began = Instant::now();
     let work: Arc<dyn Work> = Arc::clone(&batch) as Arc<dyn Work>;
     let run = Run::new(work, common());

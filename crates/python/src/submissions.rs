@@ -193,7 +193,8 @@ impl Work for Submissions {
         let id = staff.crew().next_id();
         call.entrust(py, Carrier { collector: Arc::clone(&staff.collector), id, name, entry: None });
         let call = Arc::clone(call);
-        let kept = Mutex::new(checked.then_some(submitted));
+        // As long as no worker has ever been ready, none may come.
+        let kept = Mutex::new((checked || staff.crew().ready() == 0).then_some(submitted));
         let owner = self.progress.owner;
         let recipient = Arc::new(CallOut { work: Arc::clone(&self), call, sent, kept });
         let parcel =
@@ -222,7 +223,7 @@ struct CallOut {
     work: Arc<Submissions>,
     call: Arc<Call>,
     sent: Sent,
-    /// To be run here if the worker refuses.
+    /// To be run here if the worker refuses, or none can be had.
     kept: Mutex<Option<Submitted>>,
 }
 
@@ -248,10 +249,14 @@ impl Recipient for CallOut {
 
     fn deliver(self: Arc<Self>, delivery: Delivery) {
         let kept = lock(&self.kept).take();
-        if let (Delivery::Outcome { kind: Outcome::Refused, parcel, .. }, Some(submitted)) = (&delivery, kept)
-        {
+        let reason = match &delivery {
+            Delivery::Outcome { kind: Outcome::Refused, parcel, .. } => Some(parcel.words()),
+            Delivery::Broken(reason) => reason.words().map(str::to_owned),
+            _ => None,
+        };
+        if let (Some(reason), Some(submitted)) = (reason, kept) {
             self.call.recall();
-            return self.work.take_back(submitted, parcel.words());
+            return self.work.take_back(submitted, reason);
         }
         if let Delivery::Outcome { cost, pid, parcel, .. } = &delivery {
             self.work.progress.learn(cost, *pid, self.sent, None, parcel.bytes() as f64);

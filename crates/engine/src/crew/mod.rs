@@ -11,6 +11,7 @@ mod dismissal;
 mod lead;
 #[cfg(test)]
 mod liar;
+mod obituary;
 mod seat;
 
 use std::io;
@@ -26,9 +27,11 @@ use rustix::process::Signal;
 pub use self::deadline::{End, Terms};
 use self::lead::Lead;
 pub use self::lead::{Duty, Sleeper};
+pub use self::obituary::Obituary;
 use self::seat::{MOST_FRAMES, Said, Seat, Stage};
 use crate::frame::up;
 use crate::line;
+use crate::oom::Kills;
 use crate::payload::{Cost, Payload, Stream};
 use crate::ranked::Ranked;
 use crate::state::{State, Wait};
@@ -103,12 +106,7 @@ pub enum Delivery {
         pid: i32,
     },
     /// The worker died while it ran it.
-    Died {
-        /// The worker's pid.
-        pid: i32,
-        /// How it ended.
-        death: Death,
-    },
+    Died(Arc<Obituary>),
     /// It was ended, and its worker with it.
     Ended {
         /// The worker's pid.
@@ -116,7 +114,7 @@ pub enum Delivery {
         /// Why.
         end: End,
     },
-    /// No worker could be had.
+    /// No worker can be had; it was not begun.
     Broken(Arc<Break>),
 }
 
@@ -137,8 +135,20 @@ pub enum Outcome {
 pub enum Break {
     /// In words.
     Reason(String),
+    /// Workers end before they are ready: in words, and what the last one wrote as it crashed.
+    Stillborn(String, String),
     /// The exception a worker's start ended with, pickled.
     Unfit(Arrived),
+}
+
+impl Break {
+    /// The reason in words, where it is not what the user's own initializer raised.
+    pub fn words(&self) -> Option<&str> {
+        match self {
+            Break::Reason(words) | Break::Stillborn(words, _) => Some(words),
+            Break::Unfit(_) => None,
+        }
+    }
 }
 
 /// A payload as it arrived: a pickled value, or words.
@@ -264,11 +274,13 @@ struct Yard {
     former: Vec<Use>,
     outstanding: usize,
     spec: Option<Spec>,
+    /// Attempts in a row in which no worker became ready, and the deaths in them.
     failed_starts: u32,
     /// The same, ever.
     mishaps: u64,
     /// A worker had more to say than was taken at once.
     unheard: bool,
+    stillborn: u32,
     closing: bool,
     /// What every worker is sent, those that start yet included.
     dismissed: Option<Signal>,
@@ -302,6 +314,7 @@ impl Crew {
             failed_starts: 0,
             mishaps: 0,
             unheard: false,
+            stillborn: 0,
             closing: false,
             dismissed: None,
             broken: None,
@@ -407,8 +420,9 @@ impl Crew {
         let token = TOKENS.fetch_add(1, Relaxed);
         // One worker's readings stand for all of them: if it is gone, the next one's do.
         let metered = !yard.seats.iter().any(|seat| seat.metered && seat.stage != Stage::Stopping);
-        let (mut seat, [line, results]) = Seat::create(token, &yard.limits, metered)?;
-        let fds = vec![line, results, self.store.share()?, self.bell_memory.fd().try_clone_to_owned()?];
+        let (mut seat, [line, results, last_words]) = Seat::create(token, &yard.limits, metered)?;
+        let bell = self.bell_memory.fd().try_clone_to_owned()?;
+        let fds = vec![line, results, self.store.share()?, bell, last_words];
         let order = Order {
             token,
             spec: spec.bytes.to_vec(),
@@ -777,7 +791,7 @@ impl Yard {
             loop {
                 match seat.hear(&mut frames) {
                     Ok(None) => break,
-                    Ok(Some(Said::Ready)) => self.failed_starts = 0,
+                    Ok(Some(Said::Ready)) => (self.failed_starts, self.stillborn) = (0, 0),
                     Ok(Some(Said::Unfit(payload))) => {
                         unfit = Some(Break::Unfit(Arrived::receive(payload, seat.inbox())));
                         seat.stage = Stage::Stopping;
@@ -824,12 +838,51 @@ impl Yard {
         }
     }
 
-    /// No worker can be had: everything outstanding fails with the reason.
+    /// What is known of the death of a worker.
+    fn look_into(&mut self, seat: &Seat, pid: i32, death: Death, reason: Option<String>) -> Obituary {
+        let is_kill = death == Death::Killed(Signal::KILL.as_raw());
+        let memory = || if is_kill { seat.kills.suspicion() } else { None };
+        let cause = match self.dismissed {
+            Some(_) => Some("the executor was told to end its workers".into()),
+            None => reason.or_else(|| {
+                let suspicion = memory()?;
+                for other in &mut self.seats {
+                    other.kills.forget_one();
+                }
+                Some(suspicion)
+            }),
+        };
+        // What it forked writes there, too.
+        let last_words = if death.is_crash() { seat.last_words() } else { String::new() };
+        Obituary { pid, death, cause, last_words }
+    }
+
+    /// A worker ended before it was ready. What died in the same attempt died of the same, and counts once.
+    fn count_stillborn(&mut self, is_first: bool, obituary: &Obituary, post: &mut Post) {
+        self.stillborn += 1;
+        if !is_first {
+            return;
+        }
+        self.mishaps += 1;
+        self.failed_starts += 1;
+        if self.failed_starts >= MOST_FAILED_STARTS && self.broken.is_none() {
+            let last = match (obituary.pid, &obituary.cause) {
+                (0, Some(cause)) => format!("the last one could not be started: {cause}"),
+                (pid, _) => format!("the last one was process {pid}: {}", obituary.words()),
+            };
+            let reason = format!(
+                "{} worker processes in {MOST_FAILED_STARTS} attempts ended before they were ready; {last}",
+                self.stillborn
+            );
+            self.give_up(Break::Stillborn(reason, obituary.last_words.clone()), post);
+        }
+    }
+
+    /// No worker can be had: everything fails with the reason that has not begun. What runs comes to its end.
     fn give_up(&mut self, reason: Break, post: &mut Post) {
         let reason = Arc::new(reason);
         self.broken = Some(Arc::clone(&reason));
-        let sent = self.seats.iter_mut().flat_map(|seat| std::mem::take(&mut seat.inflight));
-        let sent = sent.map(|sent| sent.parcel).collect::<Vec<_>>();
+        let sent: Vec<_> = self.seats.iter_mut().flat_map(|seat| seat.take_back(usize::MAX)).collect();
         for parcel in self.backlog.drain().chain(sent) {
             self.outstanding -= 1;
             post.push((parcel.recipient, Delivery::Broken(Arc::clone(&reason))));
@@ -847,6 +900,7 @@ impl Employer for Crew {
         let mut yard = self.lock();
         if let Some(seat) = yard.seats.iter_mut().find(|seat| seat.token == token) {
             seat.pid = pid;
+            seat.kills = Kills::around(pid);
         }
         if let Some(signal) = yard.dismissed {
             drop(yard);
@@ -863,6 +917,7 @@ impl Employer for Crew {
             let seat = yard.seats.swap_remove(index);
             let (stage, was) = (seat.stage, usage(&seat));
             let is_first = seat.mishaps == yard.mishaps;
+            let obituary = Arc::new(yard.look_into(&seat, pid, death, reason));
             if was.tasks > 0 {
                 yard.former.push(was);
             }
@@ -880,17 +935,10 @@ impl Employer for Crew {
                     continue;
                 }
                 yard.outstanding -= 1;
-                post.push((parcel.recipient, Delivery::Died { pid, death }));
+                post.push((parcel.recipient, Delivery::Died(Arc::clone(&obituary))));
             }
-            if stage == Stage::Starting && is_first {
-                yard.mishaps += 1;
-                yard.failed_starts += 1;
-                if yard.failed_starts >= MOST_FAILED_STARTS {
-                    let how = reason.unwrap_or_else(|| format!("the last one ended so: {}", words(death)));
-                    let reason =
-                        format!("{MOST_FAILED_STARTS} workers in a row ended before they were ready; {how}");
-                    yard.give_up(Break::Reason(reason), &mut post);
-                }
+            if stage == Stage::Starting {
+                yard.count_stillborn(is_first, &obituary, &mut post);
             }
             for _ in 0..yard.wanted() {
                 if let Err(error) = self.hire_one(&mut yard) {
@@ -927,25 +975,6 @@ impl Drop for Crew {
 
 fn usage(seat: &Seat) -> Use {
     Use { pid: seat.pid, tasks: seat.tasks, busy: seat.busy, cpu: seat.cpu }
-}
-
-/// How a process ended, for people.
-pub fn words(death: Death) -> String {
-    match death {
-        Death::Exited(code) => format!("it exited with code {code}"),
-        Death::Killed(signal) => match Signal::from_named_raw(signal) {
-            // Its debug form is `Signal::SEGV`.
-            Some(named) => {
-                let name = format!("{named:?}");
-                format!(
-                    "it was killed by SIG{} (signal {signal})",
-                    name.trim_matches('"').rsplit(':').next().unwrap_or_default()
-                )
-            }
-            None => format!("it was killed by signal {signal}"),
-        },
-        Death::Unknown => "it is gone; nobody could tell how".into(),
-    }
 }
 
 /// The caller's descriptors 0, 1 and 2 as they are now.

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use forkright_shm::memory::Memory;
 use forkright_shm::ring::{Head, Position, PushError, Revocation, Standing};
 
+use super::obituary::LastWords;
 use super::{Blob, Limits, Parcel};
 use crate::chunk;
 use crate::estimate::Constant;
 use crate::frame::{down, up};
 use crate::here;
 use crate::line::{self, Line};
+use crate::oom::Kills;
 use crate::payload::{Cost, Malformed, Payload};
 use crate::store::{Inbox, Lease};
 
@@ -45,6 +47,9 @@ pub(super) struct Seat {
     pub(super) token: u64,
     pub(super) pid: i32,
     pub(super) stage: Stage,
+    /// What the kernel had killed for want of memory when it started.
+    pub(super) kills: Kills,
+    last_words: LastWords,
     /// It is being killed: its place is free, and what it may still say of tasks that are over means nothing.
     pub(super) condemned: bool,
     /// It was ready once.
@@ -96,8 +101,8 @@ pub(super) enum Said {
     },
 }
 
-/// The descriptors a new worker is handed, in order: line, its own payload memory.
-pub(super) type Handed = [OwnedFd; 2];
+/// The descriptors a new worker is handed: its line, its own payload memory, where it writes when it crashes.
+pub(super) type Handed = [OwnedFd; 3];
 
 impl Seat {
     pub(super) fn create(token: u64, limits: &Limits, metered: bool) -> io::Result<(Seat, Handed)> {
@@ -110,11 +115,14 @@ impl Seat {
         for head in [head].into_iter().chain(memory_limit) {
             line.producer.push(head, &[]).map_err(|_| io::Error::other("a new ring takes nothing"))?;
         }
-        let handed = [memory.fd().try_clone_to_owned()?, outbox.fd().try_clone_to_owned()?];
+        let (last_words, words) = LastWords::create()?;
+        let handed = [memory.fd().try_clone_to_owned()?, outbox.fd().try_clone_to_owned()?, words];
         let seat = Seat {
             token,
             pid: 0,
             stage: Stage::Starting,
+            kills: Kills::default(),
+            last_words,
             condemned: false,
             proven: false,
             corrupt: false,
@@ -137,6 +145,11 @@ impl Seat {
             body: Vec::new(),
         };
         Ok((seat, handed))
+    }
+
+    /// What its worker wrote when it crashed.
+    pub(super) fn last_words(&self) -> String {
+        self.last_words.read()
     }
 
     /// Nothing is in the way of its start: how long it takes from now on is what a start costs.
