@@ -638,6 +638,20 @@ class Lingering:
         time.sleep(0.001)
 
 
+def test_calls_begin_at_the_same_time_although_nobody_waits_for_them(tmp_path: Path, go: Flag) -> None:
+    for number in range(5):
+        with fr.Executor(plan=fr.Plan(3)) as executor:
+            # One worker is up, and would take more than one.
+            assert [executor.submit(tasks.square, 3).result(LIMIT) for _ in range(3)] == [9, 9, 9]
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            go.clear()
+            try:
+                occupy(executor, folder, go, 3)
+            finally:
+                go.set()
+
+
 def test_functions_that_a_worker_with_threads_forgets_hold_nobody_up() -> None:
     def make(number: int) -> Any:
         held = [Lingering(), number]

@@ -355,8 +355,8 @@ impl Crew {
     }
 
     /// Takes a parcel; its recipient gets the answer. Returns how many more workers the crew could use now (if
-    /// any, the caller should `hire` with a fresh spec), and whether messages wait for room: then somebody must
-    /// collect, so the background thread should exist.
+    /// any, the caller should `hire` with a fresh spec), and whether messages wait for room or behind others: then somebody
+    /// must collect, so the background thread should exist.
     pub fn submit(&self, parcel: Parcel) -> (u32, bool) {
         let mut yard = self.lock();
         if let Some(broken) = &yard.broken {
@@ -376,12 +376,15 @@ impl Crew {
         if let Some(limit) = limit {
             self.watch(&mut yard, limit);
         }
-        let (wanted, backlog) = (yard.wanted(), !yard.backlog.is_empty());
+        // One behind another may have to go elsewhere, to a worker that is not ready yet or that is done sooner.
+        let threads = yard.limits.threads as usize;
+        let waits = !yard.backlog.is_empty() || yard.seats.iter().any(|seat| seat.inflight.len() > threads);
+        let wanted = yard.wanted();
         drop(yard);
-        if backlog {
+        if waits {
             self.lead.want();
         }
-        (wanted, backlog)
+        (wanted, waits)
     }
 
     /// How many more messages the workers would take at once, those still to be hired included.
