@@ -66,6 +66,9 @@ class Script:
                     return child
         raise AssertionError("there is no zygote")
 
+    def until_alone(self) -> None:
+        until(lambda: self.family() == {self.process.pid}, f"only the script is left; there are {self.family()}")
+
     def until_gone(self) -> None:
         until(lambda: not self.family(), f"nothing is left of the script; there are {self.family()}")
 

@@ -14,6 +14,8 @@ from . import _options, _plan, _threads
 from ._core import Pool, cpu_count
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from ._future import Future
     from ._map import PlanLike
     from ._report import Report
@@ -179,6 +181,7 @@ class Executor(concurrent.futures.Executor):
         if wait:
             for pool in pools:
                 pool.join()
+            _threads.drain_logging()
 
     def terminate_workers(self) -> None:
         """End worker processes by SIGTERM, with the calls they run, and take no more; does not wait for their end.
@@ -193,6 +196,20 @@ class Executor(concurrent.futures.Executor):
     def kill_workers(self) -> None:
         """As `terminate_workers`, but by SIGKILL, and worker processes end with all processes that they started."""
         self._dismiss(kill=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        if kind is None or not issubclass(kind, KeyboardInterrupt):
+            return super().__exit__(kind, error, traceback)
+        # Whoever interrupts the block does not want to wait for what it has submitted.
+        self.kill_workers()
+        try:
+            self.shutdown()
+        except KeyboardInterrupt:
+            _threads.hurry()
+            raise
+        return None
 
     def _dismiss(self, kill: bool) -> None:
         for pool in self._pools():

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from ._spawning import Lent
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# The first thing is that Ctrl-C, which a terminal sends to all of its processes, is the caller's business alone.
 # -P: the working directory must not shadow a module that the helper imports. The caller's paths come with each worker.
 _BOOTSTRAP = (
+    "import _signal; _signal.signal(_signal.SIGINT, lambda *_: None); "
     "import sys; root = {root!r}; known = root in sys.path; known or sys.path.append(root); "
     "from forkright import _zygote; known or sys.path.remove(root); _zygote.main({caller})"
 )
@@ -50,8 +52,9 @@ def make(initializer: Initializer | None) -> tuple[bytes, tuple[list[str], str, 
         "start_method": _start_method(),
         "tracker": _tracker(),
         "main": _main(),
+        "logging": _logging(),
     }
-    particular = ("initializer", "authkey", "start_method", "tracker", "main")
+    particular = ("initializer", "authkey", "start_method", "tracker", "main", "logging")
     return _pickle.dumps(spec, 5), program(), all(spec[name] is None for name in particular)
 
 
@@ -153,6 +156,12 @@ def _main() -> tuple[object, int] | None:
     from . import _spawning
 
     return _spawning.offer_main()
+
+
+def _logging() -> dict[str, object] | None:
+    """Where to send what is logged there, if it is wanted here."""
+    module = sys.modules.get("forkright._logging")
+    return None if module is None else module.offer()
 
 
 def _umask() -> int:

@@ -343,6 +343,11 @@ impl Watch {
     }
 
     fn serve(&mut self, program: &Program, order: Order) {
+        if let Some(index) = self.zygotes.len().checked_sub(1)
+            && has_hung_up(&self.zygotes[index].socket)
+        {
+            self.lose_zygote(index, "it closed its socket");
+        }
         let zygote = match self.ensure_zygote(program) {
             Ok(zygote) => zygote,
             Err(reason) => return refuse(&order, reason),
@@ -523,9 +528,19 @@ fn refuse(order: &Order, reason: String) {
 }
 
 fn is_readable(fd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(fd, PollFlags::IN)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    !now(fd, PollFlags::IN).is_empty()
+}
+
+fn has_hung_up(socket: &OwnedFd) -> bool {
+    now(socket, PollFlags::empty()).intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+/// What is to be said of a descriptor at this moment, of these things and of its end.
+fn now(fd: &OwnedFd, events: PollFlags) -> PollFlags {
+    let mut fds = [PollFd::new(fd, events)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let _ = poll(&mut fds, Some(&at_once));
+    fds[0].revents()
 }
 
 /// Executes the program with one end of a socket pair as its standard input.

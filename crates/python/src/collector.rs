@@ -10,9 +10,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use forkright_engine::crew::{Crew, Duty};
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
 use crate::call::Call;
+use crate::errors;
 
 /// After this long without work the thread gives idle memory back and then sleeps until it is called.
 const BUSY: Duration = Duration::from_secs(4);
@@ -76,13 +78,31 @@ impl Collector {
         if let Err(error) = begin() {
             self.started.store(false, Release);
             self.alive.store(false, Release);
-            error.write_unraisable(py, None);
+            errors::put_off(py, error);
         }
     }
 
     fn start(self: &Arc<Self>, py: Python<'_>, number: u64, name: &str) -> PyResult<()> {
-        let body = Py::new(py, CollectorBody { collector: Arc::clone(self), number })?;
-        py.import("forkright._threads")?.getattr("start")?.call1((body, name))?;
+        let start = py.import("forkright._threads")?.getattr("start")?;
+        let mut interrupt = None;
+        loop {
+            let claimed = Arc::new(AtomicBool::new(false));
+            let body = CollectorBody { collector: Arc::clone(self), number, claimed: Arc::clone(&claimed) };
+            let Err(error) = Py::new(py, body).and_then(|body| start.call1((body, name))) else { break };
+            // A signal's exception may come out of the start of a thread that runs all the same.
+            let runs = claimed.swap(true, AcqRel);
+            let is_interrupt = error.is_instance_of::<PyKeyboardInterrupt>(py);
+            if !runs && !is_interrupt {
+                return Err(error);
+            }
+            interrupt = Some(error);
+            if runs {
+                break;
+            }
+        }
+        if let Some(error) = interrupt {
+            errors::put_off(py, error);
+        }
         Ok(())
     }
 
@@ -137,7 +157,7 @@ impl Collector {
         } else if let Err(error) = self.start(py, number + 1, "forkright-relief") {
             // There is none then, until the next callback.
             lock(&self.turn).has_relief = false;
-            error.write_unraisable(py, None);
+            errors::put_off(py, error);
         }
     }
 
@@ -229,11 +249,16 @@ impl Collector {
 struct CollectorBody {
     collector: Arc<Collector>,
     number: u64,
+    /// The thread runs, or whoever started it has given it up.
+    claimed: Arc<AtomicBool>,
 }
 
 #[pymethods]
 impl CollectorBody {
     fn __call__(&self, py: Python<'_>) {
+        if self.claimed.swap(true, AcqRel) {
+            return;
+        }
         if self.number == 0 || py.detach(|| self.collector.relieve()) {
             self.collector.serve(py, self.number);
         }

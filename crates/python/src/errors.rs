@@ -3,6 +3,7 @@
 
 use forkright_engine::crew::{End, Obituary};
 use pyo3::exceptions::PyException;
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
@@ -103,6 +104,16 @@ pub(crate) fn log_callback(py: Python<'_>, future: &Bound<'_, PyAny>, error: PyE
     });
     if let Err(error) = logged {
         error.write_unraisable(py, Some(future));
+    }
+}
+
+/// An exception came out of something of ours that goes on: an interrupt is raised again, as soon as the main thread
+/// looks, and others are shown.
+pub(crate) fn put_off(py: Python<'_>, error: PyErr) {
+    let again = error.is_instance_of::<PyKeyboardInterrupt>(py)
+        && py.import("_thread").and_then(|module| module.getattr("interrupt_main")?.call0()).is_ok();
+    if !again {
+        error.write_unraisable(py, None);
     }
 }
 
