@@ -3,8 +3,8 @@
 General layout: `_map` and `_executor` take calls; `_future` is what they return; `_pool`, `_thread` and `_process`
 have the standard library's other shapes; `_report` words what was measured; `_why` measures other programs. `_core` is
 the engine, in Rust. `_pickling`, `_functions`, `_by_value` and `_stale` carry values to worker processes, which
-`_zygote` forks and `_worker` runs; `_guard` tells what must not leave this process. Where `_core` can't be imported,
-`_fallback` stands in.
+`_zygote` forks and `_worker` runs, and `_logging` brings back what they log; `_guard` tells what must not leave this
+process. Where `_core` can't be imported, `_fallback` stands in.
 
 Names are loaded when first used: `import forkright` costs a few milliseconds.
 """
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ._errors import BrokenWorkers, ForkrightWarning, TaskKilledError, TaskTimeoutError, WorkerDied
     from ._executor import Executor, ProcessPoolExecutor, ThreadPoolExecutor
     from ._future import Future
+    from ._logging import forward_logging
     from ._pickling import RemoteError, UnpicklableError
     from ._pool import Pool
     from ._process import Process
@@ -56,6 +57,7 @@ _HOMES = {
     "ThreadPoolExecutor": "_executor",
     "UnpicklableError": "_pickling",
     "WorkerDied": "_errors",
+    "forward_logging": "_logging",
     "load_ipython_extension": "_why.report",
     "why": "_why.report",
 } | _REPLACED
@@ -81,6 +83,7 @@ __all__ = [
     "WorkerDied",
     "__version__",
     "cpu_count",
+    "forward_logging",
     "imap",
     "imap_unordered",
     "map",

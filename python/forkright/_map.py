@@ -204,7 +204,11 @@ def _run(
         items = tuple(items)
     name = (getattr(fn, "__qualname__", None) or type(fn).__qualname__).replace("<locals>.", "")
     return_errors = on_error == "return"
-    results, _last = _core.run_map(
-        fn, name, items, star, fixed, workers, chunksize, timeout, return_errors, shared_state
-    )
+    try:
+        results, _last = _core.run_map(
+            fn, name, items, star, fixed, workers, chunksize, timeout, return_errors, shared_state
+        )
+    finally:
+        if (forwarding := sys.modules.get("forkright._logging")) is not None:
+            forwarding.drain()
     return results

@@ -66,6 +66,14 @@ def _settle_in(spec: dict[str, Any]) -> None:
 
         resource_tracker._resource_tracker._fd = os.open(spec["tracker"], os.O_WRONLY)  # type: ignore[attr-defined]
     _pickling.become_worker()
+    if spec["logging"] is not None:
+        from . import _logging
+
+        _logging.attach(spec["logging"])
+    for stream in (sys.stdout, sys.stderr):
+        # Lines of several processes must not mix, and what was written must not be lost if this one is killed.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
     if spec["main"] is not None:
         from . import _spawning
 

@@ -27,6 +27,7 @@ HOMES = {
     "ProcessPoolExecutor": "_fallback.shapes",
     "Report": "_fallback.shapes",
     "ThreadPoolExecutor": "_fallback.shapes",
+    "forward_logging": "_fallback.shapes",
 }
 
 _PACKAGE = __name__.partition(".")[0]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _executor, _map, _plan, _report
 from .._errors import WorkerDied
-from . import core, say_once
+from . import core, say_once, warn
 
 if TYPE_CHECKING:
     from .._map import PlanLike
@@ -173,6 +173,11 @@ class Process(SpawnProcess):
         if self._target is not None:  # type: ignore[attr-defined]
             return self._target(*self._args, **self._kwargs)  # type: ignore[attr-defined]
         return None
+
+
+def forward_logging() -> None:
+    """Warns that nothing is forwarded: worker processes of the standard library's know no way."""
+    warn("what worker processes log is not forwarded: set up their loggers in an initializer")
 
 
 def _listen(inlet: Connection, outcome: Future[Any], name: str) -> None:
