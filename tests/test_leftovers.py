@@ -113,6 +113,66 @@ def test_a_script_whose_zygote_is_killed_gets_its_answers_and_leaves_nothing(tmp
         script.until_gone()
 
 
+@pytest.mark.parametrize("whom", ["workers", "workers and zygote", "zygote"])
+def test_an_executor_goes_on_when_all_its_processes_are_killed_at_once(tmp_path: Path, whom: str) -> None:
+    with start(
+        """
+        import os, sys, time
+        import forkright as fr
+        def hold(number):
+            open(f"begun {number}", "x").close()
+            time.sleep(10_000)
+        def square(number):
+            return number * number
+        def descriptors(): return len(os.listdir("/proc/self/fd"))
+        with fr.Executor(plan=fr.Plan(3)) as pool:
+            print([pool.submit(square, number).result() for number in range(3)], flush=True)
+            futures = [pool.submit(hold, number) for number in range(3)]
+            while len([name for name in os.listdir() if name.startswith("begun")]) < 3:
+                time.sleep(0.001)
+            before = descriptors()
+            waiting = [pool.submit(square, number) for number in range(50)]
+            print("busy", flush=True)
+            print({type(future.exception()).__name__ for future in futures})
+            print([future.result() for future in waiting] == [number * number for number in range(50)])
+            end = time.monotonic() + 10
+            while descriptors() > before and time.monotonic() < end:
+                time.sleep(0.01)
+            print(descriptors() <= before, len(pool._pool.pids()) <= 3)
+        print(fr.map(square, range(4), plan="processes"))
+        """,
+        tmp_path,
+    ) as script:
+        assert script.line() == "[0, 1, 4]"
+        assert script.line() == "busy"
+        zygote = script.zygote()
+        workers = script.family() - {script.process.pid, zygote}
+        assert len(workers) == 3
+        for pid in {zygote} if whom == "zygote" else workers | ({zygote} if "zygote" in whom else set()):
+            os.kill(pid, signal.SIGKILL)
+        assert script.wait() == 0, script.err
+        assert script.out.splitlines() == ["{'WorkerDied'}", "True", "True True", "[0, 1, 4, 9]"]
+        script.until_gone()
+
+
+def test_programs_that_tasks_started_live_on_when_the_script_is_killed(tmp_path: Path) -> None:
+    with start(
+        """
+        import subprocess, sys
+        import forkright as fr
+        def begin():
+            return subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]).pid
+        with fr.Executor(plan=fr.Plan(1)) as pool:
+            print(pool.submit(begin).result(), flush=True)
+            input()
+        """,
+        tmp_path,
+    ) as script:
+        child = int(script.line())
+        script.process.kill()
+        until(lambda: script.family() == {child}, f"only the program is left; there are {script.family()}")
+
+
 def test_a_script_that_ends_while_a_thread_maps_leaves_nothing(tmp_path: Path) -> None:
     with start(
         """
