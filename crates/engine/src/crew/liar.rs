@@ -32,7 +32,7 @@ struct Liar {
 }
 
 impl Liar {
-    fn join([line, outbox]: seat::Handed) -> Liar {
+    fn join([line, outbox, _]: seat::Handed) -> Liar {
         let (memory, outbox) = (Memory::from_fd(line).unwrap(), Memory::from_fd(outbox).unwrap());
         outbox.grow(OUTBOX).unwrap();
         Liar { line: line::join(&memory).unwrap(), memory, outbox, body: Vec::new() }
@@ -153,14 +153,11 @@ impl Recipient for Ends {
     }
 }
 
-fn limits(processes: u32) -> Limits {
-    Limits { processes, threads: 1, renewal: Renewal::default() }
-}
-
 fn yard(crew: &Crew, liars: usize) -> (MutexGuard<'_, Yard>, Vec<Liar>) {
     let mut yard = crew.lock();
+    let limits = Limits { processes: 2, threads: 1, renewal: Renewal::default() };
     let liars = (0..liars as u64).map(|token| {
-        let (seat, handed) = Seat::create(token, &limits(1), false).unwrap();
+        let (seat, handed) = Seat::create(token, &limits, false).unwrap();
         yard.seats.push(seat);
         Liar::join(handed)
     });
@@ -169,7 +166,7 @@ fn yard(crew: &Crew, liars: usize) -> (MutexGuard<'_, Yard>, Vec<Liar>) {
 }
 
 fn crew() -> Arc<Crew> {
-    Crew::create(limits(2), Warden::new()).unwrap()
+    Crew::create(Limits { processes: 2, threads: 1, renewal: Renewal::default() }, Warden::new()).unwrap()
 }
 
 fn submit(yard: &mut Yard, id: u64) -> Arc<Ends> {
@@ -235,7 +232,8 @@ fn live_with_it(steps: &[Step]) {
     }
     assert_eq!(left.len(), if yard.broken.is_some() { left.len() } else { yard.outstanding });
     for parcel in left {
-        parcel.recipient.deliver(Delivery::Died { pid: 0, death: Death::Unknown });
+        let gone = Obituary { pid: 0, death: Death::Unknown, cause: None, last_words: String::new() };
+        parcel.recipient.deliver(Delivery::Died(Arc::new(gone)));
     }
     for (id, ends) in all.iter().enumerate() {
         assert_eq!(ends.0.load(Relaxed), 1, "message {id}");
