@@ -141,6 +141,7 @@ CONSTRUCTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
             "initializer",
             "initargs",
             "max_tasks_per_child",
+            "max_memory_per_child",
             "thread_name_prefix",
             "shared_state",
         ),
@@ -151,7 +152,7 @@ CONSTRUCTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     ),
     "ProcessPoolExecutor": (
         lambda **given: _used(fr.ProcessPoolExecutor(**({"max_workers": 1} | given))),
-        ("max_workers", "mp_context", "initializer", "initargs", "max_tasks_per_child"),
+        ("max_workers", "mp_context", "initializer", "initargs", "max_tasks_per_child", "max_memory_per_child"),
     ),
     "Pool": (
         lambda **given: _pool(**({"processes": 1, "plan": "threads"} | given)),
