@@ -47,13 +47,15 @@ INTRODUCTION = """# CPython's own tests
 forkright's executors, futures, pools, processes and threads stand in for the standard library's, so they have to pass
 its tests: `test.test_concurrent_futures`, the pools and processes of `test._test_multiprocessing`, and what
 `test.test_threading` has on `Thread`. The suite is the one that each interpreter brings; it is not edited, only the
-names of the classes lead to forkright's.
+names of the classes lead to forkright's. Where an interpreter was installed without a part of it, that part is of the
+version that the table names.
 
     make test-cpython                              # this page again
     .venv/bin/python tests/cpython/run.py processes
 
 A test is left out only if it looks into what is private to the standard library's implementation, or asks of threads
-what only processes can do, or relies on what a fork inherits. Each is named below.
+what only processes can do, or relies on what a fork inherits; one more contradicts a promise. Each is named below, the
+kinds of workers as `run.py` calls them.
 """
 
 
@@ -108,7 +110,7 @@ def table(runs: list[Ran]) -> str:
     for kind, title in KINDS.items():
         cells = [_cell(ran.kinds[kind]) if kind in ran.kinds else "" for ran in runs]
         if any(cells):
-            lines.append(_row(title, *cells))
+            lines.append(_row(f"{title} ({kind})", *cells))
     totals: list[Counter[str]] = []
     for ran in runs:
         totals.append(Counter())
