@@ -73,6 +73,14 @@ def mark_and_wait(tally: Tally, name: int, go: Flag) -> int:
     return name
 
 
+def wait_until(tally: Tally, runs: int, go: Flag) -> int:
+    run = len(tally.marks()) + 1
+    tally.mark(run)
+    if run < runs:
+        go.wait()
+    return run
+
+
 def die(how: str) -> NoReturn:
     match how:
         case "exit":

@@ -34,14 +34,6 @@ def die_until(tally: Tally, runs: int, how: str) -> int:
     return run
 
 
-def wait_until(tally: Tally, runs: int, go: Flag) -> int:
-    run = len(tally.marks()) + 1
-    tally.mark(run)
-    if run < runs:
-        go.wait()
-    return run
-
-
 def fail_and_mark(tally: Tally) -> None:
     tally.mark(len(tally.marks()))
     raise ValueError("no")
@@ -66,8 +58,8 @@ def test_after_the_last_run_the_death_is_the_outcome(tally: Tally) -> None:
 def test_a_task_that_is_late_runs_again_when_its_worker_is_dead(tally: Tally, go: Flag) -> None:
     with fr.ProcessPoolExecutor(2) as executor:
         view = executor.options(retries=2, task_timeout=0.3)
-        assert view.submit(wait_until, tally, 3, go).result(LIMIT) == 3
-        error = view.options(retries=0).submit(wait_until, tally, 9, go).exception(LIMIT)
+        assert view.submit(tasks.wait_until, tally, 3, go).result(LIMIT) == 3
+        error = view.options(retries=0).submit(tasks.wait_until, tally, 9, go).exception(LIMIT)
         assert isinstance(error, fr.TaskTimeoutError)
 
 
