@@ -21,6 +21,7 @@ import resource
 import signal
 import statistics
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -157,7 +158,8 @@ def look() -> dict[str, Any]:
             memory += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
             count += 1
     own = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    return {"own memory": own, "memory of all": memory, "processes": count, "belongings": belongings()}
+    named = Counter(f"Python's thread {thread.name}" for thread in threading.enumerate())
+    return {"own memory": own, "memory of all": memory, "processes": count, "belongings": belongings() + named}
 
 
 def family() -> set[int]:
