@@ -306,6 +306,12 @@ def test_processes_that_would_not_be_replaced_are_warned_of(folder: Path, limit:
         assert script.out == "[0, 1, 4, 9, 16]\n" and limit.partition("=")[0] in script.err
 
 
+def test_logging_that_would_not_be_forwarded_is_warned_of(folder: Path) -> None:
+    with start("import forkright as fr\nfr.forward_logging()\n", folder) as script:
+        assert script.wait() == 0
+        assert "is not forwarded" in script.err
+
+
 @pytest.mark.parametrize("end", ["terminate_workers", "kill_workers"])
 def test_workers_can_be_ended_with_what_they_run(folder: Path, end: str) -> None:
     lines = run(
