@@ -8,6 +8,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from ._spawning import Lent
 
@@ -119,15 +120,20 @@ def _circumstances() -> str:
     return repr((ids, limits, spaces, loaded, sorted(os.sched_getaffinity(0))))
 
 
+def _loaded(name: str) -> Any:
+    """The module of that name if it is in use here. Another thread may still be importing it: this waits."""
+    return __import__(name, fromlist=["whole"]) if name in sys.modules else None
+
+
 def _authkey() -> bytes | None:
     """What multiprocessing's managers and listeners know their own processes by, if it is in use here."""
-    process = sys.modules.get("multiprocessing.process")
+    process = _loaded("multiprocessing.process")
     return None if process is None else bytes(process.current_process().authkey)
 
 
 def _start_method() -> str | None:
     """How multiprocessing shall start processes there, if it has been told to."""
-    context = sys.modules.get("multiprocessing.context")
+    context = _loaded("multiprocessing.context")
     if context is None:
         return None
     methods = context._default_context
@@ -140,7 +146,7 @@ def _tracker() -> str | None:
 
     A worker must not have a tracker of its own: it would remove, at the worker's end, what is still in use elsewhere.
     """
-    module = sys.modules.get("multiprocessing.resource_tracker")
+    module = _loaded("multiprocessing.resource_tracker")
     if module is None:
         return None
     tracker = module._resource_tracker

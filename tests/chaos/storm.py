@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import forkright as fr
+from forkright import _handover
 
 WATCHDOG = 300
 HOWS = ("SIGKILL", "SIGKILL", "SIGSEGV", "SIGTERM", "SIGABRT", "SIGSTOP")
@@ -268,7 +269,9 @@ def left(before: Counter[str]) -> dict[str, int]:
 
 
 def warm_up() -> None:
-    """Have what is made once and kept until the interpreter ends: the zygote, the warden, the sampler."""
+    """Have what is made once and kept until the interpreter ends: the zygote, the warden, the sampler, the thread that
+    answers workers, which begins when something has imported multiprocessing."""
+    _handover.offer(lambda *_: None)
     with fr.Executor(plan=fr.Plan(2, 2), initializer=limit_memory) as executor:
         future = executor.submit(abs, -1)
         future.add_done_callback(lambda _: None)
