@@ -276,16 +276,7 @@ impl Governor {
         let demand = Demand { company, ..demand };
         self.judged = Some(seen.now);
         let remaining = Remaining { importing: self.until_imported(seen, &demand), ..self.remaining(seen) };
-        let limits = match seen.pending {
-            // Nothing is left to choose for.
-            0 => Limits {
-                processes: false,
-                threads: 0,
-                extra: None,
-                ..Limits::of(&demand, &self.machine, None)
-            },
-            _ => self.limits(seen, crowd, &demand, &remaining),
-        };
+        let limits = self.limits(seen, crowd, &demand, &remaining);
         // In a run with an end, a change must be worth something of the whole.
         let spent = self.items.map_or(0.0, |_| seen.now);
         let may_leave = seen.leave.clone();
@@ -321,6 +312,10 @@ impl Governor {
         remaining: &Remaining,
     ) -> Limits {
         let known = Limits::of(demand, &self.machine, self.max_workers);
+        if seen.pending == 0 {
+            // Nothing is left to choose for: the plan in force gets a forecast.
+            return Limits { processes: false, threads: 0, ..known };
+        }
         let learning = seen.profile.tasks() == 0;
         let together = self.climb.ceiling(seen.now).max(self.machine.width()).min(known.room);
         let most = together.min(if learning { self.ramp(seen, crowd) } else { MOST_THREADS });

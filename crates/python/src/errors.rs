@@ -2,8 +2,7 @@
 //! library's where it has one. Nothing is imported before it is raised.
 
 use forkright_engine::crew::{End, Obituary};
-use pyo3::exceptions::PyException;
-use pyo3::exceptions::PyKeyboardInterrupt;
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 

@@ -9,9 +9,7 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering::AcqRel;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
-use super::{Break, Crew, Delivery, Post, Stage, Yard};
+use super::{Break, Crew, Delivery, Post, Stage, Yard, send_back};
 use crate::warden::Employer;
 
 /// What was asked for a task beyond its being run.
@@ -64,9 +62,7 @@ impl Crew {
         for token in lost {
             self.warden.kill_with_kin(token);
         }
-        for token in doomed {
-            self.warden.signal(token, Signal::KILL);
-        }
+        self.kill_doomed(doomed);
         if self.deliver(post) > 0 {
             self.bell.strike_all();
         }
@@ -90,9 +86,7 @@ impl Crew {
         if let Some(token) = token {
             self.warden.kill_with_kin(token);
         }
-        for token in doomed {
-            self.warden.signal(token, Signal::KILL);
-        }
+        self.kill_doomed(doomed);
         self.deliver(post);
         self.bell.strike_all();
         token.is_some()
@@ -123,9 +117,7 @@ impl Yard {
         let seat = &mut self.seats[index];
         seat.stage = Stage::Stopping;
         seat.condemned = true;
-        for parcel in seat.take_back(usize::MAX).into_iter().rev() {
-            self.backlog.restore(parcel.terms.priority, parcel);
-        }
+        send_back(&mut self.backlog, seat.take_back(usize::MAX));
     }
 
     /// A task is over, whatever its worker still does.
@@ -145,12 +137,8 @@ impl Yard {
 
     /// Something of a higher priority came: what workers have not begun lines up with it again.
     pub(super) fn line_up(&mut self, priority: i32) {
-        for index in 0..self.seats.len() {
-            if self.seats[index].has_below(priority) {
-                for parcel in self.seats[index].take_back(usize::MAX).into_iter().rev() {
-                    self.backlog.restore(parcel.terms.priority, parcel);
-                }
-            }
+        for seat in self.seats.iter_mut().filter(|seat| seat.has_below(priority)) {
+            send_back(&mut self.backlog, seat.take_back(usize::MAX));
         }
     }
 }

@@ -33,9 +33,7 @@ impl Crew {
         for token in tokens {
             self.send_away(token, signal);
         }
-        for token in doomed {
-            self.warden.signal(token, Signal::KILL);
-        }
+        self.kill_doomed(doomed);
         for parcel in waiting {
             parcel.recipient.abandon();
         }

@@ -276,11 +276,11 @@ struct Yard {
     spec: Option<Spec>,
     /// Attempts in a row in which no worker became ready, and the deaths in them.
     failed_starts: u32,
-    /// The same, ever.
+    stillborn: u32,
+    /// All attempts that failed so.
     mishaps: u64,
     /// A worker had more to say than was taken at once.
     unheard: bool,
-    stillborn: u32,
     closing: bool,
     /// What every worker is sent, those that start yet included.
     dismissed: Option<Signal>,
@@ -292,6 +292,13 @@ struct Yard {
 
 /// Deliveries to make once the lock is free.
 type Post = Vec<(Arc<dyn Recipient>, Delivery)>;
+
+/// What was taken back from a worker is the next again of its priority.
+fn send_back(backlog: &mut Ranked<Parcel>, parcels: Vec<Parcel>) {
+    for parcel in parcels.into_iter().rev() {
+        backlog.restore(parcel.terms.priority, parcel);
+    }
+}
 
 /// Tokens are unique in the process: the warden serves all crews.
 static TOKENS: AtomicU64 = AtomicU64::new(1);
@@ -312,9 +319,9 @@ impl Crew {
             outstanding: 0,
             spec: None,
             failed_starts: 0,
+            stillborn: 0,
             mishaps: 0,
             unheard: false,
-            stillborn: 0,
             closing: false,
             dismissed: None,
             broken: None,
@@ -444,6 +451,13 @@ impl Crew {
         Ok(())
     }
 
+    /// Kills workers that talk nonsense or must go for another reason, without what they started.
+    fn kill_doomed(&self, doomed: Vec<u64>) {
+        for token in doomed {
+            self.warden.signal(token, Signal::KILL);
+        }
+    }
+
     /// Takes all that workers have said, delivers it, refills their queues. Returns the number delivered.
     pub fn collect(&self) -> usize {
         let (post, doomed) = {
@@ -462,9 +476,7 @@ impl Crew {
             self.delivering.fetch_add(1, AcqRel);
             (post, doomed)
         };
-        for token in doomed {
-            self.warden.signal(token, Signal::KILL);
-        }
+        self.kill_doomed(doomed);
         self.deliver(post)
     }
 
@@ -620,15 +632,11 @@ impl Crew {
                 doomed.push(seat.token);
             }
         }
-        for parcel in waiting.into_iter().rev() {
-            yard.backlog.restore(parcel.terms.priority, parcel);
-        }
+        send_back(&mut yard.backlog, waiting);
         yard.pump();
         self.delivering.fetch_add(1, AcqRel);
         drop(yard);
-        for token in doomed {
-            self.warden.signal(token, Signal::KILL);
-        }
+        self.kill_doomed(doomed);
         self.deliver(post);
     }
 
@@ -802,9 +810,7 @@ impl Yard {
                     Ok(Some(Said::Leaving)) => {
                         // It ends by itself: what it has not begun runs elsewhere.
                         seat.stage = Stage::Stopping;
-                        for parcel in seat.take_back(usize::MAX).into_iter().rev() {
-                            self.backlog.restore(parcel.terms.priority, parcel);
-                        }
+                        send_back(&mut self.backlog, seat.take_back(usize::MAX));
                     }
                     Ok(Some(Said::Note(text))) => self.notes.add(text),
                     Ok(Some(Said::Answer { parcel, kind, cost, payload })) => {
@@ -925,9 +931,7 @@ impl Employer for Crew {
                 yard.former.push(was);
             }
             let (waiting, running) = seat.bury();
-            for parcel in waiting.into_iter().rev() {
-                yard.backlog.restore(parcel.terms.priority, parcel);
-            }
+            send_back(&mut yard.backlog, waiting);
             let mut again = None;
             for mut parcel in running {
                 if parcel.terms.retries > 0 && yard.broken.is_none() {
