@@ -9,9 +9,9 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-browser test-memory test-nohang test-cpython test-chaos soak test-models lint \
-	bench bench-quick \
-	bench-choice bench-choice-quick bench-simulated bench-meter bench-meter-debian docs clean
+.PHONY: help build demo test test-rust test-python test-browser test-memory test-nohang test-cpython test-chaos \
+	test-models soak lint bench bench-quick bench-choice bench-choice-quick bench-simulated bench-meter \
+	bench-meter-debian docs clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from . import _options, _plan, _threads
+from . import _apart, _options, _plan, _threads
 from ._core import Pool, cpu_count
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Executor(concurrent.futures.Executor):
         _plan.check_shared_state(shared_state, fixed)
         self._plan = fixed
         self._made = (initializer, tuple(initargs), max_tasks_per_child, max_memory, shared_state)
-        self._abandoned = _options.Abandoned()
+        self._abandoned = _apart.Abandoned()
         # Under "auto", for calls with terms that only a fixed plan can keep.
         self._others: dict[str, Executor] = {}
         self._stays: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
@@ -226,9 +226,11 @@ class Executor(concurrent.futures.Executor):
         return Report(self._told())
 
     def _told(self) -> str:
+        from ._report import joined
+
         others = list(self._others.values())
         abandoned = [entry for executor in (self, *others) for entry in executor._abandoned.told()]
-        return _options.with_abandoned(self._pool.report(), [other._pool.report() for other in others], abandoned)
+        return joined(self._pool.report(), [other._pool.report() for other in others], abandoned)
 
     def _submit(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], terms: _options.Terms
@@ -241,7 +243,7 @@ class Executor(concurrent.futures.Executor):
         # What a process of the standard library's runs can't be killed alone either.
         abandoned = None if self._plan is not None and self._plan.processes else self._abandoned
         apart = (limit, abandoned, fn, args, kwargs)
-        return self._pool.submit(_options.run_apart, apart, None, fn, (None, retries, priority))
+        return self._pool.submit(_apart.run_apart, apart, None, fn, (None, retries, priority))
 
     def _other(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Executor:
         """Where calls of `fn` go that only a fixed plan can keep the terms of."""

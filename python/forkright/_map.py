@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from . import _core, _plan
+from . import _core, _plan, _threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -209,6 +209,5 @@ def _run(
             fn, name, items, star, fixed, workers, chunksize, timeout, return_errors, shared_state
         )
     finally:
-        if (forwarding := sys.modules.get("forkright._logging")) is not None:
-            forwarding.drain()
+        _threads.drain_logging()
     return results

@@ -1,13 +1,11 @@
 """`Executor.options()` and what it asks for: a limit for each task, reruns after a worker's death, and a priority.
 
-In a worker process the engine ends what is late. On a thread nothing can be killed; `run_apart` then leaves the late
-call to a thread of its own, which keeps neither a worker nor the interpreter's end waiting.
+In a worker process the engine ends what is late, on a thread `_apart` does.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -134,68 +132,6 @@ class Options:
         return f"<{self._executor!r} with task_timeout={limit}, retries={retries}, priority={priority}>"
 
 
-class Abandoned:
-    """The threads that were left to themselves, as a report tells of them."""
-
-    def __init__(self) -> None:
-        self._threads: list[tuple[threading.Thread, str, float]] = []
-
-    def add(self, thread: threading.Thread, task: str, limit: float) -> None:
-        self._threads.append((thread, task, limit))
-
-    def told(self) -> list[dict[str, Any]]:
-        """Each with its thread's name, the task, its limit, and whether it still runs."""
-        return [
-            {"thread": thread.name, "task": task, "limit": limit, "running": thread.is_alive()}
-            for thread, task, limit in list(self._threads)
-        ]
-
-
-def run_apart(
-    limit: float,
-    abandoned: Abandoned | None,
-    fn: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    """Call `fn` in a thread of its own and wait for it, for `limit` seconds; then it is left to itself.
-
-    The thread is a daemon: the interpreter ends without it.
-
-    Raises:
-        TaskTimeoutError: If it takes longer. What the call gives after that is dropped.
-        BaseException: Whatever it raised.
-    """
-    name = _functions.name_of(fn)
-    outcome: list[tuple[bool, Any]] = []
-
-    def body() -> None:
-        try:
-            value = fn(*args, **kwargs)
-        except BaseException as error:
-            outcome.append((False, error))
-        else:
-            outcome.append((True, value))
-
-    thread = threading.Thread(target=body, name=f"forkright-limited-{name}", daemon=True)
-    thread.start()
-    thread.join(limit)
-    if not outcome:
-        if abandoned is not None:
-            abandoned.add(thread, name, limit)
-        from ._errors import TaskTimeoutError
-
-        raise TaskTimeoutError(name, limit, 0)
-    succeeded, value = outcome.pop()
-    if succeeded:
-        return value
-    try:
-        raise value
-    finally:
-        # The exception's traceback has this frame.
-        del value
-
-
 def run_map(
     fn: Callable[..., Any],
     items: Iterable[Any],
@@ -227,7 +163,8 @@ def run_map(
             name = _functions.name_of(fn)
             done = len(futures) - len(left)
             raise TimeoutError(f"{done} of {len(futures)} tasks of `{name}` were done when the time was up")
-        return [future.exception() or future.result() for future in futures], executor.report().to_json()
+        results = [future.result() if future.exception() is None else future.exception() for future in futures]
+        return results, executor.report().to_json()
     finally:
         for future in futures:
             if not in_time and not future.done() and hasattr(future, "kill"):
@@ -235,16 +172,3 @@ def run_map(
         # Whoever ran out of time does not wait for what still runs.
         executor.shutdown(wait=in_time, cancel_futures=True)
         futures.clear()
-
-
-def with_abandoned(report: str, others: list[str], abandoned: list[dict[str, Any]]) -> str:
-    """An executor's report with those of its `others`, and the threads that were left to themselves."""
-    if not others and not abandoned:
-        return report
-    data = json.loads(report)
-    for other in map(json.loads, others):
-        for name in ("tasks", "done", "failed", "cpu", "busy", "workers"):
-            if name in other and name in data:
-                data[name] += other[name]
-    data["abandoned"] = abandoned
-    return json.dumps(data)

@@ -95,6 +95,19 @@ class Report:
         return lines
 
 
+def joined(report: str, others: list[str], abandoned: list[dict[str, Any]]) -> str:
+    """An executor's report with those of its `others`, and the threads that were left to themselves."""
+    if not others and not abandoned:
+        return report
+    data = json.loads(report)
+    for other in map(json.loads, others):
+        for name in ("tasks", "done", "failed", "cpu", "busy", "workers"):
+            if name in other and name in data:
+                data[name] += other[name]
+    data["abandoned"] = abandoned
+    return json.dumps(data)
+
+
 def plan_of(data: dict[str, int]) -> Plan:
     """The plan that a report's JSON names."""
     return Plan(data["processes"], data["threads"])

@@ -122,7 +122,11 @@ def _circumstances() -> str:
 
 def _loaded(name: str) -> Any:
     """The module of that name if it is in use here. Another thread may still be importing it: this waits."""
-    return __import__(name, fromlist=["whole"]) if name in sys.modules else None
+    if name not in sys.modules:
+        return None
+    import importlib
+
+    return importlib.import_module(name)
 
 
 def _authkey() -> bytes | None:
@@ -166,7 +170,7 @@ def _main() -> tuple[object, int] | None:
 
 def _logging() -> dict[str, object] | None:
     """Where to send what is logged there, if it is wanted here."""
-    module = sys.modules.get("forkright._logging")
+    module = _loaded("forkright._logging")
     return None if module is None else module.offer()
 
 

@@ -2,6 +2,7 @@
 //! cores that more tasks at once would be given.
 //!
 //! Which threads Python started is asked only when the process uses much more CPU than its tasks do: that takes the GIL.
+//! Threads that have ended by the next look are missed: libraries keep theirs.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

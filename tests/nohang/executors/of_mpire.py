@@ -7,21 +7,7 @@ from typing import Any
 
 import mpire
 
-from .shape import Callback, Executor, Handle, Outcome
-
-
-class ResultHandle(Handle):
-    def __init__(self, result: Any) -> None:
-        self.result = result
-
-    def outcome(self, limit: float) -> Outcome | None:
-        self.result.wait(limit)
-        if not self.result.ready():
-            return None
-        try:
-            return Outcome(self.result.get(), None)
-        except BaseException as error:
-            return Outcome(None, error)
+from .shape import Callback, Executor, Handle, ResultHandle
 
 
 class Mpire(Executor):

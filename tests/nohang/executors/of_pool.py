@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.pool
 from collections.abc import Callable
 from typing import Any
 
-from .shape import Callback, Executor, Handle, Outcome
-
-
-class ResultHandle(Handle):
-    def __init__(self, result: multiprocessing.pool.AsyncResult[Any]) -> None:
-        self.result = result
-
-    def outcome(self, limit: float) -> Outcome | None:
-        self.result.wait(limit)
-        if not self.result.ready():
-            return None
-        try:
-            return Outcome(self.result.get(), None)
-        except BaseException as error:
-            return Outcome(None, error)
+from .shape import Callback, Executor, Handle, ResultHandle
 
 
 class Pool(Executor):

@@ -56,6 +56,22 @@ class FutureHandle(Handle):
             return Outcome(None, error)
 
 
+class ResultHandle(Handle):
+    """What `apply_async` of a pool gives."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+    def outcome(self, limit: float) -> Outcome | None:
+        self.result.wait(limit)
+        if not self.result.ready():
+            return None
+        try:
+            return Outcome(self.result.get(), None)
+        except BaseException as error:
+            return Outcome(None, error)
+
+
 class FutureExecutor(Executor):
     """An executor of futures."""
 
