@@ -191,3 +191,41 @@ with fr.Executor(plan=plan) as executor:
         arguments=(plan,),
     )
     assert lines == ["UnpicklableError True", "9"]
+
+
+# What a daemon thread is in the middle of: Python code that never ends, called by the engine.
+ENDLESS = {
+    "map": "fr.map(endless, range(5), plan='serial')",
+    "map of auto": "fr.map(endless, range(5))",
+    "lazy map": "list(fr.imap(endless, range(5), plan='serial'))",
+    "iterable": "list(fr.imap(abs, iter(endless, 1), plan='serial'))",
+    "pickling": "fr.map(abs, [Endless()] * 2, plan='processes')",
+    "callback": "done.add_done_callback(endless)",
+    "maps without end": "[fr.map(abs, range(50), plan='processes') for _ in iter(begun.set, 1)]",
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_the_interpreter_ends_while_a_daemon_thread_is_in_the_middle_of_a_call(tmp_path: Path, what: str) -> None:
+    with start(
+        f"""
+import threading
+import forkright as fr
+begun = threading.Event()
+def endless(_=None):
+    begun.set()
+    while True: pass
+class Endless:
+    def __reduce__(self):
+        endless()
+with fr.Executor(plan="threads") as executor:
+    done = executor.submit(abs, 1)
+def body():
+    {ENDLESS[what]}
+threading.Thread(target=body, daemon=True).start()
+begun.wait()
+""",
+        tmp_path,
+    ) as script:
+        assert script.wait() == 0, script.err
+        script.until_gone()

@@ -17,6 +17,7 @@ use pyo3::types::{PyList, PyTuple};
 
 use crate::functions::{Described, Differing, Look};
 use crate::hands::Job;
+use crate::outward::Outward as _;
 use crate::progress::{Progress, Sent};
 use crate::recruit::Staff;
 use crate::work::{Sample, Work};
@@ -143,7 +144,7 @@ impl Batch {
     fn run_item(&self, py: Python<'_>, index: usize) -> bool {
         let function = self.function.bind(py);
         let outcome = self.items.bind(py).get_item(index).and_then(|item| {
-            if self.star { function.call1(item.cast_into::<PyTuple>()?) } else { function.call1((item,)) }
+            if self.star { function.invoke(item.cast_into::<PyTuple>()?) } else { function.invoke((item,)) }
         });
         match outcome {
             Ok(value) => {

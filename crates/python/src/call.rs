@@ -14,6 +14,7 @@ use pyo3::types::PyList;
 
 use crate::collector::Collector;
 use crate::ledger::Entry;
+use crate::outward::{Outward as _, import};
 use crate::{codec, errors};
 
 /// Python's signal handlers run at least this often while a thread waits.
@@ -182,10 +183,12 @@ impl Call {
     fn under<T>(&self, py: Python<'_>, condition: &Py<PyAny>, body: impl FnOnce(&Call) -> T) -> T {
         let condition = condition.bind(py);
         let held =
-            condition.call_method0("acquire").map_err(|error| error.write_unraisable(py, None)).is_ok();
+            condition.invoke_method("acquire", ()).map_err(|error| error.write_unraisable(py, None)).is_ok();
         let value = body(self);
         if held {
-            let told = condition.call_method0("notify_all").and_then(|_| condition.call_method0("release"));
+            let told = condition
+                .invoke_method("notify_all", ())
+                .and_then(|_| condition.invoke_method("release", ()));
             if let Err(error) = told {
                 error.write_unraisable(py, Some(condition));
             }
@@ -203,7 +206,7 @@ impl Call {
         };
         let (Some(waiters), Some(future)) = (waiters, future) else { return };
         for waiter in waiters.bind(py).iter() {
-            if let Err(error) = waiter.call_method1(method, (&future,)) {
+            if let Err(error) = waiter.invoke_method(method, (&future,)) {
                 error.write_unraisable(py, Some(&waiter));
             }
         }
@@ -216,7 +219,7 @@ impl Call {
         };
         let Some(future) = future else { return };
         for callback in callbacks {
-            if let Err(error) = callback.bind(py).call1((&future,)) {
+            if let Err(error) = callback.bind(py).invoke((&future,)) {
                 errors::log_callback(py, future.bind(py), error);
             }
         }
@@ -331,7 +334,7 @@ impl Call {
         if let Some(condition) = &lock(&self.watchers).condition {
             return Ok(condition.clone_ref(py));
         }
-        let made = py.import("threading")?.getattr("Condition")?.call0()?.unbind();
+        let made = import(py, "threading")?.getattr("Condition")?.invoke(())?.unbind();
         let mut watchers = lock(&self.watchers);
         let condition = watchers.condition.get_or_insert(made).clone_ref(py);
         if self.state.watch() {

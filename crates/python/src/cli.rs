@@ -4,6 +4,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use crate::outward::{Outward as _, import};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use forkright_engine::plan::Plan;
@@ -354,7 +355,7 @@ fn leave(py: Python<'_>, error: &clap::Error, color: ColorChoice) -> PyResult<Py
     };
     let text = error.render();
     let text = if colorful { text.ansi().to_string() } else { text.to_string() };
-    py.import("sys")?.getattr(stream)?.call_method1("write", (text,))?;
+    import(py, "sys")?.getattr(stream)?.invoke_method("write", (text,))?;
     let code = match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
         _ => 2,

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+use crate::outward::{Outward as _, import, member};
 use crate::recruit::Initializer;
 use crate::window::Window;
 
@@ -29,12 +30,12 @@ pub(crate) struct Encoded {
 
 fn dumps(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    DUMPS.import(py, "_pickle", "dumps")
+    member(py, &DUMPS, "_pickle", "dumps")
 }
 
 fn loads(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    LOADS.import(py, "_pickle", "loads")
+    member(py, &LOADS, "_pickle", "loads")
 }
 
 /// Collects the out-of-band buffers that are worth a block; leaves the others in the stream.
@@ -46,7 +47,7 @@ impl Sink {
     /// As pickle's `buffer_callback`: true keeps the buffer in the stream.
     fn __call__(&self, buffer: &Bound<'_, PyAny>) -> bool {
         // A buffer that is not contiguous has no raw view: pickle copies it into the stream.
-        let Ok(raw) = buffer.call_method0("raw").and_then(|raw| PyBuffer::<u8>::get(&raw)) else {
+        let Ok(raw) = buffer.invoke_method("raw", ()).and_then(|raw| PyBuffer::<u8>::get(&raw)) else {
             return true;
         };
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,14 +85,14 @@ pub(crate) fn encode(
 ) -> PyResult<Encoded> {
     let py = value.py();
     if are_plain(value) {
-        let stream = dumps(py)?.call1((value, PROTOCOL))?;
+        let stream = dumps(py)?.invoke((value, PROTOCOL))?;
         let stream = stream.cast::<PyBytes>()?.as_bytes().to_vec();
         return Ok(Encoded { payload: Payload::inline(stream), leases: Vec::new() });
     }
     let sink = Bound::new(py, Sink(Mutex::default()))?;
     let options = PyDict::new(py);
     options.set_item(intern!(py, "buffer_callback"), &sink)?;
-    match dumps(py)?.call((value, PROTOCOL), Some(&options)) {
+    match dumps(py)?.invoke_with((value, PROTOCOL), Some(&options)) {
         Ok(stream) if !needs_care(stream.cast::<PyBytes>()?.as_bytes()) => {
             let buffers = std::mem::take(&mut *sink.get().0.lock().unwrap_or_else(PoisonError::into_inner));
             pack(py, stream.cast::<PyBytes>()?, &buffers, store)
@@ -116,9 +117,9 @@ fn encode_with_care(
     let py = value.py();
     let kept = PyList::empty(py);
     let initializer = initializer.map(|initializer| initializer.function(py)).transpose()?;
-    let encode = ENCODE.import(py, "forkright._pickling", "encode")?;
-    let stream = encode.call1((value, &kept, role, initializer))?;
-    let raw = |buffer: Bound<'_, PyAny>| PyBuffer::<u8>::get(&buffer.call_method0("raw")?);
+    let encode = member(py, &ENCODE, "forkright._pickling", "encode")?;
+    let stream = encode.invoke((value, &kept, role, initializer))?;
+    let raw = |buffer: Bound<'_, PyAny>| PyBuffer::<u8>::get(&buffer.invoke_method("raw", ())?);
     let buffers = kept.iter().map(raw).collect::<PyResult<Vec<_>>>()?;
     pack(py, stream.cast::<PyBytes>()?, &buffers, store)
 }
@@ -169,7 +170,7 @@ pub(crate) fn pack_bytes(stream: &Bound<'_, PyBytes>, store: &Arc<Store>) -> PyR
 pub(crate) fn decode<'py>(py: Python<'py>, arrived: &Arrived) -> PyResult<Bound<'py, PyAny>> {
     let stream = stream_of(py, arrived)?;
     if arrived.buffers.is_empty() {
-        return loads(py)?.call1((stream,));
+        return loads(py)?.invoke((stream,));
     }
     let buffers = PyList::empty(py);
     for held in &arrived.buffers {
@@ -177,7 +178,7 @@ pub(crate) fn decode<'py>(py: Python<'py>, arrived: &Arrived) -> PyResult<Bound<
     }
     let options = PyDict::new(py);
     options.set_item(intern!(py, "buffers"), buffers)?;
-    loads(py)?.call((stream,), Some(&options))
+    loads(py)?.invoke_with((stream,), Some(&options))
 }
 
 pub(crate) fn stream_of<'py>(py: Python<'py>, arrived: &Arrived) -> PyResult<Bound<'py, PyAny>> {
@@ -190,14 +191,14 @@ pub(crate) fn stream_of<'py>(py: Python<'py>, arrived: &Arrived) -> PyResult<Bou
 /// The exception a worker pickled, its traceback as cause.
 pub(crate) fn decode_exception(py: Python<'_>, arrived: &Arrived) -> PyResult<Py<PyAny>> {
     let stream = stream_of(py, arrived)?;
-    let exception = py.import("forkright._pickling")?.getattr("decode_exception")?.call1((stream,))?;
+    let exception = import(py, "forkright._pickling")?.getattr("decode_exception")?.invoke((stream,))?;
     Ok(exception.unbind())
 }
 
 /// What the worker makes of an exception.
 pub(crate) fn encode_exception(py: Python<'_>, error: PyErr, store: &Arc<Store>) -> PyResult<Encoded> {
     let stream =
-        py.import("forkright._pickling")?.getattr("encode_exception")?.call1((error.into_value(py),))?;
+        import(py, "forkright._pickling")?.getattr("encode_exception")?.invoke((error.into_value(py),))?;
     let stream =
         stream.cast_into::<PyBytes>().map_err(|_| PyTypeError::new_err("an exception is not bytes"))?;
     pack_bytes(&stream, store)
@@ -213,8 +214,8 @@ pub(crate) fn decode_apart<'py>(outcome: &Bound<'py, PyAny>, name: &str) -> PyRe
     let failed = |error| crate::errors::undecodable(py, error, &format!("a result of `{name}`"));
     let (fine, stream): (bool, Bound<'_, PyBytes>) = outcome.extract().map_err(failed)?;
     if fine {
-        return loads(py)?.call1((stream,)).map_err(failed);
+        return loads(py)?.invoke((stream,)).map_err(failed);
     }
-    let exception = py.import("forkright._pickling")?.getattr("decode_exception")?.call1((stream,))?;
+    let exception = import(py, "forkright._pickling")?.getattr("decode_exception")?.invoke((stream,))?;
     Err(PyErr::from_value(exception))
 }

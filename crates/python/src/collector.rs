@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 
 use crate::call::Call;
 use crate::errors;
+use crate::outward::{Outward as _, import};
 
 /// After this long without work the thread gives idle memory back and then sleeps until it is called.
 const BUSY: Duration = Duration::from_secs(4);
@@ -83,12 +84,12 @@ impl Collector {
     }
 
     fn start(self: &Arc<Self>, py: Python<'_>, number: u64, name: &str) -> PyResult<()> {
-        let start = py.import("forkright._threads")?.getattr("start")?;
+        let start = import(py, "forkright._threads")?.getattr("start")?;
         let mut interrupt = None;
         loop {
             let claimed = Arc::new(AtomicBool::new(false));
             let body = CollectorBody { collector: Arc::clone(self), number, claimed: Arc::clone(&claimed) };
-            let Err(error) = Py::new(py, body).and_then(|body| start.call1((body, name))) else { break };
+            let Err(error) = Py::new(py, body).and_then(|body| start.invoke((body, name))) else { break };
             // A signal's exception may come out of the start of a thread that runs all the same.
             let runs = claimed.swap(true, AcqRel);
             let is_interrupt = error.is_instance_of::<PyKeyboardInterrupt>(py);
@@ -199,7 +200,7 @@ impl Collector {
         for note in self.crew.notes().take() {
             let is_new = lock(&self.told).insert(note.clone());
             if is_new {
-                py.import("forkright._stale")?.getattr("warn")?.call1((note,))?;
+                import(py, "forkright._stale")?.getattr("warn")?.invoke((note,))?;
             }
         }
         Ok(())

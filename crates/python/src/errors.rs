@@ -1,19 +1,20 @@
 //! Python exceptions for what can go wrong: the classes live in `forkright._errors`, or are the standard
 //! library's where it has one. Nothing is imported before it is raised.
 
+use crate::outward::{Outward as _, import};
 use forkright_engine::crew::{End, Obituary};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
 use pyo3::prelude::*;
-use pyo3::types::PyAny;
+use pyo3::types::{PyAny, PyTuple};
 
 fn make<'py>(
     py: Python<'py>,
     module: &str,
     name: &str,
-    arguments: impl pyo3::call::PyCallArgs<'py>,
+    arguments: impl IntoPyObject<'py, Target = PyTuple>,
 ) -> Bound<'py, PyAny> {
     let made =
-        py.import(module).and_then(|module| module.getattr(name)).and_then(|class| class.call1(arguments));
+        import(py, module).and_then(|module| module.getattr(name)).and_then(|class| class.invoke(arguments));
     made.unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
 }
 
@@ -72,7 +73,7 @@ pub(crate) fn undecodable(py: Python<'_>, error: PyErr, role: &str) -> PyErr {
 /// Has what is no `Exception`, which passes through the pickler as it is, tell what was pickled.
 pub(crate) fn name_pickled(py: Python<'_>, error: PyErr, role: &str) -> PyErr {
     if !error.is_instance_of::<PyException>(py) {
-        let noted = error.value(py).call_method1("add_note", (format!("raised while {role} was pickled"),));
+        let noted = error.value(py).invoke_method("add_note", (format!("raised while {role} was pickled"),));
         if let Err(failed) = noted {
             failed.write_unraisable(py, None);
         }
@@ -84,9 +85,9 @@ pub(crate) fn name_pickled(py: Python<'_>, error: PyErr, role: &str) -> PyErr {
 pub(crate) fn name_task(py: Python<'_>, error: &Py<PyAny>, name: &str) {
     let named = || -> PyResult<()> {
         let error = error.bind(py);
-        let class = py.import("forkright._pickling")?.getattr("UnpicklableError")?;
+        let class = import(py, "forkright._pickling")?.getattr("UnpicklableError")?;
         if error.is_instance(&class)? && !error.str()?.to_string_lossy().contains(name) {
-            error.call_method1("add_note", (format!("the task was `{name}`"),))?;
+            error.invoke_method("add_note", (format!("the task was `{name}`"),))?;
         }
         Ok(())
     };
@@ -97,8 +98,8 @@ pub(crate) fn name_task(py: Python<'_>, error: &Py<PyAny>, name: &str) {
 
 /// As `concurrent.futures` reports a callback that raises.
 pub(crate) fn log_callback(py: Python<'_>, future: &Bound<'_, PyAny>, error: PyErr) {
-    let logged = py.import("forkright._future").and_then(|module| {
-        module.getattr("log_callback")?.call1((future, error.value(py)))?;
+    let logged = import(py, "forkright._future").and_then(|module| {
+        module.getattr("log_callback")?.invoke((future, error.value(py)))?;
         Ok(())
     });
     if let Err(error) = logged {
@@ -110,7 +111,7 @@ pub(crate) fn log_callback(py: Python<'_>, future: &Bound<'_, PyAny>, error: PyE
 /// looks, and others are shown.
 pub(crate) fn put_off(py: Python<'_>, error: PyErr) {
     let again = error.is_instance_of::<PyKeyboardInterrupt>(py)
-        && py.import("_thread").and_then(|module| module.getattr("interrupt_main")?.call0()).is_ok();
+        && import(py, "_thread").and_then(|module| module.getattr("interrupt_main")?.invoke(())).is_ok();
     if !again {
         error.write_unraisable(py, None);
     }
@@ -118,8 +119,8 @@ pub(crate) fn put_off(py: Python<'_>, error: PyErr) {
 
 /// A thread's initializer raised, as `concurrent.futures` reports it.
 pub(crate) fn log_initializer(py: Python<'_>, error: PyErr) {
-    let logged = py.import("forkright._future").and_then(|module| {
-        module.getattr("log_initializer")?.call1((error.value(py),))?;
+    let logged = import(py, "forkright._future").and_then(|module| {
+        module.getattr("log_initializer")?.invoke((error.value(py),))?;
         Ok(())
     });
     if let Err(error) = logged {
@@ -135,9 +136,7 @@ pub(crate) fn broken_threads(py: Python<'_>, cause: &PyErr) -> PyErr {
 
 /// How people know a callable.
 pub(crate) fn name_of(function: &Bound<'_, PyAny>) -> String {
-    let name = function
-        .py()
-        .import("forkright._functions")
-        .and_then(|module| module.getattr("name_of")?.call1((function,))?.extract::<String>());
+    let name = import(function.py(), "forkright._functions")
+        .and_then(|module| module.getattr("name_of")?.invoke((function,))?.extract::<String>());
     name.unwrap_or_else(|_| function.get_type().to_string())
 }

@@ -11,6 +11,7 @@ use pyo3::types::{
 };
 
 use crate::codec;
+use crate::outward::{Outward as _, import};
 use crate::recruit::Initializer;
 
 /// Beyond this many the dead are cleared out.
@@ -155,19 +156,19 @@ impl Functions {
         survey: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Described> {
         let py = function.py();
-        let functions = py.import("forkright._functions")?;
+        let functions = import(py, "forkright._functions")?;
         let initializer = self.initializer().map(|initializer| initializer.function(py)).transpose()?;
-        let made = functions.getattr("describe")?.call1((function, initializer))?;
+        let made = functions.getattr("describe")?.invoke((function, initializer))?;
         let survey = match survey {
             Some(survey) => survey,
             None if differing == Differing::Ignore => {
                 (PyDict::new(py), PyTuple::empty(py)).into_pyobject(py)?.into_any()
             }
-            None => functions.getattr("survey")?.call1((function,))?,
+            None => functions.getattr("survey")?.invoke((function,))?,
         };
         let strict = differing == Differing::Refuse;
         let (payload, watch, checked): (Bound<'_, PyBytes>, Bound<'_, PyTuple>, bool) =
-            functions.getattr("parcel")?.call1((&made, &survey, strict))?.extract()?;
+            functions.getattr("parcel")?.invoke((&made, &survey, strict))?.extract()?;
         let basis = Arc::new(Basis { watch: watch.unbind(), survey: survey.unbind() });
         let volatile = made.getattr("volatile")?.extract()?;
         if let Some(old) = old

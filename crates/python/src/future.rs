@@ -10,10 +10,11 @@ use pyo3::PyTraverseError;
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyType};
+use pyo3::types::{PyDict, PyList};
 
 use crate::call::Call;
 use crate::errors;
+use crate::outward::{Outward as _, member};
 
 #[pyclass(subclass, frozen, weakref, module = "forkright._core")]
 pub(crate) struct FutureBase {
@@ -28,10 +29,10 @@ thread_local! {
 
 /// A `forkright.Future` for a call.
 pub(crate) fn face<'py>(py: Python<'py>, call: &Arc<Call>) -> PyResult<Bound<'py, PyAny>> {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let class = CLASS.import(py, "forkright._future", "Future")?;
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let class = member(py, &CLASS, "forkright._future", "Future")?;
     NEXT.set(Some(Arc::clone(call)));
-    class.call0()
+    class.invoke(())
 }
 
 /// Seconds as `concurrent.futures` takes them: `None` waits for ever, negative ones not at all.
@@ -112,7 +113,7 @@ impl FutureBase {
 
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: &Bound<'_, PyAny>) {
         if !slf.get().call.add_callback(slf.as_any(), r#fn)
-            && let Err(error) = r#fn.call1((slf,))
+            && let Err(error) = r#fn.invoke((slf,))
         {
             errors::log_callback(slf.py(), slf.as_any(), error);
         }

@@ -21,6 +21,7 @@ use crate::machine;
 use crate::meter;
 use crate::natives::Natives;
 use crate::opening::python_threads;
+use crate::outward::{Outward as _, import};
 use crate::pause::{self, Pause};
 use crate::recruit::{self, Staff};
 use crate::run::Run;
@@ -236,12 +237,12 @@ fn may_leave(py: Python<'_>, run: &Run, shared: Option<bool>) -> PyResult<Leave>
     let Some(Sample { function, arguments, result }) = run.work.sample(py)? else {
         return Ok(Leave::Unknown);
     };
-    if !py.import("forkright._functions")?.getattr("importable")?.call1((&function,))?.extract::<bool>()? {
+    if !import(py, "forkright._functions")?.getattr("importable")?.invoke((&function,))?.extract::<bool>()? {
         recruit::warden().prepare();
     }
     let known = Staff::knows(&function);
-    let consider = py.import("forkright._leave")?.getattr("consider")?;
-    let considered = consider.call1((function, arguments, result, shared.is_none()))?;
+    let consider = import(py, "forkright._leave")?.getattr("consider")?;
+    let considered = consider.invoke((function, arguments, result, shared.is_none()))?;
     // What pickling takes: seconds, and the bytes it comes to.
     type Tried = Option<(f64, f64)>;
     let (reason, there, back, modules): (Option<String>, Tried, Tried, u32) = considered.extract()?;

@@ -24,6 +24,7 @@ use crate::ledger::{Index, Ledger};
 use crate::meter::{self, Stopwatch};
 use crate::onlooker::Onlooker;
 use crate::opening::{Opening, Since};
+use crate::outward::{Outward as _, import};
 use crate::submissions::{Submissions, Submitted};
 
 /// Something a thread of this process does.
@@ -105,9 +106,9 @@ impl Hands {
         let claimed = Arc::new(AtomicBool::new(false));
         let begin = || -> PyResult<()> {
             let body = Py::new(py, HandBody { hands: Arc::clone(self), claimed: Arc::clone(&claimed) })?;
-            let start = py.import("forkright._threads")?.getattr("start")?;
+            let start = import(py, "forkright._threads")?.getattr("start")?;
             let began = clock::monotonic();
-            start.call1((body, name))?;
+            start.invoke((body, name))?;
             let took = clock::monotonic() - began;
             if took < QUEUED {
                 here::observe(Constant::ThreadStart, took.as_secs_f64());
@@ -192,7 +193,7 @@ impl Hands {
 
     fn initialize(&self, py: Python<'_>) -> bool {
         let Some((initializer, arguments)) = &self.initializer else { return true };
-        let Err(error) = initializer.bind(py).call1(arguments.bind(py)) else { return true };
+        let Err(error) = initializer.bind(py).invoke(arguments.bind(py)) else { return true };
         self.broken.store(true, Release);
         errors::log_initializer(py, error.clone_ref(py));
         let broken = || errors::broken_threads(py, &error).into_value(py).into_any();
@@ -225,7 +226,7 @@ impl Hands {
                 marker.begin(&self.ledger, function.bind(py));
                 let began = clock::monotonic();
                 let outcome =
-                    function.bind(py).call(arguments.bind(py), options.as_ref().map(|o| o.bind(py)));
+                    function.bind(py).invoke_with(arguments.bind(py), options.as_ref().map(|o| o.bind(py)));
                 let ended = clock::monotonic();
                 marker.slot.end();
                 let spent = stopwatch.lap(ended);
@@ -358,10 +359,10 @@ fn is_hurried(seconds: f64) -> bool {
 }
 
 fn switch_interval(py: Python<'_>) -> PyResult<f64> {
-    py.import("sys")?.call_method0("getswitchinterval")?.extract()
+    import(py, "sys")?.invoke_method("getswitchinterval", ())?.extract()
 }
 
 fn set_switch_interval(py: Python<'_>, seconds: f64) {
     // A failure leaves things slow, not wrong.
-    let _ = py.import("sys").and_then(|sys| sys.call_method1("setswitchinterval", (seconds,)));
+    let _ = import(py, "sys").and_then(|sys| sys.invoke_method("setswitchinterval", (seconds,)));
 }

@@ -4,7 +4,8 @@
 //! `work` going, which is a `batch` (a map) or `submissions` (the calls of one function, for an executor that is
 //! `choosing`), with its `progress`; `governing` chooses meanwhile, with a `pause` of the caller where it prepares a
 //! move. `hands` are the threads of this process, `recruit` the worker processes, `collector` looks after them;
-//! `serve` is a worker process from the inside. `codec`, `functions` and `window` carry values; `meter` registers
+//! `serve` is a worker process from the inside. `codec`, `functions` and `window` carry values, and whatever calls Python
+//! code goes by `outward`; `meter` registers
 //! threads with the sampler, an `onlooker` has it look where nobody chooses, a `ledger` keeps what was measured of
 //! each function, `memory` what the next map of it starts with and an `opening` what was so before; `report`, `errors` and `cli` speak to people; `why` records
 //! programs that were not written for forkright, a `guide` knows where their threads are, and `account` tells what
@@ -31,6 +32,7 @@ mod meter;
 mod natives;
 mod onlooker;
 mod opening;
+mod outward;
 mod pause;
 mod pool;
 mod progress;

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Once;
 
+use crate::outward::import;
 use forkright_engine::estimate::Constant;
 use forkright_engine::machine::Machine;
 use forkright_engine::{cache, cores, here};
@@ -72,7 +73,7 @@ fn file(py: Python<'_>) -> PyResult<Option<PathBuf>> {
     let python = py.version_info();
     let (major, minor, patch) = (python.major, python.minor, python.patch);
     let mut installed = DefaultHasher::new();
-    py.import("sys")?.getattr("prefix")?.extract::<String>()?.hash(&mut installed);
+    import(py, "sys")?.getattr("prefix")?.extract::<String>()?.hash(&mut installed);
     let installed = installed.finish();
     let own = env!("CARGO_PKG_VERSION");
     let name = format!("{host}-python{major}.{minor}.{patch}-{installed:016x}-forkright{own}.json");

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::outward::{Outward as _, import};
 use forkright_engine::governor::Class;
 use forkright_engine::profile::Shares;
 use forkright_meter::clock::RunDelay;
@@ -37,9 +38,8 @@ pub(crate) fn sampler(py: Python<'_>) -> Arc<Sampler> {
 
 #[expect(unsafe_code, reason = "the interpreter's structures are looked at from outside")]
 pub(crate) fn discover(py: Python<'_>) -> Result<Gil, Unknown> {
-    let interval = py
-        .import("sys")
-        .and_then(|sys| sys.call_method0("getswitchinterval"))
+    let interval = import(py, "sys")
+        .and_then(|sys| sys.invoke_method("getswitchinterval", ()))
         .and_then(|seconds| seconds.extract::<f64>());
     let evidence = Evidence {
         thread_state: thread_state(py),
@@ -53,7 +53,7 @@ pub(crate) fn discover(py: Python<'_>) -> Result<Gil, Unknown> {
 
 /// All of the version, with its patch and release: the interpreter's own layout has it, too.
 fn hexversion(py: Python<'_>) -> PyResult<u32> {
-    py.import("sys")?.getattr("hexversion")?.extract()
+    import(py, "sys")?.getattr("hexversion")?.extract()
 }
 
 /// The address of this thread's state; compared with, never followed.

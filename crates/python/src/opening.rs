@@ -11,6 +11,7 @@ use forkright_meter::{Cost, Glance, Pace, Sampler, Watch, clock};
 use pyo3::prelude::*;
 
 use crate::meter;
+use crate::outward::{Outward as _, import};
 
 /// CPU time of native threads that is worth a line: at least this, and this part of the time since the opening.
 const LEAST: Duration = Duration::from_millis(10);
@@ -74,7 +75,7 @@ impl Watch for Opening {
 /// The kernel's ids of the threads that Python knows.
 pub(crate) fn python_threads(py: Python<'_>) -> Vec<i32> {
     let ids = || -> PyResult<Vec<i32>> {
-        let threads = py.import("threading")?.call_method0("enumerate")?;
+        let threads = import(py, "threading")?.invoke_method("enumerate", ())?;
         let id = |thread: PyResult<Bound<'_, PyAny>>| thread?.getattr("native_id")?.extract::<Option<i32>>();
         Ok(threads.try_iter()?.map(id).collect::<PyResult<Vec<_>>>()?.into_iter().flatten().collect())
     };

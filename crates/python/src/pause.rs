@@ -13,6 +13,7 @@ use forkright_meter::clock;
 use pyo3::prelude::*;
 
 use crate::meter;
+use crate::outward::{Outward as _, import};
 
 /// The main thread goes on after so long in any case.
 const LONGEST: Duration = Duration::from_millis(100);
@@ -86,13 +87,13 @@ extern "C" fn pause(wish: *mut c_void) -> c_int {
 
 /// The frame of the calling thread.
 fn own_frame(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    py.import("sys")?.call_method0("_getframe")
+    import(py, "sys")?.invoke_method("_getframe", ())
 }
 
 /// Whether the main thread is in an import. It holds the locks of modules then, which others may be about to import.
 pub(crate) fn main_is_importing(py: Python<'_>) -> PyResult<bool> {
-    let main = py.import("threading")?.call_method0("main_thread")?.getattr("ident")?;
-    let frame = py.import("sys")?.call_method0("_current_frames")?.get_item(main)?;
+    let main = import(py, "threading")?.invoke_method("main_thread", ())?.getattr("ident")?;
+    let frame = import(py, "sys")?.invoke_method("_current_frames", ())?.get_item(main)?;
     Ok(is_importing(frame))
 }
 

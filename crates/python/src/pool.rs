@@ -20,6 +20,7 @@ use crate::codec;
 use crate::functions::{Described, Differing, Look};
 use crate::future::face;
 use crate::hands::{Hands, Job};
+use crate::outward::Outward as _;
 use crate::recruit::{Initializer, Manner, Staff};
 use crate::report;
 use crate::submissions::Submitted;
@@ -346,7 +347,7 @@ fn run_serially<'py>(
     let call = Arc::new(Call::owned());
     let future = face(py, &call)?;
     if call.state.start() == Start::Go {
-        let outcome = function.call(arguments, options);
+        let outcome = function.invoke_with(arguments, options);
         call.finish(py, outcome.map(Bound::unbind).map_err(|error| error.into_value(py).into_any()));
     }
     Ok(future)
@@ -476,7 +477,7 @@ fn encode_arguments(
 pub(crate) fn run_in_place(py: Python<'_>, submitted: &Submitted) {
     if submitted.call.state.start() == Start::Go {
         let options = submitted.options.as_ref().map(|options| options.bind(py));
-        let outcome = submitted.function.bind(py).call(submitted.arguments.bind(py), options);
+        let outcome = submitted.function.bind(py).invoke_with(submitted.arguments.bind(py), options);
         let outcome = outcome.map(Bound::unbind).map_err(|error| error.into_value(py).into_any());
         submitted.call.finish(py, outcome);
     }

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use crate::collector::Collector;
 use crate::functions::Functions;
 use crate::ledger::Ledger;
+use crate::outward::{Outward as _, import};
 
 /// A `forkright._spec.Initializer`: what each worker calls first. It lives as long as workers may come.
 #[derive(Clone)]
@@ -68,7 +69,7 @@ pub(crate) fn warden() -> Arc<Warden> {
 
 fn spec(py: Python<'_>, initializer: Option<&Initializer>) -> PyResult<Spec> {
     let initializer = initializer.map(|initializer| &*initializer.0);
-    let made = py.import("forkright._spec")?.getattr("make")?.call1((initializer,))?;
+    let made = import(py, "forkright._spec")?.getattr("make")?.invoke((initializer,))?;
     let bytes: Vec<u8> = made.get_item(0)?.extract()?;
     Ok(Spec {
         bytes: bytes.into(),
@@ -84,7 +85,7 @@ fn program_of(made: &Bound<'_, PyAny>) -> PyResult<Program> {
 
 /// Starts the zygote in the background.
 pub(crate) fn warm(py: Python<'_>) -> PyResult<()> {
-    let program = program_of(&py.import("forkright._spec")?.getattr("program")?.call0()?)?;
+    let program = program_of(&import(py, "forkright._spec")?.getattr("program")?.invoke(())?)?;
     warden().warm(program).map_err(PyOSError::new_err)
 }
 

@@ -24,6 +24,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use crate::codec::{self, Encoded};
 use crate::meter::{self, Stopwatch};
 use crate::onlooker::Onlooker;
+use crate::outward::{Outward as _, import};
 
 /// No caller means more threads than this.
 const MOST_THREADS: u32 = 65_536;
@@ -168,7 +169,7 @@ impl Worker {
         let mut marker = None;
         loop {
             match self.take(index)? {
-                Some(Message::Grow(count)) => drop(grow.call1((count,))?),
+                Some(Message::Grow(count)) => drop(grow.invoke((count,))?),
                 Some(message) => {
                     let metered = self.metered.load(Relaxed);
                     let marker = metered.then(|| &*marker.get_or_insert_with(|| Marker::new(py)));
@@ -255,7 +256,7 @@ impl Worker {
         if limit == 0 || !is_over() {
             return Ok(());
         }
-        py.import("gc")?.call_method0("collect")?;
+        import(py, "gc")?.invoke_method("collect", ())?;
         let mut taking = lock(&self.taking);
         if taking.stopped || !is_over() {
             return Ok(());
@@ -392,7 +393,7 @@ impl Worker {
         };
         let began = clock::monotonic();
         cost.decode = (began - started).as_secs_f64();
-        let value = mark(marked, || function.call(arguments, options.as_ref()));
+        let value = mark(marked, || function.invoke_with(arguments, options.as_ref()));
         cost.wall = (clock::monotonic() - began).as_secs_f64();
         value
     }
@@ -415,9 +416,9 @@ impl Worker {
                 let outcome = if flags & chunk::STAR != 0 {
                     item.cast_into::<PyTuple>()
                         .map_err(PyErr::from)
-                        .and_then(|arguments| callable.call1(arguments))
+                        .and_then(|arguments| callable.invoke(arguments))
                 } else {
-                    callable.call1((item,))
+                    callable.invoke((item,))
                 };
                 let failed = outcome.is_err();
                 outcomes.push(outcome);
@@ -535,13 +536,13 @@ fn own_memory() -> Option<u64> {
 }
 
 fn encode_apart<'py>(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyBytes>> {
-    let encode = value.py().import("forkright._pickling")?.getattr("encode")?;
-    Ok(encode.call1((value, value.py().None(), format!("the result of `{name}`")))?.cast_into()?)
+    let encode = import(value.py(), "forkright._pickling")?.getattr("encode")?;
+    Ok(encode.invoke((value, value.py().None(), format!("the result of `{name}`")))?.cast_into()?)
 }
 
 fn exception_bytes(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyBytes>> {
-    let encode = py.import("forkright._pickling")?.getattr("encode_exception")?;
-    Ok(encode.call1((error.into_value(py),))?.cast_into()?)
+    let encode = import(py, "forkright._pickling")?.getattr("encode_exception")?;
+    Ok(encode.invoke((error.into_value(py),))?.cast_into()?)
 }
 
 impl Marker {
@@ -585,7 +586,7 @@ impl Function {
         self.ready.get_or_init(py, || {
             let load = || -> PyResult<_> {
                 let payload = codec::stream_of(py, &self.arrived)?;
-                let found = py.import("forkright._functions")?.getattr("unpack")?.call1((payload,))?;
+                let found = import(py, "forkright._functions")?.getattr("unpack")?.invoke((payload,))?;
                 let (callable, differs, strict) = found.extract()?;
                 Ok(Loaded { callable, differs, strict, told: AtomicBool::new(false) })
             };

@@ -16,6 +16,7 @@ use crate::call::{Call, Carrier};
 use crate::codec;
 use crate::functions::Differing;
 use crate::hands::Job;
+use crate::outward::Outward as _;
 use crate::pool::{self, Prepared};
 use crate::progress::{Progress, Sent};
 use crate::recruit::Staff;
@@ -120,8 +121,9 @@ impl Submissions {
             return self.give_back();
         }
         let stint = self.progress.begin(slot, 1);
-        let outcome =
-            function.bind(py).call(arguments.bind(py), options.as_ref().map(|options| options.bind(py)));
+        let outcome = function
+            .bind(py)
+            .invoke_with(arguments.bind(py), options.as_ref().map(|options| options.bind(py)));
         let cost = self.progress.end(slot, stint, 1, u32::from(outcome.is_err()));
         call.set_cost(&cost);
         drop((function, arguments, options));

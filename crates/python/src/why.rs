@@ -16,6 +16,7 @@ use pyo3::types::{PyDict, PyString};
 
 use crate::guide::{Guide, Map};
 use crate::meter;
+use crate::outward::{Outward as _, import};
 
 /// How often threads are asked where they are, for so long, and how often later: each time somebody must give up the
 /// GIL for it. And the most that this may take of a core: with the sampler's own limits, 5 % at first and 1 % later.
@@ -218,7 +219,7 @@ pub(crate) fn lossy(text: &Bound<'_, PyAny>) -> String {
 
 /// What `threading` calls a thread. Runs no Python code, as the program must not notice that it is asked.
 pub(crate) fn name_of(py: Python<'_>, ident: u64) -> PyResult<Option<String>> {
-    let active = py.import("threading")?.getattr("_active")?.cast_into::<PyDict>()?;
+    let active = import(py, "threading")?.getattr("_active")?.cast_into::<PyDict>()?;
     let Some(thread) = active.get_item(ident)? else { return Ok(None) };
     Ok(thread.getattr("_name").ok().map(|name| lossy(&name)))
 }
@@ -312,7 +313,7 @@ pub(crate) fn others(py: Python<'_>) -> PyResult<Vec<Present>> {
             |one: &Resident| Present { ident: one.ident, tid: one.tid, thread_state: Some(one.thread_state) };
         return Ok(residents.iter().map(present).collect());
     }
-    let active = py.import("threading")?.getattr("_active")?.cast_into::<PyDict>()?;
+    let active = import(py, "threading")?.getattr("_active")?.cast_into::<PyDict>()?;
     let told = |(ident, thread): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
         let tid = thread.getattr("_native_id").ok()?.extract().ok()?;
         Some(Present { ident: ident.extract().ok()?, tid, thread_state: None })
@@ -321,7 +322,7 @@ pub(crate) fn others(py: Python<'_>) -> PyResult<Vec<Present>> {
 }
 
 fn ident(py: Python<'_>) -> PyResult<u64> {
-    py.import("_thread")?.call_method0("get_ident")?.extract()
+    import(py, "_thread")?.invoke_method("get_ident", ())?.extract()
 }
 
 /// What the teller does: asks, waits, asks again. Returns its thread's id.
