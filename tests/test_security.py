@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,23 +180,31 @@ def test_workers_begin_with_no_signal_blocked_or_ignored_that_the_caller_does_no
     assert lines == ["0", "['SIGPIPE', 'SIGXFSZ']"]
 
 
-def test_a_worker_whose_caller_has_no_terminal_has_none(tmp_path: Path) -> None:
-    lines = run(
-        BEGINNING
-        + """
-    def terminals(_=None):
-        "What it has of a terminal; the script was started in a session without one."
-        try:
-            os.close(os.open("/dev/tty", os.O_RDWR))
-        except OSError:
-            return [number for number in range(3) if os.isatty(number)]
-        return "a terminal"
-    with fr.ProcessPoolExecutor(1) as pool:
-        print(terminals(), pool.submit(terminals).result())
-    """,
-        tmp_path,
+def test_a_worker_may_print_on_its_callers_terminal_and_reads_nothing_that_is_typed(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import os, sys
+import forkright as fr
+def terminals():
+    return [number for number in range(3) if os.isatty(number)]
+def read():
+    return sys.stdin.read(), os.read(0, 100)
+with fr.ProcessPoolExecutor(1) as pool:
+    print(terminals(), pool.submit(terminals).result(), pool.submit(read).result())
+"""
     )
-    assert lines == ["[] []"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, str(script)])
+    shown = b""
+    # Its end is an error, that of the last process which has the terminal open.
+    with contextlib.suppress(OSError):
+        while part := os.read(terminal, 65536):
+            shown += part
+    os.close(terminal)
+    assert os.waitpid(pid, 0)[1] == 0, shown
+    assert shown.decode().splitlines() == ["[0, 1, 2] [1, 2] ('', b'')"]
 
 
 def test_what_is_kept_for_the_next_process_is_readable_by_the_user_alone(tmp_path: Path) -> None:

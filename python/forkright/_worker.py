@@ -23,7 +23,7 @@ def main(fds: list[int], mask: int, parent: int) -> int:
     with open(spec_fd, "rb") as file:
         file.seek(0)
         spec: dict[str, Any] = pickle.load(file)
-    for number in range(3):
+    for number in (1, 2):
         if mask >> number & 1:
             fd = fds.pop(0)
             os.dup2(fd, number)

@@ -170,7 +170,7 @@ def _reap(control: _socket.socket) -> None:
 
 
 def _move_stdin() -> int:
-    """Free descriptor 0, which workers' user code may read from, and keep the socket elsewhere."""
+    """Have nothing to read at descriptor 0, for workers too, and keep the socket elsewhere."""
     socket = os.dup(0)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)

@@ -109,8 +109,8 @@ pub struct Order {
     pub spec: Vec<u8>,
     /// The worker's descriptors, in the order its main function expects.
     pub fds: Vec<OwnedFd>,
-    /// Descriptors 0, 1 and 2, where the caller has them.
-    pub stdio: [Option<OwnedFd>; 3],
+    /// Descriptors 1 and 2, where the caller has them.
+    pub output: [Option<OwnedFd>; 2],
     /// Who is told.
     pub employer: Weak<dyn Employer>,
 }
@@ -569,7 +569,7 @@ fn send_order(socket: &OwnedFd, order: &Order) -> Result<(), String> {
         .map_err(|error| say(&error))?;
     let mut mask = 0;
     let mut fds = vec![spec.as_fd()];
-    for (number, fd) in order.stdio.iter().enumerate() {
+    for (number, fd) in (1..).zip(&order.output) {
         if let Some(fd) = fd {
             mask |= 1 << number;
             fds.push(fd.as_fd());

@@ -47,11 +47,11 @@ class FutureHandle(Handle):
         self.future = future
 
     def outcome(self, limit: float) -> Outcome | None:
+        # A TimeoutError of `result` could be the task's own, too.
+        if not concurrent.futures.wait([self.future], limit).done:
+            return None
         try:
-            error = self.future.exception(limit)
-            return Outcome(None, error) if error is not None else Outcome(self.future.result(limit), None)
-        except TimeoutError as error:
-            return Outcome(None, error) if self.future.done() else None
+            return Outcome(self.future.result(), None)
         except BaseException as error:
             return Outcome(None, error)
 

@@ -437,7 +437,7 @@ impl Crew {
             token,
             spec: spec.bytes.to_vec(),
             fds,
-            stdio: stdio(),
+            output: output(),
             employer: self.myself.clone() as Weak<dyn Employer>,
         };
         seat.mishaps = yard.mishaps;
@@ -984,11 +984,10 @@ fn usage(seat: &Seat) -> Use {
     Use { pid: seat.pid, tasks: seat.tasks, busy: seat.busy, cpu: seat.cpu }
 }
 
-/// The caller's descriptors 0, 1 and 2 as they are now.
-fn stdio() -> [Option<OwnedFd>; 3] {
+/// The caller's descriptors 1 and 2 as they are now.
+fn output() -> [Option<OwnedFd>; 2] {
     use std::os::fd::AsFd;
     [
-        std::io::stdin().as_fd().try_clone_to_owned().ok(),
         std::io::stdout().as_fd().try_clone_to_owned().ok(),
         std::io::stderr().as_fd().try_clone_to_owned().ok(),
     ]
