@@ -987,8 +987,5 @@ fn usage(seat: &Seat) -> Use {
 /// The caller's descriptors 1 and 2 as they are now.
 fn output() -> [Option<OwnedFd>; 2] {
     use std::os::fd::AsFd;
-    [
-        std::io::stdout().as_fd().try_clone_to_owned().ok(),
-        std::io::stderr().as_fd().try_clone_to_owned().ok(),
-    ]
+    [std::io::stdout().as_fd().try_clone_to_owned().ok(), std::io::stderr().as_fd().try_clone_to_owned().ok()]
 }
