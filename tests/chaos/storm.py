@@ -138,15 +138,19 @@ def children() -> set[int]:
 
 
 def belongings() -> Counter[str]:
-    """What this process holds: descriptors by what they are of, and native threads by name."""
+    """What this process holds: descriptors by what they are of, and threads by name, Python's and others."""
     found: Counter[str] = Counter()
     for number in os.listdir("/proc/self/fd"):
         try:
             found["descriptor of " + os.readlink(f"/proc/self/fd/{number}").partition(":[")[0]] += 1
         except FileNotFoundError:
             continue
+    pythons = {thread.native_id: thread.name for thread in threading.enumerate()}
     for number in os.listdir("/proc/self/task"):
         try:
+            if int(number) in pythons:
+                found["Python's thread " + pythons[int(number)]] += 1
+                continue
             found["thread " + Path(f"/proc/self/task/{number}/comm").read_text().strip()] += 1
         except OSError:
             continue

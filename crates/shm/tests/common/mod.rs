@@ -8,7 +8,8 @@ use std::time::Duration;
 use forkright_shm::{Access, Consumer, Memory, Producer, Region, ring};
 
 /// Far beyond what any test takes: it ends a test that hangs, it measures nothing.
-const PATIENCE: Duration = Duration::from_secs(120);
+// Miri takes some thousand times as long.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(miri) { 3600 } else { 120 });
 
 /// Runs `test`; a test that hangs ends the process with its name.
 pub(crate) fn watched<T>(name: &str, test: impl FnOnce() -> T) -> T {
