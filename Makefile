@@ -11,7 +11,7 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .PHONY: help build demo test test-rust test-python test-browser test-memory test-nohang test-cpython test-chaos \
 	test-models soak lint bench bench-quick bench-choice bench-choice-quick bench-simulated bench-meter \
-	bench-meter-debian docs clean
+	bench-meter-debian docs wheel clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -186,6 +186,18 @@ docs: $(VENV)/.docs  ## the site in site/ and the Rust documentation in target/d
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-private-items
 	$(call say,docs are in site/ and target/doc/)
 
+# Zig links for a C library as old as the wheel's tag says. WHEEL_TARGET=aarch64-unknown-linux-gnu crosses over, after
+# `rustup target add`; what can't run here is not tried.
+WHEEL_TARGET ?= $(shell uname -m)-unknown-linux-gnu
+wheel: | $(VENV)/.wheel  ## wheel (manylinux2014, any Python from 3.11 on) and sdist in dist/, tried in fresh environments
+	$(call say,building the wheel: a few minutes the first time)
+	@rm -rf dist
+	@PIP_QUIET=1 $(py) -m maturin build --quiet --release --strip --zig --compatibility manylinux2014 --target $(WHEEL_TARGET) --out dist
+	@$(py) -m maturin sdist --out dist 2>&1 | tail -1
+	$(call say,trying what was built)
+	@$(py) tests/packaging/trial.py dist
+	$(call say,done: dist/)
+
 clean:  ## removes everything that was built, .venv too
 	rm -rf $(VENV) target site dist build $(extension) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find python tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -209,6 +221,11 @@ $(VENV)/.dev: requirements-dev.txt | $(VENV)/.made
 	@touch $@
 
 $(VENV)/.browser: requirements-browser.txt | $(VENV)/.made
+	$(call say,installing the tools: $<)
+	@$(pip_install) -r $<
+	@touch $@
+
+$(VENV)/.wheel: requirements-wheel.txt | $(VENV)/.made
 	$(call say,installing the tools: $<)
 	@$(pip_install) -r $<
 	@touch $@
