@@ -276,4 +276,20 @@ CONTESTS = (
         ),
         size=(20, 20),
     ),
+    Contest(
+        "tiny",
+        "tiny",
+        ("fr.map, auto", "ThreadPoolExecutor()"),
+        tuple(
+            Row(
+                f"a map of trivial calls, {count} of them, over `list(map())`",
+                Series("fr.map, auto", f"{count}"),
+                against(f"{count}", ("ThreadPoolExecutor()",)),
+                Target("time", "at most", 50e-6),
+                without=f"{count} in a loop",
+            )
+            for count in (1, 10, 100, 1000)
+        ),
+        repeats=(200, 50),
+    ),
 )

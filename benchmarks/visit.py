@@ -87,6 +87,25 @@ def waits(contestant: str, size: int, repeats: int) -> Timings:
     return {"all": [took]}
 
 
+def tiny(contestant: str, size: int, repeats: int) -> Timings:
+    """Maps of 1, 10, 100 and 1000 trivial calls, each in turn with the loop that would do."""
+    timings: Timings = {}
+    with peers.MAPS[contestant]() as map_:
+        for count in (1, 10, 100, 1000):
+            items = list(range(count))
+            mapped = timings[f"{count}"] = []
+            looped = timings[f"{count} in a loop"] = []
+            for _ in range(repeats):
+                began = time.perf_counter()
+                expected = list(map(tasks.increment, items))
+                between = time.perf_counter()
+                results = map_(tasks.increment, items)
+                mapped.append(time.perf_counter() - between)
+                looped.append(between - began)
+                assert results == expected
+    return timings
+
+
 MEASURES: dict[str, Callable[[str, int, int], Timings]] = {
     "stream": stream,
     "submitters": submitters,
@@ -94,6 +113,7 @@ MEASURES: dict[str, Callable[[str, int, int], Timings]] = {
     "map": map_,
     "cold": cold,
     "waits": waits,
+    "tiny": tiny,
 }
 
 

@@ -372,6 +372,64 @@ def test_after_an_error_nothing_begins_that_waits_for_a_busy_worker(tmp_path: Pa
     assert tally.marks() <= {"0", "1", "2"}
 
 
+def test_after_an_error_the_rest_of_a_threads_chunk_does_not_begin() -> None:
+    begun, failed, ran = threading.Event(), threading.Event(), list[int]()
+
+    def call(number: int) -> None:
+        ran.append(number)
+        if number == 0:
+            begun.set()
+            assert failed.wait(LIMIT)
+            time.sleep(0.2)  # long enough for the map to hear of it
+        elif number == 10:
+            assert begun.wait(LIMIT)
+            failed.set()
+            raise Unlucky
+
+    with pytest.raises(Unlucky):
+        fr.map(call, range(20), plan=fr.Plan(threads=2), chunksize=10)
+    assert sorted(ran) == [0, 10]
+
+
+class Unlucky(Exception):
+    pass
+
+
+def test_what_a_signals_handler_raises_takes_one_items_place_or_ends_the_map() -> None:
+    inside, kept, ended = False, 0, 0
+
+    def ring(*_: object) -> None:
+        if inside:
+            raise Unlucky
+
+    def map_while_it_rings() -> None:
+        nonlocal inside, kept, ended
+        signal.setitimer(signal.ITIMER_REAL, 2e-4)
+        try:
+            inside = True
+            results: list[Any] = fr.map(tasks.identity, range(20_000), plan="serial", on_error="return")
+            inside = False
+        except Unlucky:
+            inside = False
+            ended += 1
+        else:
+            others = [index for index, result in enumerate(results) if result != index]
+            assert len(results) == 20_000 and len(others) <= 1
+            assert all(isinstance(results[index], Unlucky) for index in others)
+            kept += len(others)
+
+    def has_met_both() -> bool:
+        map_while_it_rings()
+        return kept > 0 and ended > 0
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        until(has_met_both, "it rings within an item and between two of them")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_exceptions_take_the_places_of_results_if_asked_to(plan: Any) -> None:
     results: list[Any] = fr.map(tasks.fail_at, range(6), [4] * 6, plan=plan, on_error="return")
     assert results[:4] == [0, 1, 2, 3]

@@ -12,6 +12,7 @@ from ._spec import Initializer
 
 __all__ = [
     "FutureBase",
+    "MapReport",
     "Pool",
     "Worker",
     "__version__",
@@ -82,7 +83,7 @@ def choose_elsewhere(given: str, change: str, tasks: int) -> str | None:
 def run_map(
     function: Callable[..., Any],
     name: str,
-    items: range | tuple[Any, ...],
+    items: range | list[Any],
     star: bool,
     plan: tuple[int, int] | None,
     workers: int | None,
@@ -90,8 +91,14 @@ def run_map(
     timeout: float | None,
     return_errors: bool,
     shared_state: bool | None,
-) -> tuple[list[Any], str]:
-    """Runs a map to its end; its results and the report's JSON. ``plan`` None: it is chosen on the way."""
+) -> tuple[list[Any], MapReport]:
+    """Runs a map to its end; its results and its report. ``plan`` None: it is chosen on the way."""
+
+@final
+class MapReport:
+    """The report of a map that is over, worded when somebody asks."""
+
+    def to_json(self) -> str: ...
 
 @disjoint_base
 class FutureBase:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._executor import Executor
     from ._future import Future
     from ._map import PlanLike
+    from ._report import Report
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -142,8 +143,8 @@ def run_map(
     return_errors: bool,
     shared_state: bool | None,
     terms: Terms,
-) -> tuple[list[Any], str]:
-    """A map whose calls have terms; its results and the report's JSON."""
+) -> tuple[list[Any], Report]:
+    """A map whose calls have terms; its results and its report."""
     from ._executor import Executor
 
     executor = Executor(workers, plan=plan, shared_state=shared_state)
@@ -164,7 +165,7 @@ def run_map(
             done = len(futures) - len(left)
             raise TimeoutError(f"{done} of {len(futures)} tasks of `{name}` were done when the time was up")
         results = [future.result() if future.exception() is None else future.exception() for future in futures]
-        return results, executor.report().to_json()
+        return results, executor.report()
     finally:
         for future in futures:
             if not in_time and not future.done() and hasattr(future, "kill"):

@@ -94,12 +94,12 @@ def parse(plan: object, workers: int | None) -> Plan | None:
         return _within(plan, workers)
     if not isinstance(plan, str):
         raise TypeError(f"plan must be a forkright.Plan or a name, not {plan!r}")
+    if plan == "auto":
+        return None
     from ._core import cpu_count
 
     cores = cpu_count()
     match plan:
-        case "auto":
-            return None
         case "serial":
             return Plan()
         case "threads":

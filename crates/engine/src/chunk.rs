@@ -2,6 +2,8 @@
 
 /// A chunk should take about this long: far above what sending it costs, far below what a person waits for.
 const WORTH: f64 = 0.01;
+/// What takes less than this, all of it, is not worth dividing where one worker has it, s.
+const TRIFLE: f64 = 1e-4;
 /// Messages sent ahead of need are worth at most this much work, s: what is ahead can be stolen, but not for free.
 const AHEAD: f64 = 0.002;
 /// Messages sent ahead of need, at most, for each thread of the worker.
@@ -13,7 +15,8 @@ const MOST_AHEAD: f64 = 256.0;
 /// and those to come may be longer: no more than as many again go at once, as what has begun can't be moved.
 pub fn size(remaining: usize, workers: u32, seconds: Option<f64>, seen: u64) -> usize {
     let Some(seconds) = seconds else { return remaining.min(1) };
-    let fair = remaining.div_ceil(2 * workers.max(1) as usize);
+    let trifle = workers <= 1 && seconds * remaining as f64 <= TRIFLE;
+    let fair = if trifle { remaining } else { remaining.div_ceil(2 * workers.max(1) as usize) };
     let worth = (WORTH / seconds.max(1e-9)).ceil();
     let foreseen = usize::try_from(seen).unwrap_or(usize::MAX);
     fair.min(worth as usize).min(foreseen).clamp(1, remaining.max(1)).min(remaining)
@@ -80,6 +83,12 @@ mod tests {
         #[test]
         fn no_more_go_at_once_than_have_been_seen(items in 1usize..100_000, workers in 1u32..64, seen in 1u64..1000) {
             prop_assert!(size(items, workers, Some(1e-6), seen) <= seen as usize);
+        }
+
+        #[test]
+        fn a_trifle_that_nobody_shares_is_not_divided(items in 1usize..100) {
+            prop_assert_eq!(size(items, 1, Some(1e-6), 1000), items);
+            prop_assert!(size(items, 2, Some(1e-6), 1000) < items || items == 1);
         }
 
         #[test]

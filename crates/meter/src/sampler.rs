@@ -91,6 +91,7 @@ impl Sampler {
             seats: Arc::new(Seats::new()),
             arrivals: Mutex::default(),
             closed: AtomicBool::new(false),
+            due: AtomicU64::new(u64::MAX),
             tid: AtomicI32::new(0),
             ticks: AtomicU64::new(0),
             watched: AtomicU64::new(0),
@@ -126,7 +127,11 @@ impl Sampler {
             none => none.insert(self.start()?),
         };
         lock(&self.room.arrivals).push(watch);
-        thread.thread().unpark();
+        // To wake a thread takes longer than many a map.
+        let soon = (clock::monotonic() + Pace::Learning.period().unwrap_or_default()).as_nanos() as u64;
+        if self.room.due.load(Ordering::Acquire) > soon {
+            thread.thread().unpark();
+        }
         Ok(())
     }
 
@@ -194,6 +199,9 @@ struct Room {
     seats: Arc<Seats>,
     arrivals: Mutex<Vec<Weak<dyn Watch>>>,
     closed: AtomicBool,
+    /// When the thread looks for arrivals again, by itself, in nanoseconds of the monotonic clock; `u64::MAX` if never. It
+    /// is told before they are taken, under their lock: who comes later sees it.
+    due: AtomicU64,
     /// The thread's id, once it runs.
     tid: AtomicI32,
     ticks: AtomicU64,
@@ -203,7 +211,8 @@ struct Room {
     spent: AtomicU64,
 }
 
-/// The thread: parked while nobody watches, sampling while somebody does. Returns its id.
+/// The thread: parked while nobody watches, sampling while somebody does. After the last one it looks for another once
+/// more, within a millisecond: small maps come one after another, and waking it would be dear. Returns its id.
 fn run(room: &Room) -> i32 {
     // Refused only by kernels that don't know it; then ticks come some 50 µs late.
     let _ = rustix::thread::set_current_timer_slack(Some(SLACK));
@@ -217,21 +226,29 @@ fn run(room: &Room) -> i32 {
     let (mut crowd, mut looks) = (Vec::new(), Vec::new());
     let mut before = Duration::ZERO;
     let mut thrift = Thrift::begin(clock::thread_cpu());
+    let mut parked = true;
     while !room.closed.load(Ordering::Acquire) {
-        let mut arrivals = mem::take(&mut *lock(&room.arrivals));
         let now = clock::monotonic();
+        let is_over = watches.is_empty() && now >= schedule.next();
+        let due = if is_over { u64::MAX } else { schedule.next().as_nanos() as u64 };
+        room.due.store(due, Ordering::Release);
+        let mut arrivals = mem::take(&mut *lock(&room.arrivals));
         if !arrivals.is_empty() {
             if watches.is_empty() {
                 before = now;
+            }
+            if mem::take(&mut parked) {
                 schedule.begin(now, eager);
             } else {
                 schedule.hasten(now, eager);
             }
             watches.append(&mut arrivals);
-        }
-        if watches.is_empty() {
+        } else if is_over {
+            parked = true;
             thread::park();
-        } else if now < schedule.next() {
+            continue;
+        }
+        if now < schedule.next() {
             // Ended early by arrivals and by closing, for which it looks again.
             thread::park_timeout(schedule.next() - now);
         } else {
@@ -242,8 +259,9 @@ fn run(room: &Room) -> i32 {
             let switches = room.gil.as_ref().ok().and_then(Gil::switches);
             let pace = tick(&mut watches, &Glance { now, holder, switches, looks: &looks });
             let per_tick = thrift.tick(clock::thread_cpu());
-            if let Some(period) = pace.period() {
-                schedule.advance(now, thrift::stretch(period, per_tick, pace.limit()));
+            match pace.period() {
+                Some(period) => schedule.advance(now, thrift::stretch(period, per_tick, pace.limit())),
+                None => schedule.begin(now, eager),
             }
         }
     }

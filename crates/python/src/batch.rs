@@ -13,15 +13,19 @@ use forkright_engine::plan::Plan;
 use forkright_meter::{Slot, clock};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyList, PySlice, PyTuple};
 
 use crate::functions::{Described, Differing, Look};
 use crate::hands::Job;
-use crate::outward::Outward as _;
-use crate::progress::{Progress, Sent};
+use crate::outward::{Outward as _, member};
+use crate::progress::{Progress, Sent, Stint};
 use crate::recruit::Staff;
 use crate::work::{Sample, Work};
 use crate::{call, codec, errors};
+
+/// The loop over items that run here.
+static CALL_EACH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// What a map does with an item that raises.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,6 +50,7 @@ pub(crate) struct Batch {
     out: AtomicUsize,
     /// Those of them that a worker refused: they run here, when all others have been given out.
     refused: Mutex<Vec<Range<usize>>>,
+    under_way: Mutex<Vec<UnderWay>>,
     stopped: AtomicBool,
     results: Py<PyList>,
     error: Mutex<Option<(usize, Py<PyAny>)>>,
@@ -54,6 +59,13 @@ pub(crate) struct Batch {
     chosen: bool,
     described: Mutex<Option<Described>>,
     arrivals: Mutex<Vec<(Range<usize>, Sent, Delivery)>>,
+}
+
+/// Items that run here, in a list that whoever stops the batch empties, so that none of them begins; and what those
+/// before them gave.
+struct UnderWay {
+    items: Py<PyList>,
+    results: Py<PyList>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -74,7 +86,7 @@ impl Batch {
     ) -> PyResult<Arc<Batch>> {
         let py = function.py();
         let total = items.len()?;
-        let results = PyList::new(py, (0..total).map(|_| py.None()))?;
+        let results = PyList::new(py, [py.None()])?.as_sequence().repeat(total)?.cast_into::<PyList>()?;
         Ok(Arc::new(Batch {
             progress: Progress::new(name.into()),
             function: function.clone().unbind(),
@@ -86,6 +98,7 @@ impl Batch {
             next: AtomicUsize::new(0),
             out: AtomicUsize::new(0),
             refused: Mutex::default(),
+            under_way: Mutex::default(),
             stopped: AtomicBool::new(false),
             results: results.unbind(),
             error: Mutex::default(),
@@ -100,13 +113,18 @@ impl Batch {
     pub(crate) fn take(&self, workers: u32) -> Option<Range<usize>> {
         // Counted before it is given out, so that the batch never looks finished in between.
         self.out.fetch_add(1, AcqRel);
-        let (seconds, seen) = self.progress.pace();
+        self.take_uncounted(workers, self.progress.pace()).or_else(|| {
+            self.give_back();
+            lock(&self.refused).pop()
+        })
+    }
+
+    fn take_uncounted(&self, workers: u32, (seconds, seen): (Option<f64>, u64)) -> Option<Range<usize>> {
         let mut start = self.next.load(Acquire);
         loop {
             let left = self.total - start;
             if left == 0 || self.stopped.load(Acquire) {
-                self.give_back();
-                return lock(&self.refused).pop();
+                return None;
             }
             let size = match self.chunksize {
                 Some(size) => size.min(left),
@@ -127,35 +145,83 @@ impl Batch {
 
     /// Runs items in this thread.
     pub(crate) fn run_here(&self, py: Python<'_>, range: Range<usize>, slot: &Slot) -> Cost {
-        let stint = self.progress.begin(slot, range.len());
-        let (mut tasks, mut failed) = (0, 0);
-        for index in range {
-            if self.stopped.load(Acquire) {
-                break;
-            }
-            tasks += 1;
-            failed += u32::from(!self.run_item(py, index));
-        }
-        let cost = self.progress.end(slot, stint, tasks, failed);
+        let mut stint = self.progress.begin(slot, range.len());
+        self.run_items(py, range, &mut stint);
+        let cost = self.progress.end(slot, stint);
         self.give_back();
         cost
     }
 
-    fn run_item(&self, py: Python<'_>, index: usize) -> bool {
-        let function = self.function.bind(py);
-        let outcome = self.items.bind(py).get_item(index).and_then(|item| {
-            if self.star { function.invoke(item.cast_into::<PyTuple>()?) } else { function.invoke((item,)) }
-        });
-        match outcome {
-            Ok(value) => {
-                self.keep(py, index, value);
-                true
-            }
-            Err(error) => {
-                self.fail(py, index, error.into_value(py).into_any());
-                false
+    /// Takes items and runs them in this thread, some at a time for as long as it `goes_on`, until so much time has
+    /// passed that reading the clocks does not take longer than they did. False: none was left to take.
+    pub(crate) fn run_on(&self, py: Python<'_>, slot: &Slot, goes_on: impl Fn() -> bool) -> bool {
+        let width = || self.progress.width.load(Acquire);
+        let Some(range) = self.take(width()) else { return false };
+        let mut stint = self.progress.begin(slot, range.len());
+        let mut next = Some(range);
+        while let Some(range) = next {
+            self.run_items(py, range, &mut stint);
+            let now = clock::monotonic();
+            let pace = self.progress.pace_within(&stint, now).filter(|_| goes_on());
+            next = pace.and_then(|pace| self.take_uncounted(width(), pace));
+            if let Some(range) = &next {
+                self.progress.prolong(slot, &stint, range.len(), now);
             }
         }
+        self.progress.end(slot, stint);
+        self.give_back();
+        true
+    }
+
+    fn run_items(&self, py: Python<'_>, range: Range<usize>, stint: &mut Stint) {
+        let start = range.start;
+        let ran = self.items(py, &range).and_then(|items| {
+            let results = PyList::empty(py);
+            let run = UnderWay { items: items.clone().unbind(), results: results.clone().unbind() };
+            lock(&self.under_way).push(run);
+            let ran = if self.is_stopped() { Ok(()) } else { self.call_each(&items, &results, start, stint) };
+            lock(&self.under_way).retain(|run| !run.items.is(&items));
+            ran
+        });
+        if let Err(error) = ran {
+            self.end_with(py, start, error.into_value(py).into_any());
+        }
+    }
+
+    /// Calls the function with each of the items, of which the first has this index. Fails with what is no item's doing:
+    /// what a signal's handler raises between two of them.
+    fn call_each(
+        &self,
+        items: &Bound<'_, PyList>,
+        results: &Bound<'_, PyList>,
+        start: usize,
+        stint: &mut Stint,
+    ) -> PyResult<()> {
+        let py = items.py();
+        let (count, rest) = (items.len(), items.try_iter()?);
+        let (mut failed, mut ended) = (0, 0);
+        let ran = loop {
+            let arguments = (self.function.bind(py), &rest, results, self.star);
+            let Err(error) = member(py, &CALL_EACH, "forkright._map", "call_each")?.invoke(arguments) else {
+                break Ok(());
+            };
+            let left: usize = rest.as_any().invoke_method("__length_hint__", ())?.extract()?;
+            if count == left + results.len() {
+                break Err(error);
+            }
+            failed += 1;
+            let error = error.into_value(py).into_any();
+            if !self.is_result(py, &error) {
+                ended = 1;
+                self.end_with(py, start + results.len(), error);
+                break Ok(());
+            }
+            results.append(error)?;
+        };
+        let done = results.len();
+        self.results.bind(py).set_slice(start, start + done, results)?;
+        self.progress.count(stint, done as u32 + ended, failed);
+        ran
     }
 
     fn keep(&self, py: Python<'_>, index: usize, value: Bound<'_, PyAny>) {
@@ -164,26 +230,25 @@ impl Batch {
     }
 
     fn fail(&self, py: Python<'_>, index: usize, error: Py<PyAny>) {
-        if self.on_error == OnError::Return
-            && error.bind(py).is_instance_of::<pyo3::exceptions::PyException>()
-        {
+        if self.is_result(py, &error) {
             return self.keep(py, index, error.into_bound(py));
         }
+        self.end_with(py, index, error);
+    }
+
+    /// Whether an item that raised this has it as its result.
+    fn is_result(&self, py: Python<'_>, error: &Py<PyAny>) -> bool {
+        self.on_error == OnError::Return && error.bind(py).is_instance_of::<pyo3::exceptions::PyException>()
+    }
+
+    /// The map raises what came of the first item.
+    fn end_with(&self, py: Python<'_>, index: usize, error: Py<PyAny>) {
         let mut first = lock(&self.error);
         if first.as_ref().is_none_or(|(earlier, _)| index < *earlier) {
             *first = Some((index, error));
         }
         drop(first);
-        self.end();
-    }
-
-    /// No item starts from now on.
-    pub(crate) fn end(&self) {
-        self.stopped.store(true, Release);
-        for _ in std::mem::take(&mut *lock(&self.refused)) {
-            self.give_back();
-        }
-        self.progress.word.nudge();
+        self.stop(py);
     }
 
     /// A worker would not run these.
@@ -219,9 +284,13 @@ impl Batch {
     }
 
     fn items<'py>(&self, py: Python<'py>, range: &Range<usize>) -> PyResult<Bound<'py, PyList>> {
-        let items = self.items.bind(py);
-        let some = range.clone().map(|index| items.get_item(index)).collect::<PyResult<Vec<_>>>()?;
-        PyList::new(py, some)
+        let (start, stop) = (range.start as isize, range.end as isize);
+        let some = self.items.bind(py).get_item(PySlice::new(py, start, stop, 1))?;
+        some.cast_into::<PyList>().or_else(|range| {
+            let items = PyList::empty(py);
+            items.set_slice(0, 0, &range.into_inner())?;
+            Ok(items)
+        })
     }
 
     /// A chunk could not be sent: all its items fail with `error`.
@@ -301,7 +370,11 @@ impl Work for Batch {
     fn sample<'py>(&self, py: Python<'py>) -> PyResult<Option<Sample<'py>>> {
         let item = self.items.bind(py).get_item(0)?;
         let arguments = if self.star { item } else { PyTuple::new(py, [item])?.into_any() };
-        let result = Some(self.results.bind(py).get_item(0)?).filter(|result| !result.is_none());
+        let mut results = vec![self.results.clone_ref(py)];
+        results.extend(lock(&self.under_way).iter().map(|run| run.results.clone_ref(py)));
+        let first =
+            |results: &Py<PyList>| results.bind(py).get_item(0).ok().filter(|result| !result.is_none());
+        let result = results.iter().find_map(first);
         Ok(Some(Sample { function: self.function.bind(py).clone(), arguments, result }))
     }
 
@@ -393,8 +466,18 @@ impl Work for Batch {
         some
     }
 
-    fn stop(&self) {
-        self.end();
+    fn stop(&self, py: Python<'_>) {
+        self.stopped.store(true, Release);
+        let under_way: Vec<_> = lock(&self.under_way).iter().map(|run| run.items.clone_ref(py)).collect();
+        for items in under_way {
+            let items = items.bind(py);
+            // A list can always be made shorter.
+            let _ = items.del_slice(0, items.len());
+        }
+        for _ in std::mem::take(&mut *lock(&self.refused)) {
+            self.give_back();
+        }
+        self.progress.word.nudge();
     }
 
     fn is_stopped(&self) -> bool {

@@ -9,16 +9,17 @@ use pyo3::types::{PyDict, PyTuple};
 use serde_json::Value;
 
 use crate::call::Call;
+use crate::errors;
 use crate::functions::{Differing, kind_of};
 use crate::future::face;
 use crate::governing::Governing;
 use crate::hands::Hands;
 use crate::memory::{self, Learned};
 use crate::recruit::Manner;
+use crate::report::Facts;
 use crate::run::Run;
 use crate::submissions::{Submissions, Submitted};
 use crate::work::Work;
-use crate::{errors, report};
 
 /// Functions beyond this many share what is known by nothing but their threads: the oldest idle ones are forgotten.
 const MANY: usize = 64;
@@ -159,7 +160,7 @@ impl Choosing {
             let governing = lock(&stream.governing).clone();
             let work: &dyn Work = &*stream.work;
             let tasks = work.progress().done() + work.pending();
-            report::of_work(work, tasks, None, governing.as_deref(), None, None)
+            Facts::of(work.progress(), tasks, None, governing.as_deref(), None, None).to_value()
         };
         streams.iter().map(report).collect()
     }
@@ -173,7 +174,7 @@ impl Stream {
         match known {
             Some(governing) => governing.resume(py)?,
             None => {
-                let begun = Governing::begin(py, &self.run, workers, None, self.borne, shared)?;
+                let begun = Governing::begin(py, &self.run, workers, None, self.borne, shared, None)?;
                 lock(&self.governing).get_or_insert(begun);
             }
         }
@@ -182,7 +183,7 @@ impl Stream {
 
     /// Ends its workers and remembers what was learned.
     fn end(&self, py: Python<'_>) {
-        self.run.end();
+        self.run.end(py);
         if let Some(governing) = &*lock(&self.governing) {
             let profile = lock(&self.work.progress().profile).clone();
             memory::keep(self.key.bind(py), Learned { profile, borne: governing.borne() });

@@ -20,7 +20,7 @@ use crate::hands::Hurry;
 use crate::machine;
 use crate::meter;
 use crate::natives::Natives;
-use crate::opening::python_threads;
+use crate::opening::{Opening, python_threads};
 use crate::outward::{Outward as _, import};
 use crate::pause::{self, Pause};
 use crate::recruit::{self, Staff};
@@ -31,6 +31,8 @@ use crate::work::Sample;
 pub(crate) struct Governing {
     myself: Weak<Governing>,
     run: Weak<Run>,
+    /// Taken at the first tick, where the report is to tell what measuring took.
+    opening: Option<Arc<Opening>>,
     began: Duration,
     /// CPU time of programs that had ended then.
     children: Duration,
@@ -68,6 +70,7 @@ impl Governing {
         items: Option<u64>,
         borne: u32,
         shared: Option<bool>,
+        opening: Option<Arc<Opening>>,
     ) -> PyResult<Arc<Governing>> {
         let leave = match shared {
             Some(true) => Leave::No(format!(
@@ -80,6 +83,7 @@ impl Governing {
         let governing = Arc::new_cyclic(|myself| Governing {
             myself: Weak::clone(myself),
             run: Arc::downgrade(run),
+            opening,
             began: clock::monotonic(),
             children: clock::children_cpu(),
             inner: Mutex::new(Inner {
@@ -265,6 +269,9 @@ impl Watch for Governing {
     fn tick(&self, glance: &Glance<'_>) -> Pace {
         let now = glance.now;
         let Some(run) = self.run.upgrade() else { return Pace::Done };
+        if let Some(opening) = &self.opening {
+            opening.tick(glance);
+        }
         let (work, progress) = (&run.work, run.work.progress());
         if work.is_over() {
             self.watching.store(false, Release);

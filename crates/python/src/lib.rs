@@ -63,6 +63,8 @@ mod _core {
     #[pymodule_export]
     use super::replay::{choose_again, choose_elsewhere};
     #[pymodule_export]
+    use super::report::MapReport;
+    #[pymodule_export]
     use super::run::run_map;
     #[pymodule_export]
     use super::serve::Worker;

@@ -13,7 +13,7 @@ use forkright_meter::{Counts, Evidence, Gil, Sampler, Slot, Unknown, View, clock
 use pyo3::prelude::*;
 
 /// CPU time is read at most this often: reading it costs as much as a small task.
-const CPU_GRAIN: Duration = Duration::from_micros(100);
+pub(crate) const CPU_GRAIN: Duration = Duration::from_micros(100);
 
 /// The sampler and the process it belongs to: a forked child has no thread to sample with and makes its own.
 static SAMPLER: Mutex<Option<(u32, Arc<Sampler>)>> = Mutex::new(None);

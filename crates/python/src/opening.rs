@@ -25,6 +25,8 @@ pub(crate) struct Opening {
 struct Taken {
     now: Duration,
     cost: Cost,
+    /// CPU time of the whole process.
+    cpu: Duration,
     threads: Snapshot,
 }
 
@@ -58,7 +60,10 @@ impl Opening {
         let Some(taken) = self.taken.get() else { return Since { unknown, meter: None, hidden: None } };
         let wall = clock::monotonic().saturating_sub(taken.now);
         let least = LEAST.max(wall.mul_f64(LEAST_SHARE));
-        let hidden = Snapshot::take().since(&taken.threads).hidden(&python_threads(py), least);
+        // All threads together may have used less: to look at each would take longer than many a map.
+        let hidden = (clock::process_cpu().saturating_sub(taken.cpu) >= least)
+            .then(|| Snapshot::take().since(&taken.threads).hidden(&python_threads(py), least))
+            .flatten();
         let cost = self.sampler.cost().since(&taken.cost);
         Since { unknown, meter: Some((cost, wall.as_secs_f64())), hidden }
     }
@@ -66,7 +71,12 @@ impl Opening {
 
 impl Watch for Opening {
     fn tick(&self, glance: &Glance<'_>) -> Pace {
-        let taken = || Taken { now: glance.now, cost: self.sampler.cost(), threads: Snapshot::take() };
+        let taken = || Taken {
+            now: glance.now,
+            cost: self.sampler.cost(),
+            cpu: clock::process_cpu(),
+            threads: Snapshot::take(),
+        };
         self.taken.get_or_init(taken);
         Pace::Done
     }

@@ -7,14 +7,17 @@
 
 #![allow(unsafe_code)]
 
+use std::hint::black_box;
+
 use pyo3::BoundObject;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+// PyO3 declares these as functions that can't unwind, and where both declarations meet, the compiler believes it: a call
+// of them by name has no landing pad. So they are called by an address of which it knows nothing.
 unsafe extern "C-unwind" {
-    // PyO3 declares them as functions that can't unwind.
     fn PyObject_Call(
         callable: *mut ffi::PyObject,
         arguments: *mut ffi::PyObject,
@@ -22,6 +25,13 @@ unsafe extern "C-unwind" {
     ) -> *mut ffi::PyObject;
     fn PyImport_Import(name: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
+
+type Call = unsafe extern "C-unwind" fn(
+    *mut ffi::PyObject,
+    *mut ffi::PyObject,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
+type Import = unsafe extern "C-unwind" fn(*mut ffi::PyObject) -> *mut ffi::PyObject;
 
 /// Holds a thread whose stack is being unwound.
 struct Hold;
@@ -73,7 +83,7 @@ impl<'py> Outward<'py> for Bound<'py, PyAny> {
         // SAFETY: attached, as `py` proves. The three are alive for the call: an object, a tuple, and a dictionary or
         // null, which means none. What comes is a new reference, or null with an exception set.
         unsafe {
-            let value = held(|| PyObject_Call(self.as_ptr(), arguments.as_ptr(), options));
+            let value = held(|| black_box(PyObject_Call as Call)(self.as_ptr(), arguments.as_ptr(), options));
             Bound::from_owned_ptr_or_err(py, value)
         }
     }
@@ -93,7 +103,7 @@ pub(crate) fn import<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, Py
     // SAFETY: attached, as `py` proves, and `name` is alive for the call. What comes is a new reference, or null with an
     // exception set.
     unsafe {
-        let module = held(|| PyImport_Import(name.as_ptr()));
+        let module = held(|| black_box(PyImport_Import as Import)(name.as_ptr()));
         Bound::from_owned_ptr_or_err(py, module)
     }
 }

@@ -51,6 +51,18 @@ struct Station {
     paused: AtomicU64,
 }
 
+impl Station {
+    /// So many tasks begin at `now`. Returns for how long the thread had paused by then.
+    fn mark(&self, tasks: usize, now: Duration) -> u64 {
+        let now = now.as_nanos() as u64;
+        let paused = pause::taken(self.view.tid(), now);
+        self.tasks.store(u32::try_from(tasks).unwrap_or(u32::MAX), Release);
+        self.paused.store(paused, Release);
+        self.began.store(now.max(1), Release);
+        paused
+    }
+}
+
 /// What sending a message took.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Sent {
@@ -83,7 +95,7 @@ pub(crate) struct Worker {
     pub(crate) cpu: f64,
 }
 
-/// A chunk that runs in this thread, from [`Progress::begin`] to [`Progress::end`].
+/// What runs in this thread between two looks at its clocks, from [`Progress::begin`] to [`Progress::end`].
 pub(crate) struct Stint {
     station: Arc<Station>,
     together: u32,
@@ -91,6 +103,9 @@ pub(crate) struct Stint {
     began: Duration,
     paused: u64,
     spent: Spent,
+    /// Tasks that have ended, and those of them that raised.
+    tasks: u32,
+    failed: u32,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -181,23 +196,44 @@ impl Progress {
     /// So many tasks begin in this thread, one after another.
     pub(crate) fn begin(&self, slot: &Slot, tasks: usize) -> Stint {
         let station = self.station(slot);
-        station.tasks.store(u32::try_from(tasks).unwrap_or(u32::MAX), Release);
         let together = self.here.fetch_add(1, AcqRel) + 1;
         slot.begin(&self.entry.tally);
         if let Some(onlooker) = self.onlooker.get() {
             onlooker.stir();
         }
         let began = clock::monotonic();
-        let now = began.as_nanos() as u64;
-        let paused = pause::taken(station.view.tid(), now);
-        station.paused.store(paused, Release);
-        station.began.store(now.max(1), Release);
+        let paused = station.mark(tasks, began);
         let first = !self.begun.swap(true, AcqRel);
-        Stint { station, together, first, began, paused, spent: meter::spent() }
+        Stint { station, together, first, began, paused, spent: meter::spent(), tasks: 0, failed: 0 }
     }
 
-    /// They ended: `tasks` of them, of which `failed` raised.
-    pub(crate) fn end(&self, slot: &Slot, stint: Stint, tasks: u32, failed: u32) -> Cost {
+    /// So many tasks of the stint have ended, of which `failed` raised.
+    pub(crate) fn count(&self, stint: &mut Stint, tasks: u32, failed: u32) {
+        stint.tasks += tasks;
+        stint.failed += failed;
+        self.done.fetch_add(tasks as usize, AcqRel);
+    }
+
+    /// The pace with what the stint has shown until now. None if it has lasted for long enough to be read.
+    pub(crate) fn pace_within(&self, stint: &Stint, now: Duration) -> Option<(Option<f64>, u64)> {
+        let lasted = now.saturating_sub(stint.began);
+        let (seconds, seen) = self.pace();
+        let (before, fresh) = (seen as f64, f64::from(stint.tasks));
+        let sum = seconds.map_or(0.0, |seconds| seconds * before) + lasted.as_secs_f64();
+        let weight = fresh + if seconds.is_some() { before } else { 0.0 };
+        let seconds = (weight > 0.0).then(|| sum / weight);
+        (lasted < meter::CPU_GRAIN).then_some((seconds, seen + u64::from(stint.tasks)))
+    }
+
+    /// So many more tasks begin within the stint.
+    pub(crate) fn prolong(&self, slot: &Slot, stint: &Stint, tasks: usize, now: Duration) {
+        slot.begin(&self.entry.tally);
+        stint.station.mark(tasks, now);
+    }
+
+    /// It is over.
+    pub(crate) fn end(&self, slot: &Slot, stint: Stint) -> Cost {
+        let Stint { tasks, failed, .. } = stint;
         let spent = meter::spent().since(stint.spent);
         let now = clock::monotonic();
         let wall = now.saturating_sub(stint.began);
@@ -228,7 +264,6 @@ impl Progress {
         });
         self.entry.here(&cost);
         lock(&self.totals).add(false, stint.station.view.tid(), &cost);
-        self.done.fetch_add(tasks as usize, AcqRel);
         cost
     }
 

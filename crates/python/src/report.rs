@@ -1,80 +1,119 @@
 //! What a map tells of itself, as JSON: plan, verdicts, tasks, what they cost, each worker's part. Python's
 //! `Report` words it.
 
-use forkright_engine::choose::Leave;
+use forkright_engine::choose::{Leave, Verdict};
 use forkright_engine::cores;
 use forkright_engine::crew::Use;
 use forkright_engine::here;
 use forkright_engine::plan::Plan;
-use forkright_engine::profile::{Demand, Evidence};
+use forkright_engine::profile::{Demand, Evidence, Profile};
 use forkright_engine::replay::{self, Given};
 use forkright_meter::native::Hidden;
 use forkright_meter::{Blame, Convoy, Part};
+use pyo3::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::governing::Governing;
 use crate::ledger::{Ledger, Measured};
 use crate::opening::Since;
-use crate::progress::{Totals, Worker};
-use crate::work::Work;
+use crate::progress::{Progress, Totals, Worker};
 
 /// The version of the data's form: raised when a field changes its meaning.
 const FORM: u32 = 2;
 
-/// A map's, or that of one function of an executor that chooses.
-pub(crate) fn of_work(
-    work: &dyn Work,
+/// What a map has come to, or one function of an executor that chooses, to be worded if somebody asks.
+pub(crate) struct Facts {
+    chosen: bool,
+    plan: Plan,
+    /// Each with the seconds since the start.
+    verdicts: Vec<(f64, Verdict)>,
+    given: Given,
+    shared: Option<bool>,
     tasks: usize,
-    fixed: Option<Plan>,
-    governing: Option<&Governing>,
+    done: usize,
+    totals: Totals,
+    profile: Profile,
+    measured: Measured,
     wall: Option<f64>,
-    since: Option<&Since>,
-) -> Value {
-    let progress = work.progress();
-    let totals = progress.totals();
-    let profile = progress.profile.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-    let verdicts: Vec<Value> = governing
-        .map(Governing::verdicts)
-        .unwrap_or_default()
-        .iter()
-        .map(|(at, verdict)| json!({ "at": at, "verdict": verdict }))
-        .collect();
-    let plan = fixed.or_else(|| governing?.verdicts().last().map(|(_, verdict)| verdict.plan));
-    let measured = progress.entry.measured();
-    let demand = replay::demand(profile.demand(), seen(&measured));
-    let given = match governing {
-        Some(governing) => governing.given(demand, progress.refusal()),
-        None => of_fixed(demand),
-    };
-    json!({
-        "form": FORM,
-        "function": &**progress.name(),
-        "chosen": fixed.is_none(),
-        "plan": plan.unwrap_or(Plan::SERIAL),
-        "verdicts": verdicts,
-        "given": given,
-        "shared_state": governing.and_then(Governing::shared),
-        "tasks": tasks,
-        "done": progress.done(),
-        "failed": totals.here.failed + totals.away.failed,
-        "wall": wall,
-        "cpu": totals.here.cpu + totals.away.cpu,
-        "busy": totals.here.wall + totals.away.wall,
-        "per_task": {
-            "wall": profile.wall(),
-            "cpu": profile.cpu(),
-            "gil_held": profile.gil_cpu(),
-            "off_gil": profile.off_cpu(),
-            "waiting": profile.waiting(),
-        },
-        "reading": reading(&measured),
-        "blame": blame(&measured.blame),
-        "convoys": convoys(&[measured]),
-        "pickling": pickling(&totals),
-        "workers": workers(&totals),
-        "native": since.and_then(|since| since.hidden.as_ref()).map(native),
-        "meter": since.map(meter),
-    })
+    since: Option<Since>,
+}
+
+impl Facts {
+    pub(crate) fn of(
+        progress: &Progress,
+        tasks: usize,
+        fixed: Option<Plan>,
+        governing: Option<&Governing>,
+        wall: Option<f64>,
+        since: Option<Since>,
+    ) -> Facts {
+        let profile = progress.profile.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let verdicts = governing.map(Governing::verdicts).unwrap_or_default();
+        let measured = progress.entry.measured();
+        let demand = replay::demand(profile.demand(), seen(&measured));
+        Facts {
+            chosen: fixed.is_none(),
+            plan: fixed.or(verdicts.last().map(|(_, verdict)| verdict.plan)).unwrap_or(Plan::SERIAL),
+            given: match governing {
+                Some(governing) => governing.given(demand, progress.refusal()),
+                None => of_fixed(demand),
+            },
+            shared: governing.and_then(Governing::shared),
+            verdicts,
+            tasks,
+            done: progress.done(),
+            totals: progress.totals(),
+            profile,
+            measured,
+            wall,
+            since,
+        }
+    }
+
+    pub(crate) fn to_value(&self) -> Value {
+        let Facts { totals, profile, measured, since, .. } = self;
+        let verdict = |(at, verdict): &(f64, Verdict)| json!({ "at": at, "verdict": verdict });
+        json!({
+            "form": FORM,
+            "function": &*measured.name,
+            "chosen": self.chosen,
+            "plan": self.plan,
+            "verdicts": self.verdicts.iter().map(verdict).collect::<Vec<_>>(),
+            "given": self.given,
+            "shared_state": self.shared,
+            "tasks": self.tasks,
+            "done": self.done,
+            "failed": totals.here.failed + totals.away.failed,
+            "wall": self.wall,
+            "cpu": totals.here.cpu + totals.away.cpu,
+            "busy": totals.here.wall + totals.away.wall,
+            "per_task": {
+                "wall": profile.wall(),
+                "cpu": profile.cpu(),
+                "gil_held": profile.gil_cpu(),
+                "off_gil": profile.off_cpu(),
+                "waiting": profile.waiting(),
+            },
+            "reading": reading(measured),
+            "blame": blame(&measured.blame),
+            "convoys": convoys(std::slice::from_ref(measured)),
+            "pickling": pickling(totals),
+            "workers": workers(totals),
+            "native": since.as_ref().and_then(|since| since.hidden.as_ref()).map(native),
+            "meter": since.as_ref().map(meter),
+        })
+    }
+}
+
+/// The report of a map that is over. Most are never read, and wording one takes longer than a small map.
+#[pyclass(frozen, module = "forkright._core")]
+pub(crate) struct MapReport(pub(crate) Facts);
+
+#[pymethods]
+impl MapReport {
+    fn to_json(&self) -> String {
+        self.0.to_value().to_string()
+    }
 }
 
 /// The functions of an executor with a fixed plan.

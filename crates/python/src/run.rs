@@ -26,7 +26,7 @@ use crate::meter;
 use crate::onlooker::Onlooker;
 use crate::opening::Opening;
 use crate::recruit::{Manner, Staff};
-use crate::report;
+use crate::report::{Facts, MapReport};
 use crate::work::{HereSource, Work};
 
 /// Threads of the common pool end after this long without work.
@@ -205,9 +205,9 @@ impl Run {
     }
 
     /// Something of ours went wrong: the map ends with this.
-    pub(crate) fn fail(&self, _py: Python<'_>, error: PyErr) {
+    pub(crate) fn fail(&self, py: Python<'_>, error: PyErr) {
         lock(&self.trouble).get_or_insert(error);
-        self.work.stop();
+        self.work.stop(py);
     }
 
     /// Tasks go to the worker processes of `plan` from now on; with `None`, no more do.
@@ -324,15 +324,12 @@ impl Run {
     /// The calling thread's part of a map: items inline while it may, then whatever keeps the others going.
     fn attend(self: &Arc<Self>, py: Python<'_>, batch: &Batch, until: Option<Instant>) -> PyResult<()> {
         let progress = self.work.progress();
-        meter::with_own(py, |slot| {
-            while self.inline.load(Acquire) && !self.hold.load(Acquire) {
-                if until.is_some_and(|until| Instant::now() >= until) {
-                    break;
-                }
-                let Some(range) = batch.take(progress.width.load(Acquire)) else { break };
-                batch.run_here(py, range, slot);
-            }
-        });
+        let goes_on = || {
+            self.inline.load(Acquire)
+                && !self.hold.load(Acquire)
+                && until.is_none_or(|until| Instant::now() < until)
+        };
+        meter::with_own(py, |slot| while goes_on() && batch.run_on(py, slot, goes_on) {});
         self.inline.store(false, Release);
         if !self.work.is_over() {
             self.set_width(progress.width.load(Acquire), self.hold.load(Acquire));
@@ -363,8 +360,8 @@ impl Run {
     }
 
     /// Nothing of this map starts any more, and nothing of it stays queued.
-    pub(crate) fn end(&self) {
-        self.work.stop();
+    pub(crate) fn end(&self, py: Python<'_>) {
+        self.work.stop(py);
         self.hands.queue.close_lane(self.lane);
         self.hands.queue.close_lane(self.errands);
         if !lock(&self.manner).is_none()
@@ -416,7 +413,7 @@ impl Run {
     }
 }
 
-/// Runs a map to its end. `plan` is `None` for the choice to be made; returns the results and the report's JSON.
+/// Runs a map to its end; its results and its report. `plan` is `None` for the choice to be made.
 #[pyfunction]
 #[pyo3(signature = (function, name, items, star, plan, workers, chunksize, timeout, return_errors, shared_state))]
 #[expect(clippy::too_many_arguments, reason = "called in one place, by forkright._map")]
@@ -432,7 +429,7 @@ pub(crate) fn run_map<'py>(
     timeout: Option<f64>,
     return_errors: bool,
     shared_state: Option<bool>,
-) -> PyResult<(Bound<'py, PyList>, String)> {
+) -> PyResult<(Bound<'py, PyList>, Bound<'py, MapReport>)> {
     let until = crate::future::deadline(timeout)?;
     let on_error = if return_errors { OnError::Return } else { OnError::Raise };
     let differing = match plan {
@@ -464,13 +461,14 @@ pub(crate) fn run_map<'py>(
             run.begin_inline();
             let learned = memory::recall(function).unwrap_or_default();
             *lock(&batch.progress().profile) = learned.profile;
-            opening = Some(Opening::begin(py));
-            Governing::begin(py, &run, workers, Some(batch.total as u64), learned.borne, shared_state)
+            opening = Some(Opening::new(py));
+            let items = Some(batch.total as u64);
+            Governing::begin(py, &run, workers, items, learned.borne, shared_state, opening.clone())
                 .map(|begun| governing = Some(begun))
         }
     };
     let outcome = started.and_then(|()| run.attend(py, &batch, until));
-    run.end();
+    run.end(py);
     if let Some(governing) = &governing {
         let profile = lock(&batch.progress().profile).clone();
         memory::keep(function, Learned { profile, borne: governing.borne() });
@@ -485,8 +483,8 @@ pub(crate) fn run_map<'py>(
     let wall = began.elapsed().as_secs_f64();
     let since = opening.map(|opening| opening.since(py));
     let governing = governing.as_deref();
-    let report = report::of_work(&*batch, batch.total, fixed, governing, Some(wall), since.as_ref());
-    Ok((batch.finish(py)?, report.to_string()))
+    let facts = Facts::of(batch.progress(), batch.total, fixed, governing, Some(wall), since);
+    Ok((batch.finish(py)?, Bound::new(py, MapReport(facts))?))
 }
 
 /// Has the tasks of a fixed plan looked at, since no governor does.

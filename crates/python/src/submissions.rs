@@ -120,11 +120,12 @@ impl Submissions {
             self.progress.drop_out(1);
             return self.give_back();
         }
-        let stint = self.progress.begin(slot, 1);
+        let mut stint = self.progress.begin(slot, 1);
         let outcome = function
             .bind(py)
             .invoke_with(arguments.bind(py), options.as_ref().map(|options| options.bind(py)));
-        let cost = self.progress.end(slot, stint, 1, u32::from(outcome.is_err()));
+        self.progress.count(&mut stint, 1, u32::from(outcome.is_err()));
+        let cost = self.progress.end(slot, stint);
         call.set_cost(&cost);
         drop((function, arguments, options));
         self.give_back();
@@ -213,7 +214,7 @@ impl Work for Submissions {
         false
     }
 
-    fn stop(&self) {}
+    fn stop(&self, _py: Python<'_>) {}
 
     fn is_stopped(&self) -> bool {
         false

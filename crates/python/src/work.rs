@@ -45,7 +45,7 @@ pub(crate) trait Work: Send + Sync {
     fn settle(&self, py: Python<'_>) -> bool;
 
     /// No task starts from now on.
-    fn stop(&self);
+    fn stop(&self, py: Python<'_>);
 
     /// Whether that is so.
     fn is_stopped(&self) -> bool;

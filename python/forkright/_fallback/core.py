@@ -252,7 +252,7 @@ class _Serial(concurrent.futures.Executor):
 def run_map(
     function: Callable[..., Any],
     name: str,
-    items: range | tuple[Any, ...],
+    items: range | list[Any],
     star: bool,
     plan: tuple[int, int] | None,
     workers: int | None,
@@ -260,8 +260,8 @@ def run_map(
     timeout: float | None,
     return_errors: bool,
     shared_state: bool | None,
-) -> tuple[list[Any], str]:
-    """Runs a map to its end; its results and the report's JSON.
+) -> tuple[list[Any], MapReport]:
+    """Runs a map to its end; its results and its report.
 
     Time and failures are seen between calls, by every worker thread and, as for time, by worker processes; those
     finish their chunks when a call of another process fails.
@@ -276,7 +276,17 @@ def run_map(
     else:
         _on_threads(batch, now.threads)
     results = batch.results()
-    return results, report(name, plan, now, len(items), batch.done, batch.failures, began)
+    return results, MapReport(report(name, plan, now, len(items), batch.done, batch.failures, began))
+
+
+class MapReport:
+    """The report of a map that is over."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def to_json(self) -> str:
+        return self._text
 
 
 class _Batch:
@@ -286,7 +296,7 @@ class _Batch:
         self,
         function: Callable[..., Any],
         name: str,
-        items: range | tuple[Any, ...],
+        items: range | list[Any],
         star: bool,
         return_errors: bool,
         timeout: float | None,
