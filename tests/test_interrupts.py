@@ -101,6 +101,31 @@ def _interrupted_again(script: Script) -> bool:
     return script.process.poll() is not None
 
 
+def test_an_interrupt_ends_a_map_whose_calling_thread_runs_one_of_many_calls(tmp_path: Path) -> None:
+    text = """
+        import threading, time
+        import forkright as fr
+        def hold(number):
+            if threading.current_thread() is threading.main_thread():
+                open("begun here", "x").close()
+            open(f"begun {number}", "x").close()
+            while True:
+                time.sleep(10_000)
+        try:
+            fr.map(hold, range(100))
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        """
+    with start(text, tmp_path) as script:
+        until(lambda: len(list(tmp_path.glob("begun *"))) > 3, "calls run beside the calling thread's")
+        assert (tmp_path / "begun here").exists()
+        interrupt(script)
+        assert script.line() == "interrupted"
+        # It waits for its threads.
+        until(lambda: _interrupted_again(script), "the program ends")
+        script.until_gone()
+
+
 def test_an_interrupt_that_is_caught_in_the_block_leaves_the_executor_as_it_is(tmp_path: Path) -> None:
     with start(
         """

@@ -209,6 +209,9 @@ def main() -> int:
             soak.cycle()
             soak.rest()
             looks.append(look())
+            if len(looks) > WARM + 1:
+                # Only the first and the last are asked what there was: hundreds of others would be memory that grows.
+                del looks[-2]["belongings"]
             there = {name: value for name, value in looks[-1].items() if name != "belongings"}
             descriptors = sum(n for name, n in looks[-1]["belongings"].items() if name.startswith("descriptor"))
             threads = sum(n for name, n in looks[-1]["belongings"].items() if "thread " in name)

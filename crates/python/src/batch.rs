@@ -251,6 +251,13 @@ impl Batch {
         self.stop(py);
     }
 
+    /// What ends the map although calls still run: an interrupt, which may have met the calling thread in one of them.
+    pub(crate) fn interrupt(&self, py: Python<'_>) -> Option<PyErr> {
+        let first = lock(&self.error);
+        let error = first.as_ref()?.1.bind(py);
+        (!error.is_instance_of::<pyo3::exceptions::PyException>()).then(|| PyErr::from_value(error.clone()))
+    }
+
     /// A worker would not run these.
     fn take_back(&self, range: Range<usize>, reason: String) {
         self.progress.refuse(range.len(), reason);

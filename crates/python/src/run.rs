@@ -338,6 +338,9 @@ impl Run {
             if self.work.is_over() {
                 return Ok(());
             }
+            if let Some(error) = batch.interrupt(py) {
+                return Err(error);
+            }
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Err(PyTimeoutError::new_err(format!(
                     "{} of {} tasks of `{}` were done when the time was up",
