@@ -160,19 +160,19 @@ CONSTRUCTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     ),
     "map": (
         lambda **given: _in_plan(fr.map, **given),
-        ("plan", "workers", "chunksize", "timeout", "on_error", "shared_state", "task_timeout", "retries"),
+        ("plan", "workers", "chunksize", "timeout", "on_error", "shared_state", "task_timeout", "retries", "seed"),
     ),
     "starmap": (
         lambda **given: fr.starmap(tasks.add, [(1, 2)], **({"plan": "threads"} | given)),
-        ("plan", "workers", "chunksize", "timeout", "on_error", "shared_state", "task_timeout", "retries"),
+        ("plan", "workers", "chunksize", "timeout", "on_error", "shared_state", "task_timeout", "retries", "seed"),
     ),
     "imap": (
         lambda **given: _in_plan(fr.imap, **given),
-        ("plan", "workers", "chunksize", "timeout", "buffersize", "shared_state", "task_timeout", "retries"),
+        ("plan", "workers", "chunksize", "timeout", "buffersize", "shared_state", "task_timeout", "retries", "seed"),
     ),
     "imap_unordered": (
         lambda **given: _in_plan(fr.imap_unordered, **given),
-        ("plan", "workers", "chunksize", "timeout", "buffersize", "shared_state", "task_timeout", "retries"),
+        ("plan", "workers", "chunksize", "timeout", "buffersize", "shared_state", "task_timeout", "retries", "seed"),
     ),
 }
 

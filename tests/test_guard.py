@@ -205,7 +205,7 @@ def test_a_finding_says_who_does_what_to_which_name_where_and_what_would_be_lost
         (
             "draws_seeded",
             "generator",
-            "draws from the global generator (`random.random()`), seeded in `begin`",
+            "draws from the global generator (`random.random()`), seeded in `begin` (`seed=` gives each call one of its own)",
         ),
         ("changes_directory", "process", "changes the process itself with `os.chdir()`"),
         ("logs_to_memory", "output", "logs to a `Memory`, which keeps what it gets in this process"),
@@ -229,7 +229,8 @@ def test_each_kind_of_finding_has_its_words(name: str, kind: str, words: str) ->
         ("sets_context", "`context` is a context variable; each call has a context of its own"),
         (
             "draws",
-            "draws from the global generator (`random.random()`), which nothing seeds; each process has one",
+            "draws from the global generator (`random.random()`), which nothing seeds; each process has one"
+            " (`seed=` gives each call one of its own)",
         ),
     ],
 )

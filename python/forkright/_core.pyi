@@ -8,6 +8,7 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
+from ._seeding import Seeds
 from ._spec import Initializer
 
 __all__ = [
@@ -91,6 +92,7 @@ def run_map(
     timeout: float | None,
     return_errors: bool,
     shared_state: bool | None,
+    seeds: Seeds | None,
 ) -> tuple[list[Any], MapReport]:
     """Runs a map to its end; its results and its report. ``plan`` None: it is chosen on the way."""
 

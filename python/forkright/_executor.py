@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ._future import Future
     from ._map import PlanLike
     from ._report import Report
+    from ._seeding import Seed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -153,6 +154,7 @@ class Executor(concurrent.futures.Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        seed: Seed | None = None,
     ) -> Iterator[T]:
         """Call ``fn`` with the items of the iterables; an iterator of the results, in order.
 
@@ -163,10 +165,11 @@ class Executor(concurrent.futures.Executor):
             chunksize: Items that travel to a worker together.
             buffersize: Calls submitted whose results have not been taken, at most. None reads the iterables to
                 their end at once, as the standard library does.
+            seed: Has each call get a random generator of its own as ``rng``; as for `forkright.map`.
         """
         from . import _lazy
 
-        return _lazy.executor_map(self, fn, iterables, timeout, chunksize, buffersize)
+        return _lazy.executor_map(self, fn, iterables, timeout, chunksize, buffersize, seed)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; what was submitted still runs.

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from . import _options, _pickling, _plan
+from . import _map, _options, _pickling, _plan
 from ._core import cpu_count
 from ._executor import Executor
 
 if TYPE_CHECKING:
     from ._future import Future
     from ._map import PlanLike
+    from ._seeding import Seed, Seeds
 
 Iterables = tuple[Iterable[Any], ...]
 Call = tuple[Any, ...]
@@ -40,9 +41,10 @@ def imap_ordered(
     buffersize: int | None,
     shared_state: bool | None,
     terms: _options.Terms,
+    seeds: Seeds | None,
 ) -> Iterator[Any]:
     """An iterator of results in the order of the items; nothing is read or begun before its first `next`."""
-    return _ordered(_Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms), timeout)
+    return _ordered(_Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds), timeout)
 
 
 def imap_as_completed(
@@ -55,9 +57,11 @@ def imap_as_completed(
     buffersize: int | None,
     shared_state: bool | None,
     terms: _options.Terms,
+    seeds: Seeds | None,
 ) -> Iterator[Any]:
     """As `imap_ordered`, with each result as soon as it is there."""
-    return _as_completed(_Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms), timeout)
+    job = _Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds)
+    return _as_completed(job, timeout)
 
 
 def executor_map(
@@ -67,12 +71,14 @@ def executor_map(
     timeout: float | None,
     chunksize: int,
     buffersize: int | None,
+    seed: Seed | None,
     terms: _options.Terms = _options.NONE,
 ) -> Iterator[Any]:
     """What `concurrent.futures.Executor.map` promises: items are read and calls submitted from the start."""
     _check_sizes(chunksize, buffersize)
     until = None if timeout is None else time.monotonic() + timeout
-    work = Work(fn, _calls(iterables), executor._plan, chunksize, buffersize, terms=terms)
+    seeds = _map.seeds_of(seed)
+    work = Work(fn, _calls(iterables), executor._plan, chunksize, buffersize, terms=terms, seeds=seeds)
     futures = deque[Any]()
     try:
         futures.extend(work.submit(executor, calls) for calls in islice(iter(work.take, []), work.width))
@@ -85,12 +91,17 @@ def executor_map(
     return _until_deadline(weakref.ref(executor), work, futures, until)
 
 
-def run_chunk(fn: Callable[..., Any], calls: list[Call]) -> tuple[list[Any], bytes | None]:
-    """In a worker process: make the calls in turn; their values, and the exception that ended them if any."""
+def run_chunk(
+    fn: Callable[..., Any], calls: list[Call], seeds: Seeds | None, start: int
+) -> tuple[list[Any], bytes | None]:
+    """In a worker process: make the calls in turn, the first of which has the index `start`; their values, and the
+    exception that ended them if any."""
     values: list[Any] = []
     try:
-        for arguments in calls:
-            values.append(fn(*arguments))
+        if seeds is None:
+            _map.call_each(fn, iter(calls), values, True)
+        else:
+            seeds.call_each(fn, iter(calls), values, True, start)
     except BaseException as error:
         return values, _pickling.encode_exception(error)
     return values, None
@@ -112,8 +123,12 @@ class Work:
         buffersize: int | None = None,
         ahead: int | None = None,
         terms: _options.Terms = _options.NONE,
+        seeds: Seeds | None = None,
     ) -> None:
         self._fn = fn
+        self._seeds = seeds
+        # Calls that have been submitted.
+        self._count = 0
         self._calls = iter(calls)
         # Only on the way to another process do calls gain from company.
         self._size = (
@@ -139,13 +154,18 @@ class Work:
         return calls
 
     def submit(self, executor: Executor, calls: list[Call]) -> Future[Any]:
-        if self._terms != _options.NONE:
-            limited: Future[Any] = executor._submit(self._fn, calls[0], {}, self._terms)
-            return limited
-        if self._size == 1:
-            return executor.submit(self._fn, *calls[0])
-        future: Future[Any] = executor._pool.submit(run_chunk, (self._fn, calls), None, self._fn)
-        return future
+        start = self._count
+        self._count += len(calls)
+        if self._size > 1:
+            future: Future[Any] = executor._pool.submit(
+                run_chunk, (self._fn, calls, self._seeds, start), None, self._fn
+            )
+            return future
+        options = {} if self._seeds is None else {"rng": self._seeds.generator(start)}
+        if self._terms == _options.NONE:
+            return executor.submit(self._fn, *calls[0], **options)
+        limited: Future[Any] = executor._submit(self._fn, calls[0], options, self._terms)
+        return limited
 
     def values(self, outcome: list[Any]) -> Iterator[Any]:
         """The values of what `submit` promised. It comes in a list, which is emptied: once the caller has dropped a
@@ -174,6 +194,7 @@ class _Job:
         buffersize: int | None,
         shared_state: bool | None,
         terms: _options.Terms,
+        seeds: Seeds | None,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"the first argument must be callable, not {fn!r}")
@@ -187,7 +208,7 @@ class _Job:
         count = fixed.workers if fixed else workers or min(32, cpu_count() + 4)
         serial = fixed is not None and fixed.kind == "serial"
         ahead = 1 if serial else _AHEAD * count
-        self.work = Work(fn, _calls(iterables), fixed, chunksize, buffersize, ahead, terms)
+        self.work = Work(fn, _calls(iterables), fixed, chunksize, buffersize, ahead, terms, seeds)
 
     def hire(self) -> Executor:
         return Executor(self._workers, plan=self._plan, shared_state=self._shared_state)

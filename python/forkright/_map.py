@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, TypeVar
 
     from ._report import Report
+    from ._seeding import Seed, Seeds
 
     R = TypeVar("R")
     PlanLike = _plan.Plan | Literal["auto", "serial", "threads", "processes", "hybrid"]
@@ -32,6 +33,7 @@ def map(
     shared_state: bool | None = None,
     task_timeout: float | None = None,
     retries: int = 0,
+    seed: Seed | None = None,
 ) -> list[R]:
     """Call ``fn`` with the items of the iterables, many at once, and return the results in order.
 
@@ -65,11 +67,16 @@ def map(
             processes are killed for it; see `Executor.options`. Each call then travels by itself, and "auto" takes
             worker processes from the start unless ``fn`` must stay here.
         retries: How often a call is run again whose worker process died or was killed for its ``task_timeout``.
+        seed: Has each call get a `numpy.random.Generator` of its own, as the keyword argument ``rng``: the i-th call
+            that of ``numpy.random.SeedSequence(seed).spawn(n)[i]``. So it draws the same numbers under every plan. An
+            integer, several, or a ``SeedSequence``, which is left as it is. What ``fn`` draws from `random` and
+            `numpy.random` themselves does not follow from it: a process has one of each, which its threads share.
 
     Raises:
         TimeoutError: If the time is up; calls that have not started never will.
         UnpicklableError: If the plan asks for processes and something can't travel there.
         WorkerDied: If a worker process died under an item.
+        ImportError: If there is a ``seed`` and no NumPy.
         ValueError, TypeError: If an argument makes no sense.
     """
     items: Any
@@ -77,7 +84,7 @@ def map(
         raise TypeError("map() needs at least one iterable")
     star = len(iterables) > 1
     items = list(zip(*iterables)) if star else iterables[0]  # noqa: B905 - the shortest ends it, as in map
-    return _run(fn, items, star, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries)
+    return _run(fn, items, star, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries, seed)
 
 
 def starmap(
@@ -93,10 +100,11 @@ def starmap(
     shared_state: bool | None = None,
     task_timeout: float | None = None,
     retries: int = 0,
+    seed: Seed | None = None,
 ) -> list[R]:
     """As `map`, for items that are tuples of arguments: ``fn(*item)``."""
     items = [tuple(item) for item in iterable]
-    return _run(fn, items, True, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries)
+    return _run(fn, items, True, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries, seed)
 
 
 def imap(
@@ -111,6 +119,7 @@ def imap(
     shared_state: bool | None = None,
     task_timeout: float | None = None,
     retries: int = 0,
+    seed: Seed | None = None,
 ) -> Iterator[R]:
     """As `map`, but lazily: an iterator of results in order, with a bounded number of calls ahead of them.
 
@@ -124,7 +133,8 @@ def imap(
     from ._lazy import imap_ordered
 
     terms = _terms(task_timeout, retries)
-    return imap_ordered(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms)
+    seeds = seeds_of(seed)
+    return imap_ordered(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds)
 
 
 def imap_unordered(
@@ -139,12 +149,14 @@ def imap_unordered(
     shared_state: bool | None = None,
     task_timeout: float | None = None,
     retries: int = 0,
+    seed: Seed | None = None,
 ) -> Iterator[R]:
     """As `imap`, with the results in the order in which they come."""
     from ._lazy import imap_as_completed
 
     terms = _terms(task_timeout, retries)
-    return imap_as_completed(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms)
+    seeds = seeds_of(seed)
+    return imap_as_completed(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds)
 
 
 def call_each(fn: Callable[..., R], items: Iterator[Any], results: list[R], star: bool) -> None:
@@ -180,6 +192,15 @@ def _terms(task_timeout: float | None, retries: int) -> tuple[float | None, int,
     return _options.parse(task_timeout, retries)
 
 
+def seeds_of(seed: Seed | None) -> Seeds | None:
+    """What gives each call a generator of its own, if somebody asked for that."""
+    if seed is None:
+        return None
+    from ._seeding import Seeds
+
+    return Seeds(seed)
+
+
 def _run(
     fn: Callable[..., Any],
     items: Any,
@@ -192,6 +213,7 @@ def _run(
     shared_state: bool | None,
     task_timeout: float | None,
     retries: int,
+    seed: Seed | None,
 ) -> list[Any]:
     global _last
     if not callable(fn):
@@ -206,12 +228,13 @@ def _run(
         raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}")
     fixed = _plan.parse(plan, workers)
     _plan.check_shared_state(shared_state, fixed)
+    seeds = seeds_of(seed)
     if task_timeout is not None or retries != 0:
         from . import _options
 
         terms = _options.parse(task_timeout, retries)
         several = on_error == "return"
-        results, _last = _options.run_map(fn, items, star, plan, workers, timeout, several, shared_state, terms)
+        results, _last = _options.run_map(fn, items, star, plan, workers, timeout, several, shared_state, terms, seeds)
         return results
     # A range stays one; everything else is copied, so that nobody changes it while it is walked.
     if type(items) is not range:
@@ -220,7 +243,7 @@ def _run(
     return_errors = on_error == "return"
     try:
         results, _last = _core.run_map(
-            fn, name, items, star, fixed, workers, chunksize, timeout, return_errors, shared_state
+            fn, name, items, star, fixed, workers, chunksize, timeout, return_errors, shared_state, seeds
         )
     finally:
         _threads.drain_logging()

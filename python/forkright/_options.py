@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ._future import Future
     from ._map import PlanLike
     from ._report import Report
+    from ._seeding import Seed, Seeds
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -111,11 +112,12 @@ class Options:
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        seed: Seed | None = None,
     ) -> Iterator[T]:
         """As `Executor.map`, each call on these terms. With a limit or reruns every call travels by itself."""
         from . import _lazy
 
-        return _lazy.executor_map(self._executor, fn, iterables, timeout, chunksize, buffersize, self._terms)
+        return _lazy.executor_map(self._executor, fn, iterables, timeout, chunksize, buffersize, seed, self._terms)
 
     def options(
         self,
@@ -143,6 +145,7 @@ def run_map(
     return_errors: bool,
     shared_state: bool | None,
     terms: Terms,
+    seeds: Seeds | None,
 ) -> tuple[list[Any], Report]:
     """A map whose calls have terms; its results and its report."""
     from ._executor import Executor
@@ -151,7 +154,9 @@ def run_map(
     futures: list[Any] = []
     in_time = False
     try:
-        futures += [executor._submit(fn, tuple(item) if star else (item,), {}, terms) for item in items]
+        for index, item in enumerate(items):
+            options = {} if seeds is None else {"rng": seeds.generator(index)}
+            futures.append(executor._submit(fn, tuple(item) if star else (item,), options, terms))
         until = concurrent.futures.ALL_COMPLETED if return_errors else concurrent.futures.FIRST_EXCEPTION
         left = concurrent.futures.wait(futures, timeout, until).not_done
         failed = [future for future in futures if future.done() and future.exception() is not None]

@@ -33,6 +33,8 @@ pub mod chunk {
     pub const STAR: u8 = 1;
     /// The first exception ends the chunk.
     pub const STOP_AT_ERROR: u8 = 2;
+    /// Each item is a tuple of arguments with a dict of those that have names.
+    pub const KEYWORDS: u8 = 4;
 }
 
 /// Worker to caller. The id is that of the message it answers.

@@ -323,9 +323,12 @@ impl Governor {
         let suspect = self.pressed || !learning;
         // So many of them leave one GIL free most of the time.
         let idle = f64::from(together) * demand.share(demand.gil()) < IDLE;
+        // What computes here ends one after another and leaves its place to a process: they get all the room. What waits
+        // here in numbers keeps it for longer.
+        let taken = if waits(demand) { remaining.here } else { 0 };
         Limits {
             processes: suspect && !idle,
-            room: known.room.saturating_sub(remaining.here).max(1).min(together),
+            room: known.room.saturating_sub(taken).max(1).min(together),
             inside: known.inside.min(if learning { FREE_THREADS } else { MOST_THREADS }),
             threads: most,
             // As many as may run now, where that lies between two steps.

@@ -62,6 +62,17 @@ fn four_long_pure_python_items_run_on_two_cores() {
     assert_eq!(taken.most_here, 1, "two that hold the GIL never run in one process");
 }
 
+/// The one that runs here when the choice is made counts as one of them, and then ends.
+#[test]
+fn a_limit_of_two_workers_leaves_room_for_two_processes() {
+    for (tasks, seconds) in [(20, 0.1), (200, 0.01), (6, 0.3)] {
+        let work = Workload::same(tasks, &[Gil(seconds)]);
+        let (taken, free) = (limited(&work, &machine(2.0), Some(2)), auto(&work, &machine(2.0)));
+        assert!(taken.most <= 2);
+        assert!(taken.seconds <= 1.05 * free.seconds, "{tasks}: {} s, {} s", taken.seconds, free.seconds);
+    }
+}
+
 #[test]
 fn twenty_requests_are_in_flight_at_once() {
     let work = Workload::same(20, &[Gil(0.0005), Wait(0.1), Gil(0.0005)]);

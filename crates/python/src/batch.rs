@@ -41,6 +41,8 @@ pub(crate) struct Batch {
     function: Py<PyAny>,
     items: Py<PyAny>,
     star: bool,
+    /// What gives each call a random generator, if they are to get one.
+    seeds: Option<Py<PyAny>>,
     on_error: OnError,
     pub(crate) total: usize,
     /// Fixed by the user, or chosen as the work goes.
@@ -79,6 +81,7 @@ impl Batch {
         name: &str,
         items: &Bound<'_, PyAny>,
         star: bool,
+        seeds: Option<Py<PyAny>>,
         on_error: OnError,
         chunksize: Option<usize>,
         differing: Differing,
@@ -92,6 +95,7 @@ impl Batch {
             function: function.clone().unbind(),
             items: items.clone().unbind(),
             star,
+            seeds,
             on_error,
             total,
             chunksize,
@@ -201,10 +205,15 @@ impl Batch {
         let (count, rest) = (items.len(), items.try_iter()?);
         let (mut failed, mut ended) = (0, 0);
         let ran = loop {
-            let arguments = (self.function.bind(py), &rest, results, self.star);
-            let Err(error) = member(py, &CALL_EACH, "forkright._map", "call_each")?.invoke(arguments) else {
-                break Ok(());
+            let (function, star) = (self.function.bind(py), self.star);
+            let called = match &self.seeds {
+                None => member(py, &CALL_EACH, "forkright._map", "call_each")?
+                    .invoke((function, &rest, results, star)),
+                Some(seeds) => {
+                    seeds.bind(py).invoke_method("call_each", (function, &rest, results, star, start))
+                }
             };
+            let Err(error) = called else { break Ok(()) };
             let left: usize = rest.as_any().invoke_method("__length_hint__", ())?.extract()?;
             if count == left + results.len() {
                 break Err(error);
@@ -413,7 +422,12 @@ impl Work for Batch {
         }
         let Some(range) = self.take(plan.workers()) else { return Ok(false) };
         let began = clock::monotonic();
-        let items = self.items(py, &range)?;
+        let mut items = self.items(py, &range)?;
+        let mut flags = if self.star { chunk::STAR } else { 0 };
+        if let Some(seeds) = &self.seeds {
+            items = seeds.bind(py).invoke_method("parcels", (items, self.star, range.start))?.cast_into()?;
+            flags = chunk::KEYWORDS;
+        }
         let role = || format!("the items of `{}`", self.progress.name());
         let codec::Encoded { payload, leases } =
             match codec::encode(items.as_any(), staff.crew().store(), staff.initializer(), role) {
@@ -426,7 +440,6 @@ impl Work for Batch {
         let seconds = clock::monotonic().saturating_sub(began).as_secs_f64();
         let sent = Sent { seconds, bytes: payload.bytes() as f64, threads: plan.threads() };
         self.progress.send(range.len(), sent);
-        let mut flags = if self.star { chunk::STAR } else { 0 };
         if self.on_error == OnError::Raise {
             flags |= chunk::STOP_AT_ERROR;
         }

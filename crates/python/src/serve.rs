@@ -413,13 +413,7 @@ impl Worker {
         let began = clock::monotonic();
         mark(marked, || {
             for item in items.iter() {
-                let outcome = if flags & chunk::STAR != 0 {
-                    item.cast_into::<PyTuple>()
-                        .map_err(PyErr::from)
-                        .and_then(|arguments| callable.invoke(arguments))
-                } else {
-                    callable.invoke((item,))
-                };
+                let outcome = call_with(&callable, flags, item);
                 let failed = outcome.is_err();
                 outcomes.push(outcome);
                 cost.failed += u32::from(failed);
@@ -594,6 +588,22 @@ impl Function {
                 crate::errors::undecodable(py, error, "its function").into_value(py).into_any()
             })
         })
+    }
+}
+
+/// Calls a function with an item of a chunk that has these flags.
+fn call_with<'py>(
+    callable: &Bound<'py, PyAny>,
+    flags: u8,
+    item: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if flags & chunk::KEYWORDS != 0 {
+        let (arguments, options): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = item.extract()?;
+        callable.invoke_with(arguments, Some(&options))
+    } else if flags & chunk::STAR != 0 {
+        callable.invoke(item.cast_into::<PyTuple>()?)
+    } else {
+        callable.invoke((item,))
     }
 }
 

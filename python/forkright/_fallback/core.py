@@ -6,6 +6,7 @@ Its signatures are those of `_core.pyi`. Left out is what only the command line 
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import itertools
 import json
 import math
@@ -20,12 +21,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib import metadata
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _functions, _pickling, _plan
 from .._errors import BrokenWorkers
 from .._spec import Initializer
 from . import EXTENSION, reason, say_once, warn
+
+if TYPE_CHECKING:
+    from .._seeding import Seeds
 
 try:
     __version__ = metadata.version("forkright")
@@ -260,6 +264,7 @@ def run_map(
     timeout: float | None,
     return_errors: bool,
     shared_state: bool | None,
+    seeds: Seeds | None,
 ) -> tuple[list[Any], MapReport]:
     """Runs a map to its end; its results and its report.
 
@@ -268,6 +273,9 @@ def run_map(
     """
     say_once()
     began, now = time.perf_counter(), taken(plan, workers)
+    if seeds is not None:
+        calls = items if star else [(item,) for item in items]
+        function, items, star = functools.partial(seeds.call, function), list(enumerate(calls)), True
     batch = _Batch(function, name, items, star, return_errors, timeout)
     if now.processes:
         _on_processes(batch, now.processes, chunksize)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # more references to a memo held by no module: its cell, the study's own, and whoever else could look at it
 PRIVATE_REFERENCES = 12
+SEED = "`seed=` gives each call one of its own"
 
 
 class Excuses:
@@ -50,14 +51,14 @@ class Excuses:
         name, thing = trace.value.name, trace.value.thing
         draw = trace.how.strip("`")
         if not is_global_generator(thing):
-            return "", f"draws from the shared generator `{name}`"
+            return "", f"draws from the shared generator `{name}` ({SEED})"
         if self._study.seeds_itself:
             return f"seeds the global generator of `{name}` itself, for each item", ""
         seeder = self._seeder()
         if seeder:
-            return "", f"draws from the global generator (`{name}{draw}`), seeded in `{seeder}`"
+            return "", f"draws from the global generator (`{name}{draw}`), seeded in `{seeder}` ({SEED})"
         return (
-            f"draws from the global generator (`{name}{draw}`), which nothing seeds; each process has one",
+            f"draws from the global generator (`{name}{draw}`), which nothing seeds; each process has one ({SEED})",
             "",
         )
 
