@@ -8,8 +8,8 @@ from . import _core, _plan, _threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, Literal, TypeVar
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
     from ._report import Report
 
@@ -17,11 +17,41 @@ if TYPE_CHECKING:
     PlanLike = _plan.Plan | Literal["auto", "serial", "threads", "processes", "hybrid"]
     OnError = Literal["raise", "return"]
 
+    class AnyMapOptions(TypedDict, total=False):
+        plan: PlanLike
+        workers: int | None
+        timeout: float | None
+        shared_state: bool | None
+        task_timeout: float | None
+        retries: int
+
+    class MapOptions(AnyMapOptions, total=False):
+        chunksize: int | None
+        on_error: OnError
+
+    class IMapOptions(AnyMapOptions, total=False):
+        chunksize: int
+        buffersize: int | None
+
+
 _last: str | None = None
+
+# In the flags of a function's code: calling it gives a coroutine.
+_CO_COROUTINE = 0x80
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def map(
+        fn: Callable[..., Coroutine[Any, Any, R]], /, *iterables: Iterable[Any], **options: Unpack[MapOptions]
+    ) -> list[R]: ...
+    @overload
+    def map(fn: Callable[..., R], /, *iterables: Iterable[Any], **options: Unpack[MapOptions]) -> list[R]: ...
 
 
 def map(
-    fn: Callable[..., R],
+    fn: Callable[..., Any],
     /,
     *iterables: Iterable[Any],
     plan: PlanLike = "auto",
@@ -46,6 +76,9 @@ def map(
     Worker processes import your modules afresh. Where that would lose what ``fn`` reads here (a setting changed at run
     time, a patched helper, a file edited since), ``"auto"`` stays in this process, and the other plans run as asked
     and give a `ForkrightWarning`.
+
+    Calls of a coroutine function run concurrently on an event loop, 100 at a time or ``workers`` if given; the list has
+    what they return. A plan with processes gives each a loop of its own. See docs/asyncio.md.
 
     Args:
         fn: Called once for each item. Lambdas, closures and functions of ``__main__`` may go to processes too.
@@ -80,8 +113,23 @@ def map(
     return _run(fn, items, star, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries)
 
 
+if TYPE_CHECKING:
+
+    @overload
+    def starmap(
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        iterable: Iterable[Iterable[Any]],
+        /,
+        **options: Unpack[MapOptions],
+    ) -> list[R]: ...
+    @overload
+    def starmap(
+        fn: Callable[..., R], iterable: Iterable[Iterable[Any]], /, **options: Unpack[MapOptions]
+    ) -> list[R]: ...
+
+
 def starmap(
-    fn: Callable[..., R],
+    fn: Callable[..., Any],
     iterable: Iterable[Iterable[Any]],
     /,
     *,
@@ -180,25 +228,24 @@ def _run(
     retries: int,
 ) -> list[Any]:
     global _last
-    if not callable(fn):
-        raise TypeError(f"the first argument must be callable, not {fn!r}")
-    if chunksize is not None and (isinstance(chunksize, bool) or not isinstance(chunksize, int)):
-        raise TypeError(f"chunksize must be an integer or None, not {chunksize!r}")
-    if chunksize is not None and chunksize < 1:
-        raise ValueError(f"chunksize must be greater than 0, not {chunksize}")
-    if chunksize is not None:
-        chunksize = min(chunksize, sys.maxsize)
-    if on_error not in ("raise", "return"):
-        raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}")
-    fixed = _plan.parse(plan, workers)
-    _plan.check_shared_state(shared_state, fixed)
-    if task_timeout is not None or retries != 0:
+    fixed = check(fn, plan, workers, chunksize, on_error, shared_state)
+    awaited = is_coroutine_function(fn)
+    if awaited or task_timeout is not None or retries != 0:
         from . import _options
 
         terms = _options.parse(task_timeout, retries)
         several = on_error == "return"
+        if awaited:
+            from . import _coroutines
+
+            results, _last = _coroutines.run_map(
+                fn, items, star, plan, workers, chunksize, timeout, several, shared_state, terms
+            )
+            return results
         results, _last = _options.run_map(fn, items, star, plan, workers, timeout, several, shared_state, terms)
         return results
+    if chunksize is not None:
+        chunksize = min(chunksize, sys.maxsize)
     # A range stays one; everything else is copied, so that nobody changes it while it is walked.
     if type(items) is not range and type(items) is not tuple:
         items = tuple(items)
@@ -211,3 +258,45 @@ def _run(
     finally:
         _threads.drain_logging()
     return results
+
+
+def keep(report: str) -> None:
+    """Have `report` tell of this map, in JSON, as the last one."""
+    global _last
+    _last = report
+
+
+def is_coroutine_function(fn: Any) -> bool:
+    """Whether calling `fn` gives a coroutine; told without the help of `inspect`, which would have to be imported."""
+    code = getattr(fn, "__code__", None)
+    if code is None:
+        if type(fn).__name__ == "partial":
+            return is_coroutine_function(fn.func)
+        code = getattr(type(fn).__call__, "__code__", None)
+    return bool(getattr(code, "co_flags", 0) & _CO_COROUTINE)
+
+
+def check(
+    fn: object,
+    plan: object,
+    workers: int | None,
+    chunksize: int | None,
+    on_error: object,
+    shared_state: bool | None,
+) -> _plan.Plan | None:
+    """See that what a map is given makes sense; its plan, None for "auto".
+
+    Raises:
+        TypeError, ValueError: If not.
+    """
+    if not callable(fn):
+        raise TypeError(f"the first argument must be callable, not {fn!r}")
+    if chunksize is not None and (isinstance(chunksize, bool) or not isinstance(chunksize, int)):
+        raise TypeError(f"chunksize must be an integer or None, not {chunksize!r}")
+    if chunksize is not None and chunksize < 1:
+        raise ValueError(f"chunksize must be greater than 0, not {chunksize}")
+    if on_error not in ("raise", "return"):
+        raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}")
+    fixed = _plan.parse(plan, workers)
+    _plan.check_shared_state(shared_state, fixed)
+    return fixed
