@@ -60,7 +60,7 @@ class ForkrightBackend(joblib.parallel.AutoBatchingMixin, joblib.parallel.Parall
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads, **backend_kwargs)
         self._workers: Executor | None = None
-        self._key: Key | None = None
+        self._key: Key = ()
         # Calls that are under way: those of one `joblib.parallel_config` share this object, and so their workers.
         self._calls = 0
 
@@ -121,9 +121,8 @@ class ForkrightBackend(joblib.parallel.AutoBatchingMixin, joblib.parallel.Parall
         """Have a worker run a batch."""
         if self._workers is None:
             raise RuntimeError("the workers of this joblib.Parallel were ended by another call that failed")
-        plan = self._workers._plan
         future: Future[Any]
-        if plan is not None and plan.processes:
+        if _has_processes(self._workers):
             future = self._workers._pool.submit(call, (func,), None, _called(func))
         else:
             future = self._workers.submit(func)
@@ -136,12 +135,14 @@ class ForkrightBackend(joblib.parallel.AutoBatchingMixin, joblib.parallel.Parall
         return out.result()
 
     def terminate(self) -> None:
-        """A call is over: its workers wait for the next one."""
+        """A call is over: worker processes wait for the next one, threads are made in no time."""
         self._calls -= 1
         if self._workers is not None and self._calls <= 0:
-            assert self._key is not None
-            _shelf.put(self._key, self._workers, self._idle_after)
-            self._workers = None
+            workers, self._workers = self._workers, None
+            if _has_processes(workers):
+                _shelf.put(self._key, workers, self._idle_after)
+            else:
+                workers.shutdown(wait=False)
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
@@ -160,6 +161,10 @@ class ForkrightBackend(joblib.parallel.AutoBatchingMixin, joblib.parallel.Parall
 def call(batch: Callable[[], Any]) -> Any:
     """In a worker process: run a batch."""
     return batch()
+
+
+def _has_processes(workers: Executor) -> bool:
+    return workers._plan is not None and workers._plan.processes > 0
 
 
 def _called(batch: Any) -> Callable[..., Any]:

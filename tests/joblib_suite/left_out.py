@@ -10,8 +10,8 @@ LEFT_OUT: dict[str, str] = {
     "test_auto_memmap_on_arrays_from_generator[loky": (
         "wants a memory-mapped file; forkright carries arrays in shared memory"
     ),
-    "test_memmapping_leaks[loky": "the same",
-    "test_multiple_generator_call_separated_gc": (
+    "test_memmapping_leaks[loky": "wants one, too",
+    "test_multiple_generator_call_separated_gc[": (
         "wants an error where a second call ends the workers of a generator that is alive; with forkright each call has "
         "workers of its own, and both go on"
     ),
@@ -19,7 +19,7 @@ LEFT_OUT: dict[str, str] = {
         'wants joblib\'s own backend of threads for `prefer="threads"` and `require="sharedmem"`; forkright\'s takes them on '
         "threads of its own"
     ),
-    "test_invalid_backend_hinting_and_constraints": 'wants loky to refuse `require="sharedmem"`; the same',
+    "test_invalid_backend_hinting_and_constraints": 'wants loky to refuse `require="sharedmem"`, which forkright has',
     "test_nested_parallelism_limit": "compares the name of the class, which is `LokyBackend` there",
 }
 
