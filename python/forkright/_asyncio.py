@@ -15,7 +15,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import _coroutines, _lazy, _map, _options, _plan
+from . import _coroutines, _gathering, _lazy, _map, _options, _plan
 from ._executor import Executor
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ async def amap(
     each a loop of its own. See docs/asyncio.md.
 
     If the awaiting task is cancelled, so is what has not begun, and coroutines on this loop; what runs in worker
-    processes is killed, as by `Future.kill`, and gone before the cancellation goes on. What runs on a thread is left to
-    itself. The same happens when ``timeout`` is over.
+    processes is killed, as by `Future.kill`, and under a plan with processes gone before the cancellation goes on. What
+    runs on a thread is left to itself. The same happens when ``timeout`` is over.
 
     Raises:
         RuntimeError: If no asyncio loop runs.
@@ -88,9 +88,9 @@ async def amap(
         plan, workers = _plan.Plan(processes=processes), None
     else:
         plan, workers = _beside_the_loop(plan, workers)
-    from ._gathering import Gathering
-
-    gathering = Gathering(fn, calls, plan, workers, chunksize, timeout, return_errors, shared_state, terms, most)
+    gathering = _gathering.Gathering(
+        fn, calls, plan, workers, chunksize, timeout, return_errors, shared_state, terms, most
+    )
     results, report = await _in_thread(gathering.run, gathering.stop)
     _map.keep(report)
     return results
@@ -208,11 +208,12 @@ class _OnWorkers:
         return asyncio.wrap_future(self._work.submit(self._executor, calls))
 
     async def end(self, whole: bool) -> None:
-        if whole:
-            await _in_thread(self._executor.shutdown)
-        else:
+        if not whole:
             self._executor.kill_workers()
-            self._executor.shutdown(wait=False, cancel_futures=True)
+            if not _gathering.kills_all(self._executor):
+                self._executor.shutdown(wait=False, cancel_futures=True)
+                return
+        await _in_thread(self._executor.shutdown)
 
 
 class _Concurrent(_lazy.Work):

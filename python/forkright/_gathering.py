@@ -94,8 +94,8 @@ class Gathering:
             self._failures.clear()
             if not in_time:
                 executor.kill_workers()
-            # Whoever ran out of time does not wait for what still runs.
-            executor.shutdown(wait=in_time, cancel_futures=True)
+            # Whoever ran out of time does not wait for what still runs on threads.
+            executor.shutdown(wait=in_time or kills_all(executor), cancel_futures=True)
 
     def _submit(self, executor: Executor) -> Iterator[tuple[Future[Any], range]]:
         """Submit the calls, with their places in the list."""
@@ -166,3 +166,8 @@ class Gathering:
         # What the executor measured is that of whole chunks.
         processes = executor._plan.processes
         return json.dumps(_coroutines.told(self._fn, len(self._calls), self._meter, wall, processes, self._most))
+
+
+def kills_all(executor: Executor) -> bool:
+    """Whether nothing can go on running after its `kill_workers`."""
+    return executor._plan is not None and executor._plan.processes > 0

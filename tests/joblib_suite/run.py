@@ -55,7 +55,7 @@ def take_its_place() -> None:
 def told(counts: Counter[str]) -> str:
     """The counts and the table, for the page."""
     named = ", ".join(f"{counts[name]} {name}" for name in ("passed", "left out", "skipped", "failed") if counts[name])
-    rows = "".join(f"| `{name}` | {why} |\n" for name, why in LEFT_OUT.items())
+    rows = "".join(f"| `{name.replace('[[]', '[')}` | {why} |\n" for name, why in LEFT_OUT.items())
     return f"joblib {joblib.__version__}: {named}.\n\n| left out | why |\n|---|---|\n{rows}"
 
 
