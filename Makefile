@@ -10,6 +10,7 @@ MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help build demo test test-rust test-python test-browser test-memory test-nohang test-cpython test-chaos \
+	test-joblib bench-joblib \
 	test-models soak lint bench bench-quick bench-choice bench-choice-quick bench-simulated bench-meter \
 	bench-meter-debian docs wheel clean
 
@@ -89,6 +90,11 @@ test-cpython: build $(VENV)/.dev  ## CPython's own tests on 3.11, 3.12 and 3.13:
 	$(call say,the tests of CPython)
 	@$(py) tests/cpython/versions.py --keep
 	$(call say,CPython tests done)
+
+test-joblib: build $(VENV)/.dev  ## joblib's own test_parallel on forkright's backend: docs/joblib.md; some minutes
+	$(call say,the tests of joblib)
+	@$(py) tests/joblib_suite/run.py --keep
+	$(call say,joblib tests done)
 
 # ARGUMENTS='--seeds 3 --from 100' takes other seeds.
 test-chaos: build $(VENV)/.dev  ## 16 times 10,000 tasks while workers are killed and memory is short; some minutes
@@ -178,6 +184,11 @@ bench-meter-debian: build  ## the same against the exact count on Debian sid's P
 	$(call say,unpacking Debian sid)
 	@PYTHONPATH=benchmarks $(py) -m meter.debian
 	$(call say,benchmarks of the meter on Debian done)
+
+bench-joblib: build $(VENV)/.dev  ## scikit-learn and joblib on forkright's workers and on loky's; 4 minutes
+	$(call say,joblib on forkright and on loky)
+	@$(py) benchmarks/estimators.py --keep
+	$(call say,benchmarks of joblib done)
 
 docs: $(VENV)/.docs  ## the site in site/ and the Rust documentation in target/doc; a dead link is an error
 	$(call say,mkdocs)

@@ -6,12 +6,13 @@ value itself raises when it is used. It may not raise anything else, panic, hang
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -130,6 +131,24 @@ def _in_plan(function: Callable[..., Any], **arguments: Any) -> None:
     list(function(tasks.square, [1, 2, 3], **({"plan": "threads"} | arguments)))
 
 
+async def _gathered(results: AsyncIterator[Any]) -> list[Any]:
+    return [result async for result in results]
+
+
+def _in_loop(function: Callable[..., Any], fn: Callable[..., Any], **arguments: Any) -> None:
+    """As `_in_plan`, from a coroutine."""
+
+    async def main() -> None:
+        results = function(fn, [1, 2, 3], **({"plan": "threads"} | arguments))
+        await (results if inspect.isawaitable(results) else _gathered(results))
+
+    asyncio.run(main())
+
+
+async def _square(number: int) -> int:
+    return number * number
+
+
 # The call that gets one absurd argument, by its name; and what it may be.
 CONSTRUCTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "Plan": (fr.Plan, ("processes", "threads")),
@@ -173,6 +192,22 @@ CONSTRUCTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "imap_unordered": (
         lambda **given: _in_plan(fr.imap_unordered, **given),
         ("plan", "workers", "chunksize", "timeout", "buffersize", "shared_state", "task_timeout", "retries", "seed"),
+    ),
+    "map of coroutines": (
+        lambda **given: fr.map(_square, [1, 2, 3], **({"plan": "threads"} | given)),
+        ("plan", "workers", "chunksize", "timeout", "on_error", "shared_state", "task_timeout", "retries"),
+    ),
+    "amap": (
+        lambda **given: _in_loop(fr.amap, tasks.square, **given),
+        ("plan", "workers", "chunksize", "timeout", "on_error", "shared_state", "task_timeout", "retries"),
+    ),
+    "aimap": (
+        lambda **given: _in_loop(fr.aimap, tasks.square, **given),
+        ("plan", "workers", "chunksize", "timeout", "buffersize", "shared_state", "task_timeout", "retries"),
+    ),
+    "aimap of coroutines": (
+        lambda **given: _in_loop(fr.aimap, _square, **given),
+        ("plan", "workers", "chunksize", "timeout", "buffersize", "shared_state", "task_timeout", "retries"),
     ),
 }
 

@@ -575,3 +575,31 @@ def test_a_late_call_fails_on_time_and_what_is_not_kept_is_said(folder: Path, pl
         *QUIET,
     )
     assert lines == ["TaskTimeoutError nap 0", "9 [16, 25]", "36", "['retries and priority are not kept']"]
+
+
+def test_coroutine_functions_and_asyncio_programs_run_too(folder: Path) -> None:
+    lines = run(
+        """
+        import asyncio
+        import forkright as fr
+        from work import square
+
+        async def double(x):
+            await asyncio.sleep(0)
+            return 2 * x
+
+        async def main():
+            print(await fr.amap(square, range(4)), await fr.amap(double, range(4)))
+            print([x async for x in fr.aimap(square, range(4), plan="threads")])
+
+        print(fr.map(double, range(4)), fr.report().why)
+        asyncio.run(main())
+        """,
+        folder,
+        *QUIET,
+    )
+    assert lines == [
+        "[0, 2, 4, 6] an event loop in this process and up to 100 calls at a time, as `double` is a coroutine function",
+        "[0, 1, 4, 9] [0, 2, 4, 6]",
+        "[0, 1, 4, 9]",
+    ]

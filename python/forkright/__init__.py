@@ -1,10 +1,11 @@
 """Runs many calls on the workers that suit them, threads or processes, and shows why.
 
-General layout: `_map` and `_executor` take calls; `_future` is what they return; `_pool`, `_thread` and `_process`
-have the standard library's other shapes; `_report` words what was measured; `_why` measures other programs. `_core` is
-the engine, in Rust. `_pickling`, `_functions`, `_by_value` and `_stale` carry values to worker processes, which
-`_zygote` forks and `_worker` runs, and `_logging` brings back what they log; `_guard` tells what must not leave this
-process. Where `_core` can't be imported, `_fallback` stands in.
+General layout: `_map` and `_executor` take calls, `_asyncio` those of asyncio programs; `_future` is what they return;
+`_coroutines` runs coroutine functions; `_pool`, `_thread` and `_process` have the standard library's other shapes;
+`_report` words what was measured; `_why` measures other programs. `_core` is the engine, in Rust. `_pickling`,
+`_functions`, `_by_value` and `_stale` carry values to worker processes, which `_zygote` forks and `_worker` runs, and
+`_logging` brings back what they log; `_guard` tells what must not leave this process. Where `_core` can't be imported,
+`_fallback` stands in.
 
 Names are loaded when first used: `import forkright` costs a few milliseconds.
 """
@@ -30,6 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._asyncio import aimap, amap
     from ._errors import BrokenWorkers, ForkrightWarning, TaskKilledError, TaskTimeoutError, WorkerDied
     from ._executor import Executor, ProcessPoolExecutor, ThreadPoolExecutor
     from ._future import Future
@@ -57,6 +59,8 @@ _HOMES = {
     "ThreadPoolExecutor": "_executor",
     "UnpicklableError": "_pickling",
     "WorkerDied": "_errors",
+    "aimap": "_asyncio",
+    "amap": "_asyncio",
     "forward_logging": "_logging",
     "load_ipython_extension": "_why.report",
     "why": "_why.report",
@@ -82,6 +86,8 @@ __all__ = [
     "UnpicklableError",
     "WorkerDied",
     "__version__",
+    "aimap",
+    "amap",
     "cpu_count",
     "forward_logging",
     "imap",

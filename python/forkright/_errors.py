@@ -60,11 +60,18 @@ class TaskTimeoutError(TimeoutError):
         task: What was called.
         limit: Seconds that it was allowed.
         pid: The worker process that was killed for it, with all processes that it had started; 0 if none was: the
-            task ran on a thread, which can't be killed and goes on by itself. What it gives is dropped.
+            task ran on a thread, which can't be killed and goes on by itself. What it gives is dropped. -1 for a
+            coroutine, which was cancelled.
     """
 
     def __init__(self, task: str, limit: float, pid: int) -> None:
-        done = _killed(pid) if pid else "its thread can't be killed and is left to itself"
+        match pid:
+            case -1:
+                done = "the coroutine was cancelled"
+            case 0:
+                done = "its thread can't be killed and is left to itself"
+            case _:
+                done = _killed(pid)
         super().__init__(f"`{task}` ran for longer than its task_timeout of {limit:g} s: {done}")
         self.task = task
         self.limit = limit

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
-from typing import Generic, TypeVar
+from collections.abc import Generator
+from typing import Any, Generic, TypeVar
 
 from ._core import FutureBase
 
@@ -19,9 +20,17 @@ class Future(FutureBase, concurrent.futures.Future, Generic[T]):  # type: ignore
     that runs it is killed, with all that this one started, and the future fails with `TaskKilledError`. A call on a
     thread can't be killed: its future fails, and what it gives is dropped. ``kill()`` returns whether anything was
     ended.
+
+    ``await future`` waits for the result in a task of asyncio's or trio's. If that task is cancelled, so is the call
+    unless it has begun.
     """
 
     __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        from ._asyncio import wait_for
+
+        return wait_for(self)
 
 
 def log_callback(future: Future[object], error: BaseException) -> None:

@@ -44,7 +44,9 @@ def imap_ordered(
     seeds: Seeds | None,
 ) -> Iterator[Any]:
     """An iterator of results in the order of the items; nothing is read or begun before its first `next`."""
-    return _ordered(_Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds), timeout)
+    if not iterables:
+        raise TypeError("imap() needs at least one iterable")
+    return _ordered(Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds), timeout)
 
 
 def imap_as_completed(
@@ -60,7 +62,9 @@ def imap_as_completed(
     seeds: Seeds | None,
 ) -> Iterator[Any]:
     """As `imap_ordered`, with each result as soon as it is there."""
-    job = _Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds)
+    if not iterables:
+        raise TypeError("imap_unordered() needs at least one iterable")
+    job = Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds)
     return _as_completed(job, timeout)
 
 
@@ -75,7 +79,7 @@ def executor_map(
     terms: _options.Terms = _options.NONE,
 ) -> Iterator[Any]:
     """What `concurrent.futures.Executor.map` promises: items are read and calls submitted from the start."""
-    _check_sizes(chunksize, buffersize)
+    check_sizes(chunksize, buffersize)
     until = None if timeout is None else time.monotonic() + timeout
     seeds = _map.seeds_of(seed)
     work = Work(fn, _calls(iterables), executor._plan, chunksize, buffersize, terms=terms, seeds=seeds)
@@ -111,7 +115,7 @@ class Work:
     """The calls of one map, a chunk at a time.
 
     What reading them raises is kept in `error`: results before it are delivered first. `width` is the number
-    of chunks that may be under way or not taken, None for any.
+    of chunks of `size` calls that may be under way or not taken, None for any.
     """
 
     def __init__(
@@ -131,14 +135,12 @@ class Work:
         self._count = 0
         self._calls = iter(calls)
         # Only on the way to another process do calls gain from company.
-        self._size = (
-            min(chunksize, sys.maxsize) if plan is not None and plan.processes and terms == _options.NONE else 1
-        )
+        self.size = min(chunksize, sys.maxsize) if plan is not None and plan.processes and terms == _options.NONE else 1
         self._terms = terms
         self.width = ahead
         if buffersize is not None:
-            self._size = min(self._size, buffersize)
-            self.width = buffersize // self._size
+            self.size = min(self.size, buffersize)
+            self.width = buffersize // self.size
         self.error: Exception | None = None
 
     def take(self) -> list[Call]:
@@ -146,7 +148,7 @@ class Work:
         calls: list[Call] = []
         try:
             # What was read before an error counts.
-            for call in islice(self._calls, self._size):
+            for call in islice(self._calls, self.size):
                 calls.append(call)
         except Exception as error:
             self.error = error
@@ -156,7 +158,7 @@ class Work:
     def submit(self, executor: Executor, calls: list[Call]) -> Future[Any]:
         start = self._count
         self._count += len(calls)
-        if self._size > 1:
+        if self.size > 1:
             future: Future[Any] = executor._pool.submit(
                 run_chunk, (self._fn, calls, self._seeds, start), None, self._fn
             )
@@ -170,7 +172,7 @@ class Work:
     def values(self, outcome: list[Any]) -> Iterator[Any]:
         """The values of what `submit` promised. It comes in a list, which is emptied: once the caller has dropped a
         value, nothing here keeps it alive."""
-        if self._size == 1:
+        if self.size == 1:
             yield outcome.pop()
             return
         values, failure = outcome.pop()
@@ -181,7 +183,7 @@ class Work:
             raise _pickling.decode_exception(failure)
 
 
-class _Job:
+class Job:
     """A lazy map that has an executor of its own, made when the first result is asked for."""
 
     def __init__(
@@ -194,13 +196,12 @@ class _Job:
         buffersize: int | None,
         shared_state: bool | None,
         terms: _options.Terms,
-        seeds: Seeds | None,
+        seeds: Seeds | None = None,
+        kind: type[Work] = Work,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"the first argument must be callable, not {fn!r}")
-        if not iterables:
-            raise TypeError("imap() needs at least one iterable")
-        _check_sizes(chunksize, buffersize)
+        check_sizes(chunksize, buffersize)
         fixed = _plan.parse(plan, workers)
         _plan.check_shared_state(shared_state, fixed)
         self._plan, self._workers, self._shared_state = plan, workers, shared_state
@@ -208,13 +209,13 @@ class _Job:
         count = fixed.workers if fixed else workers or min(32, cpu_count() + 4)
         serial = fixed is not None and fixed.kind == "serial"
         ahead = 1 if serial else _AHEAD * count
-        self.work = Work(fn, _calls(iterables), fixed, chunksize, buffersize, ahead, terms, seeds)
+        self.work = kind(fn, _calls(iterables), fixed, chunksize, buffersize, ahead, terms, seeds)
 
     def hire(self) -> Executor:
         return Executor(self._workers, plan=self._plan, shared_state=self._shared_state)
 
 
-def _ordered(job: _Job, timeout: float | None) -> Iterator[Any]:
+def _ordered(job: Job, timeout: float | None) -> Iterator[Any]:
     executor, work = job.hire(), job.work
     futures = deque[Any]()
     whole = False
@@ -234,7 +235,7 @@ def _ordered(job: _Job, timeout: float | None) -> Iterator[Any]:
         raise work.error
 
 
-def _as_completed(job: _Job, timeout: float | None) -> Iterator[Any]:
+def _as_completed(job: Job, timeout: float | None) -> Iterator[Any]:
     executor, work = job.hire(), job.work
     done = queue.SimpleQueue[Any]()
     futures = set[Any]()
@@ -301,7 +302,7 @@ def _cancel(futures: Iterable[Any]) -> None:
         future.cancel()
 
 
-def _check_sizes(chunksize: int, buffersize: int | None) -> None:
+def check_sizes(chunksize: int, buffersize: int | None) -> None:
     if isinstance(chunksize, bool) or not isinstance(chunksize, int):
         raise TypeError(f"chunksize must be an integer, not {chunksize!r}")
     if chunksize < 1:

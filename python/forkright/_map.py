@@ -8,8 +8,8 @@ from . import _core, _plan, _threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, Literal, TypeVar
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
     from ._report import Report
     from ._seeding import Seed, Seeds
@@ -18,11 +18,44 @@ if TYPE_CHECKING:
     PlanLike = _plan.Plan | Literal["auto", "serial", "threads", "processes", "hybrid"]
     OnError = Literal["raise", "return"]
 
+    class AnyMapOptions(TypedDict, total=False):
+        plan: PlanLike
+        workers: int | None
+        timeout: float | None
+        shared_state: bool | None
+        task_timeout: float | None
+        retries: int
+
+    class MapOptions(AnyMapOptions, total=False):
+        chunksize: int | None
+        on_error: OnError
+
+    class SeededMapOptions(MapOptions, total=False):
+        seed: Seed | None
+
+    class IMapOptions(AnyMapOptions, total=False):
+        chunksize: int
+        buffersize: int | None
+
+
 _last: _core.MapReport | Report | None = None
+
+# In the flags of a function's code: calling it gives a coroutine.
+_CO_COROUTINE = 0x80
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def map(
+        fn: Callable[..., Coroutine[Any, Any, R]], /, *iterables: Iterable[Any], **options: Unpack[SeededMapOptions]
+    ) -> list[R]: ...
+    @overload
+    def map(fn: Callable[..., R], /, *iterables: Iterable[Any], **options: Unpack[SeededMapOptions]) -> list[R]: ...
 
 
 def map(
-    fn: Callable[..., R],
+    fn: Callable[..., Any],
     /,
     *iterables: Iterable[Any],
     plan: PlanLike = "auto",
@@ -49,6 +82,9 @@ def map(
     time, a patched helper, a file edited since), ``"auto"`` stays in this process, and the other plans run as asked
     and give a `ForkrightWarning`.
 
+    Calls of a coroutine function run concurrently on an event loop, 100 at a time or ``workers`` if given; the list has
+    what they return. A plan with processes gives each a loop of its own. See docs/asyncio.md.
+
     Args:
         fn: Called once for each item. Lambdas, closures and functions of ``__main__`` may go to processes too.
         *iterables: At least one; each is read to its end before the first call, in the calling thread.
@@ -70,7 +106,8 @@ def map(
         seed: Has each call get a `numpy.random.Generator` of its own, as the keyword argument ``rng``: the i-th call
             that of ``numpy.random.SeedSequence(seed).spawn(n)[i]``. So it draws the same numbers under every plan. An
             integer, several, or a ``SeedSequence``, which is left as it is. What ``fn`` draws from `random` and
-            `numpy.random` themselves does not follow from it: a process has one of each, which its threads share.
+            `numpy.random` themselves does not follow from it: a process has one of each, which its threads share. Not
+            for coroutine functions.
 
     Raises:
         TimeoutError: If the time is up; calls that have not started never will.
@@ -87,8 +124,23 @@ def map(
     return _run(fn, items, star, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries, seed)
 
 
+if TYPE_CHECKING:
+
+    @overload
+    def starmap(
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        iterable: Iterable[Iterable[Any]],
+        /,
+        **options: Unpack[SeededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def starmap(
+        fn: Callable[..., R], iterable: Iterable[Iterable[Any]], /, **options: Unpack[SeededMapOptions]
+    ) -> list[R]: ...
+
+
 def starmap(
-    fn: Callable[..., R],
+    fn: Callable[..., Any],
     iterable: Iterable[Iterable[Any]],
     /,
     *,
@@ -216,26 +268,28 @@ def _run(
     seed: Seed | None,
 ) -> list[Any]:
     global _last
-    if not callable(fn):
-        raise TypeError(f"the first argument must be callable, not {fn!r}")
-    if chunksize is not None and (isinstance(chunksize, bool) or not isinstance(chunksize, int)):
-        raise TypeError(f"chunksize must be an integer or None, not {chunksize!r}")
-    if chunksize is not None and chunksize < 1:
-        raise ValueError(f"chunksize must be greater than 0, not {chunksize}")
-    if chunksize is not None:
-        chunksize = min(chunksize, sys.maxsize)
-    if on_error not in ("raise", "return"):
-        raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}")
-    fixed = _plan.parse(plan, workers)
-    _plan.check_shared_state(shared_state, fixed)
+    fixed = check(fn, plan, workers, chunksize, on_error, shared_state)
     seeds = seeds_of(seed)
-    if task_timeout is not None or retries != 0:
+    awaited = is_coroutine_function(fn)
+    if awaited or task_timeout is not None or retries != 0:
         from . import _options
 
         terms = _options.parse(task_timeout, retries)
         several = on_error == "return"
+        if awaited:
+            if seeds is not None:
+                raise TypeError("seed is for plain functions, not for coroutine functions")
+            from . import _coroutines
+
+            results, told = _coroutines.run_map(
+                fn, items, star, plan, workers, chunksize, timeout, several, shared_state, terms
+            )
+            keep(told)
+            return results
         results, _last = _options.run_map(fn, items, star, plan, workers, timeout, several, shared_state, terms, seeds)
         return results
+    if chunksize is not None:
+        chunksize = min(chunksize, sys.maxsize)
     # A range stays one; everything else is copied, so that nobody changes it while it is walked.
     if type(items) is not range:
         items = list(items)
@@ -248,3 +302,47 @@ def _run(
     finally:
         _threads.drain_logging()
     return results
+
+
+def keep(report: str) -> None:
+    """Have `report` tell of this map, in JSON, as the last one."""
+    from ._report import Report
+
+    global _last
+    _last = Report(report)
+
+
+def is_coroutine_function(fn: Any) -> bool:
+    """Whether calling `fn` gives a coroutine; told without the help of `inspect`, which would have to be imported."""
+    code = getattr(fn, "__code__", None)
+    if code is None:
+        if type(fn).__name__ == "partial":
+            return is_coroutine_function(fn.func)
+        code = getattr(type(fn).__call__, "__code__", None)
+    return bool(getattr(code, "co_flags", 0) & _CO_COROUTINE)
+
+
+def check(
+    fn: object,
+    plan: object,
+    workers: int | None,
+    chunksize: int | None,
+    on_error: object,
+    shared_state: bool | None,
+) -> _plan.Plan | None:
+    """See that what a map is given makes sense; its plan, None for "auto".
+
+    Raises:
+        TypeError, ValueError: If not.
+    """
+    if not callable(fn):
+        raise TypeError(f"the first argument must be callable, not {fn!r}")
+    if chunksize is not None and (isinstance(chunksize, bool) or not isinstance(chunksize, int)):
+        raise TypeError(f"chunksize must be an integer or None, not {chunksize!r}")
+    if chunksize is not None and chunksize < 1:
+        raise ValueError(f"chunksize must be greater than 0, not {chunksize}")
+    if on_error not in ("raise", "return"):
+        raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}")
+    fixed = _plan.parse(plan, workers)
+    _plan.check_shared_state(shared_state, fixed)
+    return fixed

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from ._plan import Plan
@@ -32,6 +33,7 @@ PARTS = {
     "io": "reads, writes or sleeps",
     "held_blocked": "waits and keeps the GIL meanwhile",
     "run_delay": "is ready and has no core",
+    "loop": "runs on its event loop",
 }
 # Samples of waits below which nobody is blamed for them.
 ENOUGH = 20
@@ -64,6 +66,8 @@ class Report:
         verdicts = self.data.get("verdicts") or []
         if verdicts:
             return str(verdicts[-1]["verdict"]["sentence"])
+        if self.data.get("loop"):
+            return str(self.data["why"])
         if self.plan is None:
             return "nothing has been submitted yet"
         if not self.data.get("chosen"):
@@ -131,6 +135,8 @@ def _facts(data: dict[str, Any]) -> list[str]:
         if text := _read(function):
             facts.append(("a task", f"of `{function['function']}`, {text}"))
             facts += _gil(function)
+    if loop := data.get("loop"):
+        facts += _loop(data, loop)
     pickling = _pickling(data)
     if pickling:
         facts.append(("pickling", pickling))
@@ -204,7 +210,7 @@ def _read(data: dict[str, Any]) -> str:
     reading, tasks = data.get("reading"), data.get("done")
     if not reading or not tasks or reading["stands_for"] < 0.5 * data["busy"]:
         return ""
-    known = [(reading[name], verb) for name, verb in PARTS.items() if reading[name] is not None]
+    known = [(reading[name], verb) for name, verb in PARTS.items() if reading.get(name) is not None]
     told = sorted(((part, verb) for part, verb in known if part["share"] >= 0.01), key=lambda it: -it[0]["share"])
     if not any(part["samples"] for part, _ in told):
         return ""
@@ -229,6 +235,24 @@ def _gil(data: dict[str, Any]) -> list[tuple[str, str]]:
         told = [f"{percent(share)} while {holder} held it" for share, holder in shares if share >= 0.01]
         lines.append(("GIL waits", ", ".join(told)))
     return lines + [("convoy", _convoy(convoy)) for convoy in data.get("convoys") or [] if data.get("function")]
+
+
+def _loop(data: dict[str, Any], loop: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """How busy the event loop was, and the call that kept the others from it for longest."""
+    processes = data["plan"]["processes"]
+    share = loop["steps"] / (data["wall"] * max(processes, 1)) if data["wall"] else 0.0
+    text = f"at most {count(loop['most'], 'call')} under way at a time"
+    yield "event loop", f"{text}; busy with them for {percent(min(share, 1.0))} of the time"
+    if hog := loop["hog"]:
+        took, computed = hog["seconds"], hog["cpu"]
+        how = f"it computed for {seconds(computed)} of that"
+        if computed < took / 10:
+            how = "it hardly computed in that time: a call that blocks?"
+        cure = "asyncio.to_thread() would keep it off the loop"
+        if not processes:
+            cure += ", plan='processes' would have more loops"
+        told = f"`{hog['function']}` (item {hog['item']}) ran for {seconds(took)} without an await, and no other call"
+        yield "hogged", f"{told} went on meanwhile; {how}; {cure}"
 
 
 def _holder(name: str | None, own: str) -> str:
