@@ -132,13 +132,13 @@ fn pack(
 ) -> PyResult<Encoded> {
     let mut leases = Vec::new();
     let mut keep = |bytes: &[u8]| -> PyResult<_> {
-        // Detached when it is long: the kernel copies, nobody here looks at the bytes meanwhile.
+        // Detached when it is long.
         let lease = if bytes.len() > 64 * INLINE_LIMIT {
-            py.detach(|| store.keep(&[bytes]))
+            py.detach(|| store.keep_once(bytes))
         } else {
-            store.keep(&[bytes])
+            store.keep_once(bytes)
         };
-        let lease = Arc::new(lease.map_err(|error| no_memory(&error, bytes.len()))?);
+        let lease = lease.map_err(|error| no_memory(&error, bytes.len()))?;
         let block = lease.block();
         leases.push(lease);
         Ok(block)

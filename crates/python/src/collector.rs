@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use crate::call::Call;
 use crate::errors;
 
-/// After this long without work the thread gives idle memory back and then sleeps until it is called.
+/// After this long without work the thread sleeps until it is called.
 const BUSY: Duration = Duration::from_secs(4);
 const ASLEEP: Duration = Duration::from_secs(3600);
 /// A callback that takes longer no longer holds up what others wait for.
@@ -227,10 +227,7 @@ impl Collector {
             }
             match duty {
                 Duty::Dismissed if !self.has_watched() => break,
-                Duty::Idle if !served => {
-                    py.detach(|| self.crew.store().trim());
-                    limit = ASLEEP;
-                }
+                Duty::Idle if !served => limit = ASLEEP,
                 _ => limit = BUSY,
             }
             if self.crew.is_finished() && !self.has_watched() {

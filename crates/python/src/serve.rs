@@ -11,7 +11,7 @@ use forkright_engine::crew::Arrived;
 use forkright_engine::frame::{chunk, down, up};
 use forkright_engine::line::{self, Line};
 use forkright_engine::payload::{Cost, Payload, Seen};
-use forkright_engine::store::{Inbox, Lease, Store};
+use forkright_engine::store::{Inbox, Lent, Store, TIDY};
 use forkright_meter::{Counts, Slot, Tally, clock};
 use forkright_shm::bell::{Bell, Woken};
 use forkright_shm::memory::Memory;
@@ -49,7 +49,7 @@ pub(crate) struct Worker {
     /// Bytes of memory of its own that end it; 0 if none do.
     memory_limit: AtomicU64,
     /// Blocks of ours that the caller may still read.
-    lent: Mutex<HashMap<u64, Arc<Lease>>>,
+    lent: Mutex<Lent>,
 }
 
 struct Taking {
@@ -211,7 +211,7 @@ impl Worker {
                 down::RELEASE => {
                     let mut lent = lock(&self.lent);
                     for offset in body.as_chunks::<8>().0 {
-                        lent.remove(&u64::from_le_bytes(*offset));
+                        lent.give_back(u64::from_le_bytes(*offset));
                     }
                 }
                 down::THREADS => {
@@ -282,7 +282,12 @@ impl Worker {
                 return Woken::Struck;
             }
             drop(taking);
-            listening.wait(Some(LOOK_UP))
+            let has_idle = self.store.usage().1 > 0;
+            let woken = listening.wait(Some(if has_idle { TIDY } else { LOOK_UP }));
+            if has_idle {
+                self.store.trim();
+            }
+            woken
         });
         if woken == Woken::Interrupted { py.check_signals() } else { Ok(()) }
     }
@@ -486,7 +491,7 @@ impl Worker {
         (cost.cpu, cost.delay) = (spent.cpu, spent.delay);
         if !encoded.leases.is_empty() {
             let mut lent = lock(&self.lent);
-            lent.extend(encoded.leases.iter().map(|lease| (lease.block().offset, Arc::clone(lease))));
+            encoded.leases.iter().for_each(|lease| lent.add(lease));
         }
         // Before the answer: whoever takes that hears of both, and nobody may ask again for long.
         self.release(py)?;

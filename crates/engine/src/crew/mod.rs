@@ -13,6 +13,7 @@ mod lead;
 mod liar;
 mod obituary;
 mod seat;
+mod tidying;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -267,6 +268,9 @@ struct Yard {
     backlog: Ranked<Parcel>,
     /// When the warden looks for tasks that are late.
     alarm: Option<Instant>,
+    /// Large payloads have travelled since the warden was last asked to tidy up; when it will.
+    untidy: bool,
+    tidying: Option<Instant>,
     /// Not all that ever came had the same priority.
     ranked: bool,
     seats: Vec<Seat>,
@@ -313,6 +317,8 @@ impl Crew {
             limits,
             backlog: Ranked::default(),
             alarm: None,
+            untidy: false,
+            tidying: None,
             ranked: false,
             seats: Vec::new(),
             former: Vec::new(),
@@ -375,6 +381,7 @@ impl Crew {
         yard.outstanding += 1;
         let Terms { limit, priority, .. } = parcel.terms;
         yard.ranked |= priority != 0;
+        yard.untidy |= !parcel.leases.is_empty();
         if yard.ranked {
             yard.line_up(priority);
         }
@@ -383,6 +390,7 @@ impl Crew {
         if let Some(limit) = limit {
             self.watch(&mut yard, limit);
         }
+        self.tidy_later(&mut yard);
         // One behind another may have to go elsewhere, to a worker that is not ready yet or that is done sooner.
         let threads = yard.limits.threads as usize;
         let waits = !yard.backlog.is_empty() || yard.seats.iter().any(|seat| seat.inflight.len() > threads);
@@ -470,6 +478,7 @@ impl Crew {
             }
             yard.balance();
             yard.pump();
+            self.tidy_later(&mut yard);
             if yard.backlog.is_empty() && yard.outstanding == 0 && yard.closing {
                 yard.stop_all();
             }
@@ -821,6 +830,7 @@ impl Yard {
                             up::REFUSED => Outcome::Refused,
                             _ => Outcome::Mixed,
                         };
+                        self.untidy |= payload.blocks().next().is_some();
                         let arrived = Arrived::receive(payload, seat.inbox());
                         let delivery = Delivery::Outcome { kind, cost, parcel: arrived, pid: seat.pid };
                         post.push((parcel.recipient, delivery));
@@ -902,7 +912,7 @@ impl Yard {
 
 impl Employer for Crew {
     fn due(&self) -> Option<Instant> {
-        self.end_late()
+        self.end_late().into_iter().chain(self.tidy()).min()
     }
 
     fn started(&self, token: u64, pid: i32) {

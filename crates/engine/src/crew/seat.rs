@@ -1,6 +1,6 @@
 //! One worker process as its crew sees it: the line to it, what it was sent, what it has not answered yet.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::here;
 use crate::line::{self, Line};
 use crate::oom::Kills;
 use crate::payload::{Cost, Malformed, Payload};
-use crate::store::{Inbox, Lease};
+use crate::store::{Inbox, Lease, Lent};
 
 /// Functions a worker keeps. The caller decides which, so both sides agree without talking.
 const FUNCTIONS_KEPT: usize = 128;
@@ -61,7 +61,7 @@ pub(super) struct Seat {
     line: Line,
     pub(super) inflight: VecDeque<Inflight>,
     known: VecDeque<u64>,
-    leases: HashMap<u64, (Arc<Lease>, u32)>,
+    lent: Lent,
     inbox: Arc<Inbox>,
     threads: u32,
     /// Whether it meters its tasks, for all of its crew.
@@ -130,7 +130,7 @@ impl Seat {
             line,
             inflight: VecDeque::new(),
             known: VecDeque::new(),
-            leases: HashMap::new(),
+            lent: Lent::default(),
             inbox: Inbox::over(outbox),
             threads,
             metered,
@@ -246,9 +246,7 @@ impl Seat {
     }
 
     fn lease(&mut self, leases: &[Arc<Lease>]) {
-        for lease in leases {
-            self.leases.entry(lease.block().offset).or_insert_with(|| (Arc::clone(lease), 0)).1 += 1;
-        }
+        leases.iter().for_each(|lease| self.lent.add(lease));
     }
 
     /// Has so many of its threads run messages from now on. What is sent meanwhile runs on as many as before.
@@ -330,7 +328,7 @@ impl Seat {
                 up::RELEASE => {
                     let body = std::mem::take(&mut self.body);
                     for offset in body.as_chunks::<8>().0 {
-                        self.unlease(u64::from_le_bytes(*offset));
+                        self.lent.give_back(u64::from_le_bytes(*offset));
                     }
                     self.body = body;
                 }
@@ -357,15 +355,6 @@ impl Seat {
                     return Ok(Some(Said::Answer { parcel, kind, cost, payload }));
                 }
                 _ => return Err(Malformed),
-            }
-        }
-    }
-
-    fn unlease(&mut self, offset: u64) {
-        if let Some((_, count)) = self.leases.get_mut(&offset) {
-            *count -= 1;
-            if *count == 0 {
-                self.leases.remove(&offset);
             }
         }
     }
@@ -402,7 +391,7 @@ impl Seat {
     fn remove(&mut self, index: usize) -> Option<Parcel> {
         let sent = self.inflight.remove(index)?;
         for lease in &sent.parcel.leases {
-            self.unlease(lease.block().offset);
+            self.lent.give_back(lease.block().offset);
         }
         self.budget = self.budget.map(|budget| budget + sent.parcel.tasks);
         sent.parcel.recipient.recall();
