@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 from cloudpickle import cloudpickle  # type: ignore[import-untyped]
 
 from . import _pickling
+from ._core import shared_place
 from ._functions import Reach, Watch, holds, importable
 
 _Reduced = tuple[Any, ...] | Any
@@ -76,9 +77,9 @@ _arriving: list[dict[str, _Body]] = []
 # Sending
 
 
-def dumps(obj: object, buffers: list[Any] | None, initializer: Callable[..., Any] | None = None) -> bytes:
+def dumps(obj: object, buffers: Any, initializer: Callable[..., Any] | None = None) -> bytes:
     """Pickle `obj`, taking by value what can't be imported; large buffers are appended to `buffers`."""
-    pickler = Pickler(None if buffers is None else buffers.append, initializer=initializer)
+    pickler = Pickler(buffers.append, initializer=initializer)
     pickler.dump(obj)
     table = _table(pickler.classes.values())
     return _declaration(table) + pickler.file.getvalue()
@@ -253,9 +254,16 @@ def _global_version(module: str, name: str, value: object, kind: type[Pickler]) 
 def _digest(value: object, kind: type[Pickler]) -> object:
     if value is None or type(value) in (bool, int, float, complex, str, bytes):
         return type(value), repr(value)
-    pickler = kind(digest=True)
+    buffers: list[Any] = []
+    pickler = kind(buffers.append, digest=True)
     pickler.dump(value)
-    return blake2b(pickler.file.getbuffer(), digest_size=16).digest()
+    digest = blake2b(pickler.file.getbuffer(), digest_size=16)
+    for buffer in buffers:
+        raw = buffer.raw()
+        place = shared_place(raw)
+        # Where it is says enough of what all see.
+        digest.update(raw if place is None else repr(place).encode())
+    return digest.digest()
 
 
 def _table(classes: Iterable[type]) -> dict[str, _Body]:
@@ -382,7 +390,9 @@ def _reduce_file(file: io.TextIOWrapper) -> _Reduced:
 
 
 def _reduce_memoryview(view: memoryview) -> _Reduced:
-    return memoryview, (view.tobytes(),)
+    if not view.c_contiguous or len(view.format) != 1:
+        return memoryview, (view.tobytes(),)
+    return _viewed, (pickle.PickleBuffer(view), view.format, view.shape)
 
 
 def _reduce_cached(function: Any) -> _Reduced:
@@ -532,6 +542,11 @@ def _place(obj: Any, token: str) -> None:
         if name not in variables or _placed.get(name) == token:
             _placed[name] = token
             variables[name] = obj
+
+
+def _viewed(buffer: Any, format: str, shape: tuple[int, ...]) -> memoryview:
+    view = memoryview(buffer)
+    return view if (format, len(shape)) == ("B", 1) else view.cast("B").cast(format, shape)  # type: ignore[call-overload]
 
 
 def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:

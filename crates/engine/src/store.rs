@@ -13,6 +13,7 @@ use forkright_shm::memory::{Access, Memory};
 
 use crate::estimate::Constant;
 use crate::here;
+use crate::share::{Portion, Share};
 
 /// Idle memory a store keeps for reuse at most: recycled pages cost a tenth of fresh ones.
 const IDLE_CAP: usize = 256 << 20;
@@ -35,6 +36,8 @@ pub struct Store {
     view: Mutex<View>,
     /// The copies that were made of large parts, by where those lie and how long they are.
     copies: Mutex<HashMap<(usize, usize), Weak<Lease>>>,
+    /// It is a worker who writes.
+    is_workers: bool,
     born: Instant,
 }
 
@@ -51,15 +54,24 @@ struct View {
 impl Store {
     /// An empty store with memory of its own.
     pub fn create(name: &str) -> io::Result<Arc<Store>> {
-        Store::over(Memory::create(name, 0)?)
+        Store::over(Memory::create(name, 0)?, false)
     }
 
-    /// A store over memory that was handed to this process to write in.
-    pub fn over(memory: Memory) -> io::Result<Arc<Store>> {
+    /// A worker's store, over memory that it was handed to write in.
+    pub fn of_worker(memory: Memory) -> io::Result<Arc<Store>> {
+        Store::over(memory, true)
+    }
+
+    /// Whether its reader is the caller.
+    pub fn is_workers(&self) -> bool {
+        self.is_workers
+    }
+
+    fn over(memory: Memory, is_workers: bool) -> io::Result<Arc<Store>> {
         let ours = Memory::from_fd(memory.fd().try_clone_to_owned()?)?;
         let arena = Mutex::new(Arena::new(ours, IDLE_CAP)?);
         let (view, copies) = Default::default();
-        Ok(Arc::new(Store { memory, arena, view, copies, born: Instant::now() }))
+        Ok(Arc::new(Store { memory, arena, view, copies, is_workers, born: Instant::now() }))
     }
 
     /// Its memory, to be handed to a reader.
@@ -172,6 +184,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What another process reads, and has been sent by its key.
+pub trait Leased: Send + Sync {
+    /// Names it, where the reader says that it has let go of it.
+    fn key(&self) -> u64;
+
+    /// Whether the program has lost interest, so that a reader shall not keep it.
+    fn is_abandoned(&self) -> bool {
+        false
+    }
+}
+
 /// The right to a block; the block is free again when the last holder drops it.
 pub struct Lease {
     block: Block,
@@ -185,6 +208,12 @@ impl Lease {
     }
 }
 
+impl Leased for Lease {
+    fn key(&self) -> u64 {
+        self.block.offset
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         // False would mean that somebody freed it before: a lease is the only one who can.
@@ -194,38 +223,62 @@ impl Drop for Lease {
 
 /// What another process may still read, counted for each time that it was sent.
 #[derive(Default)]
-pub struct Lent(HashMap<u64, (Arc<Lease>, u32)>);
+pub struct Lent(HashMap<u64, (Arc<dyn Leased>, u32)>);
 
 impl Lent {
     /// It is sent once more.
-    pub fn add(&mut self, lease: &Arc<Lease>) {
-        self.0.entry(lease.block.offset).or_insert_with(|| (Arc::clone(lease), 0)).1 += 1;
+    pub fn add(&mut self, lease: &Arc<dyn Leased>) {
+        self.0.entry(lease.key()).or_insert_with(|| (Arc::clone(lease), 0)).1 += 1;
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What the reader shall not keep any longer, by key.
+    pub fn abandoned(&self) -> Vec<u64> {
+        self.0.iter().filter(|(_, (leased, _))| leased.is_abandoned()).map(|(key, _)| *key).collect()
     }
 
     /// The reader has let go of it once. It may say so of anything.
-    pub fn give_back(&mut self, offset: u64) {
-        if let Some((_, count)) = self.0.get_mut(&offset) {
+    pub fn give_back(&mut self, key: u64) {
+        if let Some((_, count)) = self.0.get_mut(&key) {
             *count -= 1;
             if *count == 0 {
-                self.0.remove(&offset);
+                self.0.remove(&key);
             }
         }
     }
 }
 
-/// Memory the other party writes and this one reads, with the blocks to be reported as no longer in use.
+/// Memory the other party writes and this one reads, with what is to be reported as no longer in use.
 pub struct Inbox {
     memory: Memory,
+    /// It is the caller who writes, whose descriptors may be opened.
+    is_callers: bool,
     released: Mutex<Vec<u64>>,
+    /// The caller's shares that are kept for the next task that gets them, by key.
+    kept: Mutex<HashMap<u64, Arc<Share>>>,
 }
 
 impl Inbox {
-    /// Over memory the other party allocates in.
-    pub fn over(memory: Memory) -> Arc<Inbox> {
-        Arc::new(Inbox { memory, released: Mutex::default() })
+    /// Over memory that a worker allocates in.
+    pub fn of_worker(memory: Memory) -> Arc<Inbox> {
+        Arc::new(Inbox { memory, is_callers: false, released: Mutex::default(), kept: Mutex::default() })
     }
 
-    /// The blocks let go since the last call, by offset.
+    /// Over memory that the caller allocates in.
+    pub fn of_caller(memory: Memory) -> Arc<Inbox> {
+        Arc::new(Inbox { memory, is_callers: true, released: Mutex::default(), kept: Mutex::default() })
+    }
+
+    /// Whether its descriptors may be opened.
+    pub fn is_callers(&self) -> bool {
+        self.is_callers
+    }
+
+    /// What was let go of since the last call, by key.
     pub fn take_released(&self) -> Vec<u64> {
         std::mem::take(&mut *lock(&self.released))
     }
@@ -238,6 +291,11 @@ impl Inbox {
     /// Whether anything that arrived is still read here, or let go of and not reported.
     pub fn is_in_use(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) > 1 || self.has_released()
+    }
+
+    /// The caller is not interested in a share any more.
+    pub fn forget(&self, key: u64) {
+        drop(lock(&self.kept).remove(&key));
     }
 
     /// Takes charge of a block that arrived.
@@ -261,6 +319,13 @@ impl Held {
     /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.block.len == 0
+    }
+
+    /// The caller's share that arrived; kept until it is to be forgotten.
+    pub fn open(self: &Arc<Self>, portion: &Portion) -> io::Result<Arc<Share>> {
+        let share = Share::open(portion, Some(Arc::clone(self)))?;
+        lock(&self.inbox.kept).insert(self.block.offset, Arc::clone(&share));
+        Ok(share)
     }
 
     /// Its bytes, as a private copy-on-write view. Fails if the sender named what its memory does not have.
@@ -324,8 +389,8 @@ mod tests {
     #[test]
     fn what_was_sent_twice_is_lent_until_it_was_given_back_twice() {
         let store = store();
-        let lease = Arc::new(store.keep(&[b"bytes"]).unwrap());
-        let offset = lease.block.offset;
+        let lease: Arc<dyn Leased> = Arc::new(store.keep(&[b"bytes"]).unwrap());
+        let offset = lease.key();
         let mut lent = Lent::default();
         lent.add(&lease);
         lent.add(&lease);

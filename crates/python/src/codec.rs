@@ -3,9 +3,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use forkright_engine::crew::Arrived;
-use forkright_engine::payload::{BUFFER_LIMIT, INLINE_LIMIT, Payload, Stream};
-use forkright_engine::store::{Lease, Store};
+use forkright_engine::crew::{Arrived, ArrivedBuffer};
+use forkright_engine::payload::{BUFFER_LIMIT, Buffer, INLINE_LIMIT, Payload, Stream};
+use forkright_engine::share::Share;
+use forkright_engine::store::{Leased, Store};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyException, PyOSError, PyTypeError};
 use pyo3::intern;
@@ -24,7 +25,7 @@ const SIGNS: [&[u8]; 3] = [b"__main__", b"\x8c\x06random\x94\x8c\x06Random\x94",
 /// A pickled value and what it occupies in shared memory.
 pub(crate) struct Encoded {
     pub(crate) payload: Payload,
-    pub(crate) leases: Vec<Arc<Lease>>,
+    pub(crate) leases: Vec<Arc<dyn Leased>>,
 }
 
 fn dumps(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
@@ -37,24 +38,59 @@ fn loads(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     LOADS.import(py, "_pickle", "loads")
 }
 
-/// Collects the out-of-band buffers that are worth a block; leaves the others in the stream.
+/// Collects the out-of-band buffers that are shared already or worth a block; leaves the others in the stream.
 #[pyclass(frozen, module = "forkright._core")]
-pub(crate) struct Sink(Mutex<Vec<PyBuffer<u8>>>);
+pub(crate) struct Sink {
+    kept: Mutex<Vec<Kept>>,
+    /// Whether it is the caller who will read them: that one has its own shares only.
+    to_caller: bool,
+}
+
+/// A buffer that is not in the stream.
+enum Kept {
+    Apart(PyBuffer<u8>),
+    Shared { share: Arc<Share>, offset: u64, len: u64 },
+}
 
 #[pymethods]
 impl Sink {
     /// As pickle's `buffer_callback`: true keeps the buffer in the stream.
-    fn __call__(&self, buffer: &Bound<'_, PyAny>) -> bool {
+    fn append(&self, buffer: &Bound<'_, PyAny>) -> bool {
         // A buffer that is not contiguous has no raw view: pickle copies it into the stream.
         let Ok(raw) = buffer.call_method0("raw").and_then(|raw| PyBuffer::<u8>::get(&raw)) else {
             return true;
         };
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if raw.len_bytes() < BUFFER_LIMIT || kept.len() == Payload::most_buffers() {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == Payload::most_buffers() {
             return true;
         }
-        kept.push(raw);
+        let len = raw.len_bytes();
+        if let Some((share, offset)) = Share::around(raw.buf_ptr() as usize, len)
+            && (!self.to_caller || share.is_callers())
+        {
+            kept.push(Kept::Shared { share, offset, len: len as u64 });
+            return false;
+        }
+        if len < BUFFER_LIMIT {
+            return true;
+        }
+        kept.push(Kept::Apart(raw));
         false
+    }
+
+    fn clear(&self) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Sink {
+    /// For what goes to the readers of a store.
+    pub(crate) fn new<'py>(py: Python<'py>, store: &Store) -> PyResult<Bound<'py, Sink>> {
+        Bound::new(py, Sink { kept: Mutex::default(), to_caller: store.is_workers() })
+    }
+
+    fn take(&self) -> Vec<Kept> {
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -88,18 +124,17 @@ pub(crate) fn encode(
         let stream = stream.cast::<PyBytes>()?.as_bytes().to_vec();
         return Ok(Encoded { payload: Payload::inline(stream), leases: Vec::new() });
     }
-    let sink = Bound::new(py, Sink(Mutex::default()))?;
+    let sink = Sink::new(py, store)?;
     let options = PyDict::new(py);
-    options.set_item(intern!(py, "buffer_callback"), &sink)?;
+    options.set_item(intern!(py, "buffer_callback"), sink.getattr(intern!(py, "append"))?)?;
     match dumps(py)?.call((value, PROTOCOL), Some(&options)) {
         Ok(stream) if !needs_care(stream.cast::<PyBytes>()?.as_bytes()) => {
-            let buffers = std::mem::take(&mut *sink.get().0.lock().unwrap_or_else(PoisonError::into_inner));
-            pack(py, stream.cast::<PyBytes>()?, &buffers, store)
+            pack(stream.cast::<PyBytes>()?, sink.get(), store)
         }
         // It needs care, or could not be pickled by reference.
-        Ok(_) => encode_with_care(value, role(), store, initializer),
+        Ok(_) => encode_with_care(value, role(), &sink, store, initializer),
         Err(error) if error.is_instance_of::<PyException>(py) => {
-            encode_with_care(value, role(), store, initializer)
+            encode_with_care(value, role(), &sink, store, initializer)
         }
         // KeyboardInterrupt and the like travel on.
         Err(error) => Err(error),
@@ -109,28 +144,23 @@ pub(crate) fn encode(
 fn encode_with_care(
     value: &Bound<'_, PyAny>,
     role: String,
+    sink: &Bound<'_, Sink>,
     store: &Arc<Store>,
     initializer: Option<&Initializer>,
 ) -> PyResult<Encoded> {
     static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = value.py();
-    let kept = PyList::empty(py);
+    sink.get().clear();
     let initializer = initializer.map(|initializer| initializer.function(py)).transpose()?;
     let encode = ENCODE.import(py, "forkright._pickling", "encode")?;
-    let stream = encode.call1((value, &kept, role, initializer))?;
-    let raw = |buffer: Bound<'_, PyAny>| PyBuffer::<u8>::get(&buffer.call_method0("raw")?);
-    let buffers = kept.iter().map(raw).collect::<PyResult<Vec<_>>>()?;
-    pack(py, stream.cast::<PyBytes>()?, &buffers, store)
+    let stream = encode.call1((value, sink, role, initializer))?;
+    pack(stream.cast::<PyBytes>()?, sink.get(), store)
 }
 
-/// Puts a stream and its buffers where they travel best.
-fn pack(
-    py: Python<'_>,
-    stream: &Bound<'_, PyBytes>,
-    buffers: &[PyBuffer<u8>],
-    store: &Arc<Store>,
-) -> PyResult<Encoded> {
-    let mut leases = Vec::new();
+/// Puts a stream and the buffers that were kept out of it where they travel best.
+pub(crate) fn pack(stream: &Bound<'_, PyBytes>, sink: &Sink, store: &Arc<Store>) -> PyResult<Encoded> {
+    let py = stream.py();
+    let mut leases: Vec<Arc<dyn Leased>> = Vec::new();
     let mut keep = |bytes: &[u8]| -> PyResult<_> {
         // Detached when it is long.
         let lease = if bytes.len() > 64 * INLINE_LIMIT {
@@ -149,11 +179,21 @@ fn pack(
     } else {
         Stream::Inline(bytes.to_vec())
     };
-    let mut blocks = Vec::with_capacity(buffers.len());
-    for buffer in buffers {
-        blocks.push(keep(crate::window::bytes_of(buffer))?);
+    let kept = sink.take();
+    let mut buffers = Vec::with_capacity(kept.len());
+    let mut shares: Vec<Arc<dyn Leased>> = Vec::new();
+    for buffer in kept {
+        buffers.push(match buffer {
+            Kept::Apart(bytes) => Buffer::Stored(keep(crate::window::bytes_of(&bytes))?),
+            Kept::Shared { share, offset, len } => {
+                let portion = share.portion(offset, len);
+                shares.push(share);
+                Buffer::Shared(portion)
+            }
+        });
     }
-    Ok(Encoded { payload: Payload { stream, buffers: blocks }, leases })
+    leases.append(&mut shares);
+    Ok(Encoded { payload: Payload { stream, buffers }, leases })
 }
 
 fn no_memory(error: &std::io::Error, length: usize) -> PyErr {
@@ -162,7 +202,7 @@ fn no_memory(error: &std::io::Error, length: usize) -> PyErr {
 
 /// Pickles what `forkright._pickling.<function>` made of a value: a function's description, an exception.
 pub(crate) fn pack_bytes(stream: &Bound<'_, PyBytes>, store: &Arc<Store>) -> PyResult<Encoded> {
-    pack(stream.py(), stream, &[], store)
+    pack(stream, Sink::new(stream.py(), store)?.get(), store)
 }
 
 /// Unpickles what arrived.
@@ -171,13 +211,27 @@ pub(crate) fn decode<'py>(py: Python<'py>, arrived: &Arrived) -> PyResult<Bound<
     if arrived.buffers.is_empty() {
         return loads(py)?.call1((stream,));
     }
-    let buffers = PyList::empty(py);
-    for held in &arrived.buffers {
-        buffers.append(Window::open(py, held)?)?;
-    }
     let options = PyDict::new(py);
-    options.set_item(intern!(py, "buffers"), buffers)?;
+    options.set_item(intern!(py, "buffers"), buffers_of(py, arrived)?)?;
     loads(py)?.call((stream,), Some(&options))
+}
+
+/// Its out-of-band buffers, as objects with the buffer protocol.
+pub(crate) fn buffers_of<'py>(py: Python<'py>, arrived: &Arrived) -> PyResult<Bound<'py, PyList>> {
+    let open = |buffer: &ArrivedBuffer| match buffer {
+        ArrivedBuffer::Stored(held) => Window::open(py, held),
+        ArrivedBuffer::Here(Some(share), portion) => Window::over(py, Arc::clone(share), portion),
+        ArrivedBuffer::Here(None, _) => {
+            Err(PyOSError::new_err("a worker named shared memory that it was not sent"))
+        }
+        ArrivedBuffer::Callers(held, portion) => {
+            let share = held.open(portion).map_err(|error| {
+                PyOSError::new_err(format!("its shared memory can not be opened: {error}"))
+            })?;
+            Window::over(py, share, portion)
+        }
+    };
+    PyList::new(py, arrived.buffers.iter().map(open).collect::<PyResult<Vec<_>>>()?)
 }
 
 pub(crate) fn stream_of<'py>(py: Python<'py>, arrived: &Arrived) -> PyResult<Bound<'py, PyAny>> {

@@ -53,6 +53,8 @@ mod _core {
     #[pymodule_export]
     use super::cli::parse_command;
     #[pymodule_export]
+    use super::codec::Sink;
+    #[pymodule_export]
     use super::future::FutureBase;
     #[pymodule_export]
     use super::machine::constants;
@@ -66,6 +68,8 @@ mod _core {
     use super::serve::Worker;
     #[pymodule_export]
     use super::why::{begin_recording, end_recording, enlist, pause_recording, resume_recording};
+    #[pymodule_export]
+    use super::window::{open_shared, share, shared_place};
     #[pymodule_export]
     use super::{close_shared, cpu_count, die_with_parent, limits, meter_state};
     use pyo3::exceptions::PyImportError;

@@ -11,6 +11,7 @@ use forkright_engine::crew::Arrived;
 use forkright_engine::frame::{chunk, down, up};
 use forkright_engine::line::{self, Line};
 use forkright_engine::payload::{Cost, Payload, Seen};
+use forkright_engine::share::SHARED;
 use forkright_engine::store::{Inbox, Lent, Store, TIDY};
 use forkright_meter::{Counts, Slot, Tally, clock};
 use forkright_shm::bell::{Bell, Woken};
@@ -141,8 +142,8 @@ impl Worker {
             answering: Mutex::new(producer),
             bell: own,
             caller: line::open_bell(&memory(bell)?).map_err(fail)?,
-            inbox: Inbox::over(memory(arguments)?),
-            store: Store::over(memory(results)?).map_err(fail)?,
+            inbox: Inbox::of_caller(memory(arguments)?),
+            store: Store::of_worker(memory(results)?).map_err(fail)?,
             metered: AtomicBool::new(false),
             memory_limit: AtomicU64::new(0),
             lent: Mutex::default(),
@@ -210,8 +211,13 @@ impl Worker {
                 }
                 down::RELEASE => {
                     let mut lent = lock(&self.lent);
-                    for offset in body.as_chunks::<8>().0 {
-                        lent.give_back(u64::from_le_bytes(*offset));
+                    for key in body.as_chunks::<8>().0 {
+                        let key = u64::from_le_bytes(*key);
+                        if key & SHARED == 0 {
+                            lent.give_back(key);
+                        } else {
+                            self.inbox.forget(key);
+                        }
                     }
                 }
                 down::THREADS => {
@@ -491,11 +497,13 @@ impl Worker {
         (cost.cpu, cost.delay) = (spent.cpu, spent.delay);
         if !encoded.leases.is_empty() {
             let mut lent = lock(&self.lent);
-            encoded.leases.iter().for_each(|lease| lent.add(lease));
+            encoded.leases.iter().filter(|lease| lease.key() & SHARED == 0).for_each(|lease| lent.add(lease));
         }
         // Before the answer: whoever takes that hears of both, and nobody may ask again for long.
         self.release(py)?;
         let head = Head { kind, id, extra: 0 };
+        // Leases of the caller's own shares are not for the caller to give back: they last until the answer is given,
+        // and with them the caller's.
         self.answer(py, head, &[&cost.to_bytes(), &encoded.payload.head(), encoded.payload.tail()])
     }
 
@@ -590,7 +598,9 @@ impl Function {
         self.ready.get_or_init(py, || {
             let load = || -> PyResult<_> {
                 let payload = codec::stream_of(py, &self.arrived)?;
-                let found = py.import("forkright._functions")?.getattr("unpack")?.call1((payload,))?;
+                let buffers = codec::buffers_of(py, &self.arrived)?;
+                let found =
+                    py.import("forkright._functions")?.getattr("unpack")?.call1((payload, buffers))?;
                 let (callable, differs, strict) = found.extract()?;
                 Ok(Loaded { callable, differs, strict, told: AtomicBool::new(false) })
             };

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use forkright_shm::arena::Block;
 use forkright_shm::bell::{Bell, Woken};
 use forkright_shm::memory::Memory;
 use rustix::process::Signal;
@@ -33,10 +34,11 @@ use self::seat::{MOST_FRAMES, Said, Seat, Stage};
 use crate::frame::up;
 use crate::line;
 use crate::oom::Kills;
-use crate::payload::{Cost, Payload, Stream};
+use crate::payload::{Buffer, Cost, Payload, Stream};
 use crate::ranked::Ranked;
+use crate::share::{Portion, SHARED, Share};
 use crate::state::{State, Wait};
-use crate::store::{Held, Inbox, Lease, Store};
+use crate::store::{Held, Inbox, Leased, Store};
 use crate::warden::{Death, Employer, Helper, Order, Program, Warden};
 
 /// Starts that failed one after another before any worker became ready, after which the crew gives up. Workers that
@@ -54,7 +56,7 @@ pub struct Blob {
     /// What rebuilds it.
     pub payload: Payload,
     /// What the payload occupies.
-    pub leases: Vec<Arc<Lease>>,
+    pub leases: Vec<Arc<dyn Leased>>,
 }
 
 /// One message to some worker, and who gets the answer.
@@ -72,13 +74,20 @@ pub struct Parcel {
     /// The arguments or items.
     pub payload: Payload,
     /// What the payload occupies.
-    pub leases: Vec<Arc<Lease>>,
+    pub leases: Vec<Arc<dyn Leased>>,
     /// Tasks in it.
     pub tasks: u32,
     /// What was asked for it.
     pub terms: Terms,
     /// Who gets the answer.
     pub recipient: Arc<dyn Recipient>,
+}
+
+impl Parcel {
+    /// Whether it or its function occupies memory beyond its message.
+    fn is_heavy(&self) -> bool {
+        !self.leases.is_empty() || self.function.as_ref().is_some_and(|blob| !blob.leases.is_empty())
+    }
 }
 
 /// The caller's side of a message. Called without locks held, from any thread: must not block, nor run Python.
@@ -159,7 +168,17 @@ pub struct Arrived {
     /// The stream, where it is in shared memory.
     pub stored: Option<Arc<Held>>,
     /// Its out-of-band buffers.
-    pub buffers: Vec<Arc<Held>>,
+    pub buffers: Vec<ArrivedBuffer>,
+}
+
+/// An out-of-band buffer as it arrived.
+pub enum ArrivedBuffer {
+    /// In a block of its sender's.
+    Stored(Arc<Held>),
+    /// In a share, which is mapped here. None: the sender must not be believed that there is one.
+    Here(Option<Arc<Share>>, Portion),
+    /// In a share of the caller's, which is told when it is let go of here.
+    Callers(Arc<Held>, Portion),
 }
 
 impl Arrived {
@@ -170,7 +189,11 @@ impl Arrived {
 
     /// Bytes that travelled.
     pub fn bytes(&self) -> u64 {
-        let held = self.stored.iter().chain(&self.buffers).map(|held| held.len());
+        let buffers = self.buffers.iter().filter_map(|buffer| match buffer {
+            ArrivedBuffer::Stored(held) => Some(held),
+            ArrivedBuffer::Here(..) | ArrivedBuffer::Callers(..) => None,
+        });
+        let held = self.stored.iter().chain(buffers).map(|held| held.len());
         // Their lengths are what the sender says.
         held.fold(self.inline.len() as u64, u64::saturating_add)
     }
@@ -181,11 +204,16 @@ impl Arrived {
             Stream::Inline(bytes) => (bytes, None),
             Stream::Stored(block) => (Vec::new(), Some(Arc::new(inbox.hold(block)))),
         };
-        Arrived {
-            inline,
-            stored,
-            buffers: payload.buffers.into_iter().map(|block| Arc::new(inbox.hold(block))).collect(),
-        }
+        let receive = |buffer| match buffer {
+            Buffer::Stored(block) => ArrivedBuffer::Stored(Arc::new(inbox.hold(block))),
+            Buffer::Shared(portion) if inbox.is_callers() => {
+                let held = inbox.hold(Block { offset: SHARED | portion.key, len: portion.len });
+                ArrivedBuffer::Callers(Arc::new(held), portion)
+            }
+            // It was sent to this worker before, so it is mapped here for as long as the worker has it.
+            Buffer::Shared(portion) => ArrivedBuffer::Here(Share::find(portion.key), portion),
+        };
+        Arrived { inline, stored, buffers: payload.buffers.into_iter().map(receive).collect() }
     }
 }
 
@@ -381,7 +409,7 @@ impl Crew {
         yard.outstanding += 1;
         let Terms { limit, priority, .. } = parcel.terms;
         yard.ranked |= priority != 0;
-        yard.untidy |= !parcel.leases.is_empty();
+        yard.untidy |= parcel.is_heavy();
         if yard.ranked {
             yard.line_up(priority);
         }

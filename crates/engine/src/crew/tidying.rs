@@ -4,7 +4,7 @@
 use std::sync::Weak;
 use std::time::Instant;
 
-use super::{Crew, Yard};
+use super::{Crew, Seat, Yard};
 use crate::store::TIDY;
 use crate::warden::Employer;
 
@@ -25,10 +25,10 @@ impl Crew {
         let mut yard = self.lock();
         let now = Instant::now();
         if yard.tidying.is_some_and(|then| then <= now) {
+            yard.seats.iter_mut().for_each(Seat::release_abandoned);
             yard.pump();
             self.store.trim();
-            let is_tidy =
-                self.store.usage() == (0, 0) && !yard.seats.iter().any(|seat| seat.inbox().is_in_use());
+            let is_tidy = self.store.usage() == (0, 0) && !yard.seats.iter().any(Seat::has_payloads);
             yard.tidying = (!is_tidy).then_some(now + TIDY);
         }
         yard.tidying
