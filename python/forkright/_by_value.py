@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 
 from cloudpickle import cloudpickle  # type: ignore[import-untyped]
 
-from . import _pickling
+from . import _pickling, _reducers
 from ._core import shared_place
 from ._functions import Reach, Watch, holds, importable
 
@@ -103,6 +103,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._spaces: dict[int, object] = {}
         self._versions: dict[tuple[str, str], int] = {}
         # Before the base's `__init__`, which reads the table once.
+        self.dispatch_table = self.dispatch_table.new_child(dict(_reducers.table()[0]))
         numpy_random = sys.modules.get("numpy.random.mtrand")
         if numpy_random is not None:
             self.dispatch_table = self.dispatch_table.new_child({numpy_random.RandomState: _reduce_numpy_random})
@@ -389,12 +390,6 @@ def _reduce_file(file: io.TextIOWrapper) -> _Reduced:
     raise TypeError("cannot pickle an open file")
 
 
-def _reduce_memoryview(view: memoryview) -> _Reduced:
-    if not view.c_contiguous or len(view.format) != 1:
-        return memoryview, (view.tobytes(),)
-    return _viewed, (pickle.PickleBuffer(view), view.format, view.shape)
-
-
 def _reduce_cached(function: Any) -> _Reduced:
     if importable(function):
         return str(function.__qualname__)
@@ -435,7 +430,6 @@ Pickler.dispatch_table = ChainMap(
         types.CodeType: _reduce_code,
         types.CellType: _reduce_cell,
         io.TextIOWrapper: _reduce_file,
-        memoryview: _reduce_memoryview,
     },
     cloudpickle.Pickler.dispatch_table,
 )
@@ -542,11 +536,6 @@ def _place(obj: Any, token: str) -> None:
         if name not in variables or _placed.get(name) == token:
             _placed[name] = token
             variables[name] = obj
-
-
-def _viewed(buffer: Any, format: str, shape: tuple[int, ...]) -> memoryview:
-    view = memoryview(buffer)
-    return view if (format, len(shape)) == ("B", 1) else view.cast("B").cast(format, shape)  # type: ignore[call-overload]
 
 
 def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:

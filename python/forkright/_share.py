@@ -6,11 +6,12 @@ travels as its place. Without it an array that many calls read would be copied f
 
 from __future__ import annotations
 
-import pickle
+import _pickle as pickle
+import io
 import sys
 from typing import Any, TypeVar
 
-from . import _core
+from . import _core, _reducers
 
 T = TypeVar("T")
 
@@ -34,8 +35,8 @@ def share(obj: T, /, *, writable: bool = False) -> T:
     Args:
         obj: A NumPy array, which gives an array of the class `numpy.ndarray`; `bytes` or anything else with the buffer
             protocol, which gives a `memoryview` of the same format and shape; or an object that pickles its buffers out
-            of band, such as a data frame of pandas, an Arrow table or a dict of arrays, which gives the same around
-            shared buffers.
+            of band, such as a frame of pandas or polars, an Arrow table or a dict of arrays, which gives the same
+            around shared buffers.
         writable: False: nobody can write to it, in no process, this one included. True: what one process or thread
             writes all see, in no order but that of their locks; `plan="auto"` takes such writes for no obstacle.
 
@@ -56,14 +57,16 @@ def share(obj: T, /, *, writable: bool = False) -> T:
             pass
         else:
             return _view(view, writable)  # type: ignore[return-value]
-    buffers: list[pickle.PickleBuffer] = []
+    file, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
+    pickler = pickle.Pickler(file, 5, buffer_callback=buffers.append)
+    pickler.dispatch_table = _reducers.table()[0]
     try:
-        stream = pickle.dumps(obj, 5, buffer_callback=buffers.append)
+        pickler.dump(obj)
     except (pickle.PicklingError, AttributeError) as error:
         raise TypeError(f"a `{type(obj).__qualname__}` can't be shared, as it can't be pickled: {error}") from error
     if not buffers:
         raise TypeError(f"a `{type(obj).__qualname__}` has no buffers of its own that could be shared")
-    shared: T = pickle.loads(stream, buffers=_core.share(buffers, writable))
+    shared: T = pickle.loads(file.getvalue(), buffers=_core.share(buffers, writable))
     return shared
 
 

@@ -15,9 +15,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use crate::recruit::Initializer;
+use crate::stream::Reducers;
 use crate::window::Window;
 
-const PROTOCOL: u8 = 5;
+pub(crate) const PROTOCOL: u8 = 5;
 /// A stream with one of these must be made again with care: it names what only the caller's `__main__` has, or
 /// the state of a random generator that all workers would share. As `forkright._pickling.SIGNS`.
 const SIGNS: [&[u8]; 3] = [b"__main__", b"\x8c\x06random\x94\x8c\x06Random\x94", b"__randomstate_ctor"];
@@ -125,14 +126,25 @@ pub(crate) fn encode(
         return Ok(Encoded { payload: Payload::inline(stream), leases: Vec::new() });
     }
     let sink = Sink::new(py, store)?;
-    let options = PyDict::new(py);
-    options.set_item(intern!(py, "buffer_callback"), sink.getattr(intern!(py, "append"))?)?;
-    match dumps(py)?.call((value, PROTOCOL), Some(&options)) {
-        Ok(stream) if !needs_care(stream.cast::<PyBytes>()?.as_bytes()) => {
-            pack(stream.cast::<PyBytes>()?, sink.get(), store)
-        }
+    let append = sink.getattr(intern!(py, "append"))?;
+    let reducers = Reducers::current(py)?;
+    let encoded = if reducers.suit(value)? {
+        reducers.pickle(value, &append).map(|parts| {
+            let care = parts.own().any(needs_care);
+            (!care).then(|| pack(py, &parts.slices(), sink.get(), store))
+        })
+    } else {
+        let options = PyDict::new(py);
+        options.set_item(intern!(py, "buffer_callback"), append)?;
+        dumps(py)?.call((value, PROTOCOL), Some(&options)).and_then(|stream| {
+            let stream = stream.cast::<PyBytes>()?.as_bytes();
+            Ok((!needs_care(stream)).then(|| pack(py, &[stream], sink.get(), store)))
+        })
+    };
+    match encoded {
+        Ok(Some(encoded)) => encoded,
         // It needs care, or could not be pickled by reference.
-        Ok(_) => encode_with_care(value, role(), &sink, store, initializer),
+        Ok(None) => encode_with_care(value, role(), &sink, store, initializer),
         Err(error) if error.is_instance_of::<PyException>(py) => {
             encode_with_care(value, role(), &sink, store, initializer)
         }
@@ -154,37 +166,34 @@ fn encode_with_care(
     let initializer = initializer.map(|initializer| initializer.function(py)).transpose()?;
     let encode = ENCODE.import(py, "forkright._pickling", "encode")?;
     let stream = encode.call1((value, sink, role, initializer))?;
-    pack(stream.cast::<PyBytes>()?, sink.get(), store)
+    pack(py, &[stream.cast::<PyBytes>()?.as_bytes()], sink.get(), store)
 }
 
-/// Puts a stream and the buffers that were kept out of it where they travel best.
-pub(crate) fn pack(stream: &Bound<'_, PyBytes>, sink: &Sink, store: &Arc<Store>) -> PyResult<Encoded> {
-    let py = stream.py();
+/// Puts a stream, which may be in parts, and the buffers that were kept out of it where they travel best.
+pub(crate) fn pack(py: Python<'_>, stream: &[&[u8]], sink: &Sink, store: &Arc<Store>) -> PyResult<Encoded> {
     let mut leases: Vec<Arc<dyn Leased>> = Vec::new();
-    let mut keep = |bytes: &[u8]| -> PyResult<_> {
-        // Detached when it is long.
-        let lease = if bytes.len() > 64 * INLINE_LIMIT {
-            py.detach(|| store.keep_once(bytes))
-        } else {
-            store.keep_once(bytes)
+    let mut keep = |parts: &[&[u8]]| -> PyResult<_> {
+        let length = parts.iter().map(|part| part.len()).sum::<usize>();
+        let copy = || match parts {
+            [part] => store.keep_once(part),
+            _ => store.keep(parts).map(Arc::new),
         };
-        let lease = lease.map_err(|error| no_memory(&error, bytes.len()))?;
+        // Detached when it is long.
+        let lease = if length > 64 * INLINE_LIMIT { py.detach(copy) } else { copy() };
+        let lease = lease.map_err(|error| no_memory(&error, length))?;
         let block = lease.block();
         leases.push(lease);
         Ok(block)
     };
-    let bytes = stream.as_bytes();
-    let stream = if bytes.len() > INLINE_LIMIT {
-        Stream::Stored(keep(bytes)?)
-    } else {
-        Stream::Inline(bytes.to_vec())
-    };
+    let length = stream.iter().map(|part| part.len()).sum::<usize>();
+    let stream =
+        if length > INLINE_LIMIT { Stream::Stored(keep(stream)?) } else { Stream::Inline(stream.concat()) };
     let kept = sink.take();
     let mut buffers = Vec::with_capacity(kept.len());
     let mut shares: Vec<Arc<dyn Leased>> = Vec::new();
     for buffer in kept {
         buffers.push(match buffer {
-            Kept::Apart(bytes) => Buffer::Stored(keep(crate::window::bytes_of(&bytes))?),
+            Kept::Apart(bytes) => Buffer::Stored(keep(&[crate::window::bytes_of(&bytes)])?),
             Kept::Shared { share, offset, len } => {
                 let portion = share.portion(offset, len);
                 shares.push(share);
@@ -202,7 +211,7 @@ fn no_memory(error: &std::io::Error, length: usize) -> PyErr {
 
 /// Pickles what `forkright._pickling.<function>` made of a value: a function's description, an exception.
 pub(crate) fn pack_bytes(stream: &Bound<'_, PyBytes>, store: &Arc<Store>) -> PyResult<Encoded> {
-    pack(stream, Sink::new(stream.py(), store)?.get(), store)
+    pack(stream.py(), &[stream.as_bytes()], Sink::new(stream.py(), store)?.get(), store)
 }
 
 /// Unpickles what arrived.

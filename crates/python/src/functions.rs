@@ -182,7 +182,7 @@ impl Functions {
             functions.getattr("parcel")?.call1((&made, &survey, strict))?.extract()?;
         let basis = Arc::new(Basis { watch: watch.unbind(), survey: survey.unbind() });
         let volatile = made.getattr("volatile")?.extract()?;
-        let encoded = codec::pack(&payload, sink.get(), crew.store())?;
+        let encoded = codec::pack(py, &[payload.as_bytes()], sink.get(), crew.store())?;
         if let Some(old) = old
             && old.blob.payload == encoded.payload
         {

@@ -4,7 +4,7 @@
 //! `work` going, which is a `batch` (a map) or `submissions` (the calls of one function, for an executor that is
 //! `choosing`), with its `progress`; `governing` chooses meanwhile, with a `pause` of the caller where it prepares a
 //! move. `hands` are the threads of this process, `recruit` the worker processes, `collector` looks after them;
-//! `serve` is a worker process from the inside. `codec`, `functions` and `window` carry values; `meter` registers
+//! `serve` is a worker process from the inside. `codec`, `stream`, `functions` and `window` carry values; `meter` registers
 //! threads with the sampler, an `onlooker` has it look where nobody chooses, a `ledger` keeps what was measured of
 //! each function, `memory` what the next map of it starts with and an `opening` what was so before; `report`, `errors` and `cli` speak to people; `why` records
 //! programs that were not written for forkright, a `guide` knows where their threads are, and `account` tells what
@@ -39,6 +39,7 @@ mod replay;
 mod report;
 mod run;
 mod serve;
+mod stream;
 mod submissions;
 mod why;
 mod window;
