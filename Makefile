@@ -9,10 +9,9 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-browser test-memory test-nohang test-cpython test-chaos \
-	test-joblib bench-joblib \
-	test-models soak lint bench bench-quick bench-choice bench-choice-quick bench-simulated bench-meter \
-	bench-meter-debian docs wheel clean
+.PHONY: help build demo test test-rust test-python test-libraries test-browser test-memory test-nohang test-cpython \
+	test-joblib test-chaos test-models soak lint bench bench-quick bench-choice bench-choice-quick bench-simulated \
+	bench-meter bench-meter-debian bench-joblib docs wheel clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -59,6 +58,11 @@ test-python: build $(VENV)/.dev  ## the tests of the Python package
 	$(call say,Python tests)
 	@$(py) -m pytest
 	$(call say,Python tests passed)
+
+test-libraries: build $(VENV)/.dev $(VENV)/.libraries  ## that frames, tables and maps of files travel as they are
+	$(call say,tests of what libraries make)
+	@$(py) -m pytest -rs tests/libraries
+	$(call say,library tests done)
 
 test-browser: build $(VENV)/.dev $(VENV)/.browser  ## the page of `forkright why` in Chromium, where there is one
 	$(call say,browser tests)
@@ -228,6 +232,11 @@ $(VENV)/.made:
 
 $(VENV)/.dev: requirements-dev.txt | $(VENV)/.made
 	$(call say,installing the tools: $<)
+	@$(pip_install) -r $<
+	@touch $@
+
+$(VENV)/.libraries: requirements-libraries.txt | $(VENV)/.made
+	$(call say,installing the libraries: $<)
 	@$(pip_install) -r $<
 	@touch $@
 

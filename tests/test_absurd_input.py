@@ -185,6 +185,7 @@ CONSTRUCTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
         lambda **given: fr.starmap(tasks.add, [(1, 2)], **({"plan": "threads"} | given)),
         ("plan", "workers", "chunksize", "timeout", "on_error", "shared_state", "task_timeout", "retries", "seed"),
     ),
+    "share": (lambda **given: fr.share(given.pop("obj", b"bytes"), **given), ("obj", "writable")),
     "imap": (
         lambda **given: _in_plan(fr.imap, **given),
         ("plan", "workers", "chunksize", "timeout", "buffersize", "shared_state", "task_timeout", "retries", "seed"),

@@ -507,6 +507,26 @@ def test_arguments_without_sense_are_refused_as_with_the_extension(folder: Path)
     )
 
 
+def test_what_would_be_shared_is_copied_and_said_where_that_matters(folder: Path) -> None:
+    lines = run(
+        """
+        import warnings
+        import forkright as fr, work
+        if __name__ == "__main__":
+            view = fr.share(b"bytes")
+            print(bytes(view), view.readonly, fr.map(bytes, [view], plan="threads"))
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                view = fr.share(bytearray(b"bytes"), writable=True)
+            view[0] = 66
+            print(bytes(view), "nothing is shared" in str(caught[0].message))
+        """,
+        folder,
+        *QUIET,
+    )
+    assert lines == ["b'bytes' True [b'bytes']", "b'Bytes' True"]
+
+
 # What keeps it right
 
 
@@ -521,7 +541,11 @@ def test_every_public_name_is_there(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cpu_count", "parse_command", "close_shared", "run_map", "Pool", "Pool.submit", "Pool.close", "Pool.join"]
+    "name",
+    [
+        *("cpu_count", "parse_command", "close_shared", "run_map", "share", "shared_place"),
+        *("Pool", "Pool.submit", "Pool.close", "Pool.join"),
+    ],
 )
 def test_what_stands_in_is_called_as_the_extension_is(name: str) -> None:
     from forkright import _core

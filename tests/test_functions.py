@@ -211,7 +211,11 @@ def test_a_changed_cell_default_code_or_global_is_noticed(monkeypatch: pytest.Mo
 
 def test_a_change_deep_inside_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     inner, change = make_closure(1)
-    described = _functions.describe(lambda: inner())
+
+    def outer() -> int:
+        return inner()
+
+    described = _functions.describe(outer)
     assert _functions.holds(described.watch)
     change(2)
     assert not _functions.holds(described.watch)

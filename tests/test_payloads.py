@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import hashlib
 import operator
+import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ import pytest
 
 import forkright as fr
 import tasks
-from waiting import LIMIT, until
+from waiting import LIMIT, Flag, until
 
 MEGA = 1 << 20
 
@@ -200,3 +203,54 @@ def test_thousands_of_middling_payloads_pass_through(plan: Any) -> None:
     with fr.Executor(plan=plan) as executor:
         futures = [executor.submit(tasks.identity, item) for item in items]
         assert [future.result(LIMIT) for future in futures] == items
+
+
+def hold(array: Any, gate: Flag) -> float:
+    """Keeps its argument until the gate is open."""
+    gate.wait()
+    return float(array[0])
+
+
+def results_memory(executor: fr.Executor) -> list[int]:
+    """Bytes of memory behind the results of each worker."""
+    found = []
+    for pid in executor._pool.pids():
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            if "forkright-results" in os.readlink(entry):
+                found.append(entry.stat().st_blocks * 512)
+    return found
+
+
+def test_one_array_given_to_many_tasks_is_stored_once_while_they_last(executor: fr.Executor, tmp_path: Path) -> None:
+    gate = Flag(tmp_path / "gate")
+    array = np.ones(1_000_000)
+    futures = [executor.submit(hold, array, gate) for _ in range(12)]
+    assert executor._pool.memory()[0] < 2 * array.nbytes
+    array[-1] = 2
+    futures += [executor.submit(hold, array, gate) for _ in range(2)]
+    assert 2 * array.nbytes <= executor._pool.memory()[0] < 3 * array.nbytes
+    gate.set()
+    assert [future.result(LIMIT) for future in futures] == [1.0] * 14
+    until(lambda: executor._pool.memory()[0] == 0, f"no memory is in use; {executor._pool.memory()}")
+
+
+def test_idle_memory_goes_back_though_nobody_calls_any_more(executor: fr.Executor) -> None:
+    array = executor.submit(operator.neg, np.ones(1_000_000)).result(LIMIT)
+    assert max(results_memory(executor)) >= array.nbytes
+    del array
+    until(lambda: executor._pool.memory() == (0, 0), f"arguments' memory is gone; {executor._pool.memory()}")
+    until(lambda: not any(results_memory(executor)), f"results' memory is gone; {results_memory(executor)}")
+
+
+def test_a_worker_killed_while_it_holds_a_payload_leaks_nothing(executor: fr.Executor, tmp_path: Path) -> None:
+    results = [executor.submit(zeros, 1_000_000).result(LIMIT) for _ in range(4)]
+    future = executor.submit(hold, np.ones(1_000_000), Flag(tmp_path / "never"))
+    until(future.running, "the task runs")
+    for pid in executor._pool.pids():
+        os.kill(pid, signal.SIGKILL)
+    assert isinstance(future.exception(LIMIT), fr.WorkerDied)
+    del future
+    assert all((result == 0).all() for result in results), "what dead workers made stays"
+    del results
+    executor.submit(tasks.square, 2).result(LIMIT)
+    until(lambda: executor._pool.memory()[0] == 0, f"no memory is in use; {executor._pool.memory()}")

@@ -3,9 +3,9 @@
 General layout: `_map` and `_executor` take calls, `_asyncio` those of asyncio programs; `_future` is what they return;
 `_coroutines` runs coroutine functions; `_pool`, `_thread` and `_process` have the standard library's other shapes;
 `_report` words what was measured; `_why` measures other programs. `_core` is the engine, in Rust. `_pickling`,
-`_functions`, `_by_value` and `_stale` carry values to worker processes, which `_zygote` forks and `_worker` runs, and
-`_logging` brings back what they log; `_guard` tells what must not leave this process. Where `_core` can't be imported,
-`_fallback` stands in.
+`_functions`, `_by_value` and `_stale` carry values to worker processes, `_share` lets all see the same ones; `_zygote`
+forks workers, `_worker` is what they run, and `_logging` brings back what they log; `_guard` tells what must not leave
+this process. Where `_core` can't be imported, `_fallback` stands in.
 
 Names are loaded when first used: `import forkright` costs a few milliseconds.
 """
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ._pool import Pool
     from ._process import Process
     from ._report import Report
+    from ._share import share
     from ._thread import Thread
     from ._why.report import why
 
@@ -63,6 +64,7 @@ _HOMES = {
     "amap": "_asyncio",
     "forward_logging": "_logging",
     "load_ipython_extension": "_why.report",
+    "share": "_share",
     "why": "_why.report",
 } | _REPLACED
 if _REPLACED:
@@ -94,6 +96,7 @@ __all__ = [
     "imap_unordered",
     "map",
     "report",
+    "share",
     "starmap",
     "why",
 ]

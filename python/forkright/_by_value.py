@@ -33,7 +33,8 @@ from typing import Any, NamedTuple
 
 from cloudpickle import cloudpickle  # type: ignore[import-untyped]
 
-from . import _pickling
+from . import _pickling, _reducers
+from ._core import shared_place
 from ._functions import Reach, Watch, holds, importable
 
 _Reduced = tuple[Any, ...] | Any
@@ -76,9 +77,9 @@ _arriving: list[dict[str, _Body]] = []
 # Sending
 
 
-def dumps(obj: object, buffers: list[Any] | None, initializer: Callable[..., Any] | None = None) -> bytes:
+def dumps(obj: object, buffers: Any, initializer: Callable[..., Any] | None = None) -> bytes:
     """Pickle `obj`, taking by value what can't be imported; large buffers are appended to `buffers`."""
-    pickler = Pickler(None if buffers is None else buffers.append, initializer=initializer)
+    pickler = Pickler(buffers.append, initializer=initializer)
     pickler.dump(obj)
     table = _table(pickler.classes.values())
     return _declaration(table) + pickler.file.getvalue()
@@ -102,6 +103,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._spaces: dict[int, object] = {}
         self._versions: dict[tuple[str, str], int] = {}
         # Before the base's `__init__`, which reads the table once.
+        self.dispatch_table = self.dispatch_table.new_child(dict(_reducers.table()[0]))
         numpy_random = sys.modules.get("numpy.random.mtrand")
         if numpy_random is not None:
             self.dispatch_table = self.dispatch_table.new_child({numpy_random.RandomState: _reduce_numpy_random})
@@ -253,9 +255,16 @@ def _global_version(module: str, name: str, value: object, kind: type[Pickler]) 
 def _digest(value: object, kind: type[Pickler]) -> object:
     if value is None or type(value) in (bool, int, float, complex, str, bytes):
         return type(value), repr(value)
-    pickler = kind(digest=True)
+    buffers: list[Any] = []
+    pickler = kind(buffers.append, digest=True)
     pickler.dump(value)
-    return blake2b(pickler.file.getbuffer(), digest_size=16).digest()
+    digest = blake2b(pickler.file.getbuffer(), digest_size=16)
+    for buffer in buffers:
+        raw = buffer.raw()
+        place = shared_place(raw)
+        # Where it is says enough of what all see.
+        digest.update(raw if place is None else repr(place).encode())
+    return digest.digest()
 
 
 def _table(classes: Iterable[type]) -> dict[str, _Body]:
@@ -381,10 +390,6 @@ def _reduce_file(file: io.TextIOWrapper) -> _Reduced:
     raise TypeError("cannot pickle an open file")
 
 
-def _reduce_memoryview(view: memoryview) -> _Reduced:
-    return memoryview, (view.tobytes(),)
-
-
 def _reduce_cached(function: Any) -> _Reduced:
     if importable(function):
         return str(function.__qualname__)
@@ -425,7 +430,6 @@ Pickler.dispatch_table = ChainMap(
         types.CodeType: _reduce_code,
         types.CellType: _reduce_cell,
         io.TextIOWrapper: _reduce_file,
-        memoryview: _reduce_memoryview,
     },
     cloudpickle.Pickler.dispatch_table,
 )

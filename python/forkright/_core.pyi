@@ -4,6 +4,7 @@ Kept true by ``python -m mypy.stubtest forkright._core``.
 """
 
 from collections.abc import Callable
+from pickle import PickleBuffer
 from typing import Any, final
 
 from typing_extensions import disjoint_base
@@ -15,6 +16,7 @@ __all__ = [
     "FutureBase",
     "MapReport",
     "Pool",
+    "Sink",
     "Worker",
     "__version__",
     "account_recordings",
@@ -29,10 +31,13 @@ __all__ = [
     "enlist",
     "limits",
     "meter",
+    "open_shared",
     "parse_command",
     "pause_recording",
     "resume_recording",
     "run_map",
+    "share",
+    "shared_place",
 ]
 
 __version__: str
@@ -184,6 +189,31 @@ class Pool:
 
     def memory(self) -> tuple[int, int]:
         """Bytes of shared memory in use and idle."""
+
+@final
+class Sink:
+    """Takes pickle's buffers for one message; what is not worth a place of its own goes into the stream."""
+
+    def append(self, buffer: object) -> bool:
+        """As pickle's ``buffer_callback``."""
+
+    def clear(self) -> None:
+        """Forgets what it took."""
+
+def share(buffers: list[PickleBuffer], writable: bool) -> list[Any]:
+    """Copies buffers into memory that all processes see: the objects over it, in their order.
+
+    Unless `writable`, nobody can write to it ever after.
+    """
+
+def shared_place(obj: object) -> tuple[int, int, int, int, int] | None:
+    """Where in shared memory an object with the buffer protocol lies; None if it lies elsewhere.
+
+    That is a key, an offset, a length, the process that has it, and its descriptor there.
+    """
+
+def open_shared(place: tuple[int, int, int, int, int]) -> Any:
+    """An object over the shared memory that another process has at that place, and keeps meanwhile."""
 
 @final
 class Worker:

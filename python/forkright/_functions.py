@@ -16,6 +16,7 @@ import functools
 import os
 import sys
 import types
+import weakref
 from collections.abc import Callable
 
 from . import _pickling
@@ -23,6 +24,8 @@ from . import _pickling
 TYPE_CHECKING = False  # importing `typing` would cost more than the rest of this module
 if TYPE_CHECKING:
     from typing import Any
+
+    from ._core import Sink
 
 Watch = tuple[object, object, object]
 Survey = tuple[dict[str, str], tuple[Watch, ...]]
@@ -40,9 +43,9 @@ class Function:
     """A function ready to travel.
 
     `watch` holds what the payload rests on: (dict, key, value) where the dict has that value, or None for no
-    such key; (cell, None, value); (function, attribute, value). While all of it holds and the function is not
-    `volatile`, the payload is still right. A volatile one captured something mutable: its payload must be
-    made again and compared.
+    such key; (cell, None, value); (weak reference to a function, attribute, value). While all of it holds and the
+    function is not `volatile`, the payload is still right. A volatile one captured something mutable: its payload must
+    be made again and compared.
     """
 
     __slots__ = ("by_value", "name", "payload", "volatile", "watch")
@@ -55,10 +58,14 @@ class Function:
         self.volatile = volatile
 
 
-def describe(function: Callable[..., Any], initializer: Callable[..., Any] | None = None) -> Function:
+def describe(
+    function: Callable[..., Any],
+    initializer: Callable[..., Any] | None = None,
+    buffers: Sink | None = None,
+) -> Function:
     """What workers need to call `function`; raises `UnpicklableError` where it can't travel.
 
-    What the workers' `initializer` sets in each need not.
+    Its large parts go to `buffers`, if there are any. What the workers' `initializer` sets in each need not travel.
     """
     name = name_of(function)
     role = f"the function `{name}`"
@@ -66,7 +73,7 @@ def describe(function: Callable[..., Any], initializer: Callable[..., Any] | Non
         return Function(_pickling.encode(function, None, role), False, name, _home(function), False)
     reach = Reach()
     reach.visit(function)
-    payload = _pickling.encode_by_value(function, None, role, initializer)
+    payload = _pickling.encode_by_value(function, buffers, role, initializer)
     return Function(payload, reach.by_value, name, tuple(reach.watch), reach.volatile)
 
 
@@ -102,20 +109,20 @@ def parcel(described: Function, surveyed: Survey, strict: bool) -> tuple[bytes, 
     return payload, described.watch + watch, True
 
 
-def unpack(payload: bytes | memoryview) -> tuple[Callable[..., Any], str | None, bool]:
+def unpack(payload: bytes | memoryview, buffers: list[Any]) -> tuple[Callable[..., Any], str | None, bool]:
     """In a worker: the function, what makes it differ here, and whether it must not run then."""
-    found = _pickling.decode(payload)
+    found = _pickling.decode(payload, iter(buffers))
     if not isinstance(found, Parcel):
         return found, None, False
-    function = load(found.payload)
+    function = load(found.payload, buffers)
     from . import _stale
 
     return function, _stale.compare(function, found.digest), found.strict
 
 
-def load(payload: bytes | memoryview) -> Callable[..., Any]:
+def load(payload: bytes | memoryview, buffers: list[Any] | None = None) -> Callable[..., Any]:
     """The function that `describe` described."""
-    function: Callable[..., Any] = _pickling.decode(payload)
+    function: Callable[..., Any] = _pickling.decode(payload, buffers)
     return function
 
 
@@ -131,7 +138,7 @@ def holds(watch: tuple[Watch, ...]) -> bool:
         elif isinstance(holder, (dict, types.MappingProxyType)):
             if holder.get(key) is not value:
                 return False
-        elif getattr(holder, str(key), None) is not value:
+        elif getattr(holder(), str(key), None) is not value:  # type: ignore[operator]
             return False
     return True
 
@@ -288,8 +295,10 @@ class Reach:
         self.by_value = True
         from cloudpickle import cloudpickle  # type: ignore[import-untyped]
 
+        # Weakly: what is watched for a function must not be what keeps it alive.
+        itself = weakref.ref(function)
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
-            self.watch.append((function, name, getattr(function, name)))
+            self.watch.append((itself, name, getattr(function, name)))
         self.visit(function.__defaults__)
         for key, value in (function.__kwdefaults__ or {}).items():
             self.watch.append((function.__kwdefaults__, key, value))

@@ -13,6 +13,10 @@ TYPE_CHECKING = False  # importing `typing` would cost more than the rest of thi
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._core import Sink
+
+    Place = tuple[int, int, int, int, int]
+
 # What in a plain pickle says that it must be made again by value: objects of the script itself, and the
 # state of the hidden generators behind `random.random` and `numpy.random.rand`, which workers must not share.
 SIGNS = (b"__main__", b"\x8c\x06random\x94\x8c\x06Random\x94", b"__randomstate_ctor")
@@ -57,31 +61,82 @@ def reseed() -> None:
             module.seed()
 
 
-def encode(obj: object, buffers: list[Any] | None, role: str, initializer: Any = None) -> bytes:
+def encode(obj: object, buffers: list[Any] | Sink | Places | None, role: str, initializer: Any = None) -> bytes:
     """Pickle `obj`, by value where another process could not import it; `role` is its name in errors.
 
-    Global variables that can't be pickled are left to the readers' `initializer`, if it sets them.
+    What `buffers.append` is given and does not answer with true is left out of the stream. Without `buffers` all is in
+    it, but of what is shared its place: whoever reads it must do so while it is there. Global variables that can't be
+    pickled are left to the readers' `initializer`, if it sets them.
     """
-    start = 0 if buffers is None else len(buffers)
+    if buffers is None:
+        places = Places()
+        return places.complete(encode(obj, places, role, initializer))
     try:
-        data = pickle.dumps(obj, 5, buffer_callback=None if buffers is None else buffers.append)
+        data = pickle.dumps(obj, 5, buffer_callback=buffers.append)
         if not any(sign in data for sign in SIGNS):
             return data
     except Exception:  # what fails here is tried by value
         pass
-    if buffers is not None:
-        del buffers[start:]
+    buffers.clear()
     return encode_by_value(obj, buffers, role, initializer)
 
 
-def encode_by_value(obj: object, buffers: list[Any] | None, role: str, initializer: Any = None) -> bytes:
+def encode_by_value(
+    obj: object, buffers: list[Any] | Sink | Places | None, role: str, initializer: Any = None
+) -> bytes:
     """As `encode`, for what is known to need it."""
+    if buffers is None:
+        places = Places()
+        return places.complete(encode_by_value(obj, places, role, initializer))
     from . import _by_value
 
     try:
         return _by_value.dumps(obj, buffers, initializer)
     except Exception as error:
         raise _unpicklable(obj, role, error, initializer) from error
+
+
+class Places:
+    """Takes of buffers only those that are shared, and of these their places; keeps them there meanwhile."""
+
+    def __init__(self) -> None:
+        self._places: list[Place] = []
+        self._buffers: list[object] = []
+
+    def append(self, buffer: Any) -> bool:
+        """As pickle's `buffer_callback`."""
+        from ._core import shared_place  # not at the top: what stands in for it imports this module
+
+        place = shared_place(buffer)
+        if place is not None:
+            self._places.append(place)
+            self._buffers.append(buffer)
+        return place is None
+
+    def clear(self) -> None:
+        """Forget what it took."""
+        self._places.clear()
+        self._buffers.clear()
+
+    def complete(self, stream: bytes) -> bytes:
+        """The stream with the places."""
+        return pickle.dumps(_Completed(stream, self._places), 5) if self._places else stream
+
+
+class _Completed:
+    """Travels as a stream with the places of its buffers, and arrives as what the stream is of."""
+
+    def __init__(self, stream: bytes, places: list[Place]) -> None:
+        self._reduced = (_complete, (stream, places))
+
+    def __reduce__(self) -> Any:
+        return self._reduced
+
+
+def _complete(stream: bytes, places: list[Place]) -> Any:
+    from ._core import open_shared
+
+    return pickle.loads(stream, buffers=[open_shared(place) for place in places])
 
 
 def decode(data: bytes | memoryview, buffers: Any = None) -> Any:

@@ -28,21 +28,26 @@ if TYPE_CHECKING:
 Reduced = tuple[Any, ...]
 
 
-def encode(obj: object, role: str, initializer: Callable[..., object] | None = None) -> tuple[bytes, Lent | None]:
+def encode(obj: object, role: str, initializer: Callable[..., object] | None = None) -> tuple[bytes, Lent]:
     """Pickle `obj` for a worker at its start; `_pickling.decode` gives it back there.
 
     What is returned beside the bytes must be kept until the worker has read them, or, if they are an `initializer`
     with its arguments, until no further worker will.
     """
     context = sys.modules.get("multiprocessing.context")
+    lent = Lent(lasting=initializer is not None)
+    places = _pickling.Places()
     if context is None:
         # Nobody has made anything that would need us.
-        return _pickling.encode(obj, None, role, initializer), None
-    lent = Lent(lasting=initializer is not None)
+        stream = _pickling.encode(obj, places, role, initializer)
+        lent.keep(places)
+        return places.complete(stream), lent
     before = context.get_spawning_popen()
     context.set_spawning_popen(lent)
     try:
-        return _dumps(obj, role, lent, initializer), lent
+        stream = _dumps(obj, role, lent, places, initializer)
+        lent.keep(places)
+        return places.complete(stream), lent
     except BaseException:
         lent.close()
         raise
@@ -95,9 +100,9 @@ class Lent:
                     self._withdraw(ticket)
                     os.close(self._waiting.pop(ticket))
 
-    def keep(self, semaphore: object) -> None:
-        """Keep what loses its name when nobody here has it any more."""
-        self._kept.append(semaphore)
+    def keep(self, obj: object) -> None:
+        """Keep what is not found any more when nobody here has it: named semaphores, shared memory."""
+        self._kept.append(obj)
 
     def close(self) -> None:
         """Take back what has not been fetched."""
@@ -181,9 +186,11 @@ def ask_for_main(ticket: Ticket) -> None:
 # Pickling
 
 
-def _dumps(obj: object, role: str, lent: Lent, initializer: Callable[..., object] | None) -> bytes:
+def _dumps(
+    obj: object, role: str, lent: Lent, places: _pickling.Places, initializer: Callable[..., object] | None
+) -> bytes:
     file = io.BytesIO()
-    pickler = pickle.Pickler(file, 5)
+    pickler = pickle.Pickler(file, 5, buffer_callback=places.append)
     reducers = _reducers()
     pickler.dispatch_table = ChainMap(reducers, copyreg.dispatch_table)  # type: ignore[arg-type]
     try:
@@ -194,11 +201,16 @@ def _dumps(obj: object, role: str, lent: Lent, initializer: Callable[..., object
     except Exception:  # what fails here is tried by value
         pass
     lent.close()  # or what was lent so far would stay open here
-    return _dumps_by_value(obj, role, reducers, initializer)
+    places.clear()
+    return _dumps_by_value(obj, role, reducers, places, initializer)
 
 
 def _dumps_by_value(
-    obj: object, role: str, reducers: dict[type, Any], initializer: Callable[..., object] | None
+    obj: object,
+    role: str,
+    reducers: dict[type, Any],
+    places: _pickling.Places,
+    initializer: Callable[..., object] | None,
 ) -> bytes:
     from . import _by_value
 
@@ -210,7 +222,7 @@ def _dumps_by_value(
             super().__init__(buffer_callback, digest, initializer)
 
     try:
-        pickler = Pickler()
+        pickler = Pickler(places.append)
         pickler.dump(obj)
         table = _by_value._table(pickler.classes.values())
         return _by_value._declaration(table) + pickler.file.getvalue()

@@ -25,7 +25,7 @@ _BOOTSTRAP = (
 class Initializer:
     """What each worker calls first, pickled with its arguments, and what they lend to every worker that comes."""
 
-    def __init__(self, function: Callable[..., object], payload: bytes, lent: Lent | None) -> None:
+    def __init__(self, function: Callable[..., object], payload: bytes, lent: Lent) -> None:
         self.function = function
         self.payload = payload
         self._lent = lent

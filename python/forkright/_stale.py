@@ -23,6 +23,7 @@ from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from opcode import opmap
 
 from . import _functions, _pickling
+from ._core import shared_place
 from ._functions import importable, is_enum_member, is_script, is_users, is_users_file, name_of
 
 TYPE_CHECKING = False
@@ -279,7 +280,9 @@ class _Walk:
         elif isinstance(value, (list, dict, set)):
             self._container(value, name, use, depth)
         elif type(value).__module__ == "numpy" and hasattr(value, "tobytes"):
-            if not use.mutates and not value.dtype.hasobject:
+            if (place := shared_place(value)) is not None and value.flags.writeable:
+                self._note(name, f"shared memory #{place[0]:x}")  # a fresh import shares other memory
+            elif not use.mutates and not value.dtype.hasobject:
                 self._note(name, f"an array of {value.dtype} {value.shape} #{_hash(value[:4096].tobytes())}")
         elif is_users(type(value).__module__) or isinstance(value, types.SimpleNamespace):
             self._instance(value, name, use, depth)

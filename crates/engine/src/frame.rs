@@ -14,7 +14,7 @@ pub mod down {
     pub const FUNCTION: u32 = 4;
     /// Forget a function. Id: the function's.
     pub const FORGET: u32 = 5;
-    /// Blocks of the worker's arena are free again. Body: their offsets, 8 bytes each.
+    /// Blocks of the worker's arena are free again, and shares are not to be kept. Body: their keys, 8 bytes each.
     pub const RELEASE: u32 = 6;
     /// From now on so many threads run messages. Id: their number. Extra: 1 if the worker is to meter its tasks when
     /// there are several.
@@ -49,7 +49,7 @@ pub mod up {
     pub const ERROR: u32 = 20;
     /// A chunk's outcomes one by one, as some failed. Body: cost, payload of a list of (flag, bytes).
     pub const MIXED: u32 = 21;
-    /// Blocks of the caller's arena are no longer in use here. Body: their offsets, 8 bytes each.
+    /// Blocks of the caller's arena, and shares, are no longer in use here. Body: their keys, 8 bytes each.
     pub const RELEASE: u32 = 22;
     /// It was not run: its function would do otherwise here, and the caller does not want that. Body: cost, payload
     /// of the reason in words.

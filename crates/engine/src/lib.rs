@@ -29,6 +29,7 @@ pub mod profile;
 pub mod queue;
 pub mod ranked;
 pub mod replay;
+pub mod share;
 pub mod state;
 pub mod store;
 pub mod warden;

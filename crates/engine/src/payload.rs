@@ -1,10 +1,13 @@
 //! How values travel: a pickle stream and its out-of-band buffers, each inline or in a block of shared
 //! memory. Writes and parses the bytes of a frame's body; knows neither pickle nor who reads them.
 //!
-//! A body is `[word: u32][block: 16 bytes]*[stream]`. The word's low bits count the blocks; its top bit says
-//! that the first block is the stream, which then is not inline.
+//! A body is `[word: u32][buffer: 16 or 32 bytes]*[stream]`. The word's low bits count the buffers; its top bit says
+//! that the first one is the stream, which then is not inline. A buffer is a block, or a portion of a share, of which the
+//! key has its top bit set where a block has its offset.
 
 use forkright_shm::arena::Block;
+
+use crate::share::{Portion, SHARED};
 
 /// Streams longer than this go to a block instead of the ring.
 pub const INLINE_LIMIT: usize = 16 << 10;
@@ -12,7 +15,7 @@ pub const INLINE_LIMIT: usize = 16 << 10;
 pub const BUFFER_LIMIT: usize = 8 << 10;
 
 const STREAM_IN_BLOCK: u32 = 1 << 31;
-const MOST_BLOCKS: u32 = 1 << 10;
+const MOST_BUFFERS: u32 = 1 << 10;
 
 /// Where the pickle stream is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +32,16 @@ pub struct Payload {
     /// The pickle.
     pub stream: Stream,
     /// Its out-of-band buffers, in pickle's order.
-    pub buffers: Vec<Block>,
+    pub buffers: Vec<Buffer>,
+}
+
+/// Where an out-of-band buffer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Buffer {
+    /// In its sender's store.
+    Stored(Block),
+    /// Where its reader can have it, too.
+    Shared(Portion),
 }
 
 /// A frame that does not parse: the other side is broken.
@@ -48,7 +60,11 @@ impl Payload {
             Stream::Stored(block) => Some(*block),
             Stream::Inline(_) => None,
         };
-        stream.into_iter().chain(self.buffers.iter().copied())
+        let buffers = self.buffers.iter().filter_map(|buffer| match buffer {
+            Buffer::Stored(block) => Some(*block),
+            Buffer::Shared(_) => None,
+        });
+        stream.into_iter().chain(buffers)
     }
 
     /// Bytes that travel.
@@ -60,10 +76,20 @@ impl Payload {
     pub fn head(&self) -> Vec<u8> {
         let stored = matches!(self.stream, Stream::Stored(_));
         let count = self.buffers.len() as u32 + u32::from(stored);
-        let mut head = Vec::with_capacity(4 + 16 * count as usize);
+        let mut head = Vec::with_capacity(4 + 32 * count as usize);
         head.extend((count | if stored { STREAM_IN_BLOCK } else { 0 }).to_le_bytes());
-        for block in self.blocks() {
+        if let Stream::Stored(block) = &self.stream {
             head.extend(block.to_bytes());
+        }
+        for buffer in &self.buffers {
+            match buffer {
+                Buffer::Stored(block) => head.extend(block.to_bytes()),
+                Buffer::Shared(Portion { key, offset, len, pid, fd }) => {
+                    head.extend(Block { offset: SHARED | key, len: *len }.to_bytes());
+                    head.extend(offset.to_le_bytes());
+                    head.extend([*pid, *fd].map(u32::to_le_bytes).as_flattened());
+                }
+            }
         }
         head
     }
@@ -81,13 +107,22 @@ impl Payload {
         let (word, mut rest) = body.split_first_chunk::<4>().ok_or(Malformed)?;
         let word = u32::from_le_bytes(*word);
         let count = word & !STREAM_IN_BLOCK;
-        if count > MOST_BLOCKS {
+        if count > MOST_BUFFERS {
             return Err(Malformed);
         }
         let mut buffers = Vec::with_capacity(count as usize);
         for _ in 0..count {
             let (block, after) = rest.split_first_chunk::<16>().ok_or(Malformed)?;
-            buffers.push(Block::from_bytes(*block));
+            let Block { offset: key, len } = Block::from_bytes(*block);
+            rest = after;
+            if key & SHARED == 0 {
+                buffers.push(Buffer::Stored(Block { offset: key, len }));
+                continue;
+            }
+            let (place, after) = rest.split_first_chunk::<16>().ok_or(Malformed)?;
+            let Block { offset, len: owner } = Block::from_bytes(*place);
+            let (pid, fd) = (owner as u32, (owner >> 32) as u32);
+            buffers.push(Buffer::Shared(Portion { key: key & !SHARED, offset, len, pid, fd }));
             rest = after;
         }
         if word & STREAM_IN_BLOCK == 0 {
@@ -96,13 +131,13 @@ impl Payload {
         if buffers.is_empty() || !rest.is_empty() {
             return Err(Malformed);
         }
-        let stream = Stream::Stored(buffers.remove(0));
-        Ok(Payload { stream, buffers })
+        let Buffer::Stored(stream) = buffers.remove(0) else { return Err(Malformed) };
+        Ok(Payload { stream: Stream::Stored(stream), buffers })
     }
 
     /// Whether more buffers than a frame can name came together; then they belong into the stream.
     pub fn most_buffers() -> usize {
-        MOST_BLOCKS as usize - 1
+        MOST_BUFFERS as usize - 1
     }
 }
 
@@ -183,7 +218,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn block() -> impl Strategy<Value = Block> {
-        (any::<u64>(), any::<u64>()).prop_map(|(offset, len)| Block { offset, len })
+        (0..SHARED, any::<u64>()).prop_map(|(offset, len)| Block { offset, len })
+    }
+
+    fn buffer() -> impl Strategy<Value = Buffer> {
+        let portion = (0..SHARED, any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>())
+            .prop_map(|(key, offset, len, pid, fd)| Buffer::Shared(Portion { key, offset, len, pid, fd }));
+        prop_oneof![block().prop_map(Buffer::Stored), portion]
     }
 
     proptest! {
@@ -191,7 +232,7 @@ mod tests {
         fn a_payload_arrives_as_it_was_sent(
             inline in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..100)),
             first in block(),
-            buffers in proptest::collection::vec(block(), 0..5),
+            buffers in proptest::collection::vec(buffer(), 0..5),
         ) {
             let stream = inline.map_or(Stream::Stored(first), Stream::Inline);
             let sent = Payload { stream, buffers };

@@ -3,9 +3,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use forkright_engine::crew::Arrived;
-use forkright_engine::payload::{BUFFER_LIMIT, INLINE_LIMIT, Payload, Stream};
-use forkright_engine::store::{Lease, Store};
+use forkright_engine::crew::{Arrived, ArrivedBuffer};
+use forkright_engine::payload::{BUFFER_LIMIT, Buffer, INLINE_LIMIT, Payload, Stream};
+use forkright_engine::share::Share;
+use forkright_engine::store::{Leased, Store};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyException, PyOSError, PyTypeError};
 use pyo3::intern;
@@ -15,9 +16,10 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyT
 
 use crate::outward::{Outward as _, import, member};
 use crate::recruit::Initializer;
+use crate::stream::Reducers;
 use crate::window::Window;
 
-const PROTOCOL: u8 = 5;
+pub(crate) const PROTOCOL: u8 = 5;
 /// A stream with one of these must be made again with care: it names what only the caller's `__main__` has, or
 /// the state of a random generator that all workers would share. As `forkright._pickling.SIGNS`.
 const SIGNS: [&[u8]; 3] = [b"__main__", b"\x8c\x06random\x94\x8c\x06Random\x94", b"__randomstate_ctor"];
@@ -25,7 +27,7 @@ const SIGNS: [&[u8]; 3] = [b"__main__", b"\x8c\x06random\x94\x8c\x06Random\x94",
 /// A pickled value and what it occupies in shared memory.
 pub(crate) struct Encoded {
     pub(crate) payload: Payload,
-    pub(crate) leases: Vec<Arc<Lease>>,
+    pub(crate) leases: Vec<Arc<dyn Leased>>,
 }
 
 fn dumps(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
@@ -38,24 +40,59 @@ fn loads(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     member(py, &LOADS, "_pickle", "loads")
 }
 
-/// Collects the out-of-band buffers that are worth a block; leaves the others in the stream.
+/// Collects the out-of-band buffers that are shared already or worth a block; leaves the others in the stream.
 #[pyclass(frozen, module = "forkright._core")]
-pub(crate) struct Sink(Mutex<Vec<PyBuffer<u8>>>);
+pub(crate) struct Sink {
+    kept: Mutex<Vec<Kept>>,
+    /// Whether it is the caller who will read them: that one has its own shares only.
+    to_caller: bool,
+}
+
+/// A buffer that is not in the stream.
+enum Kept {
+    Apart(PyBuffer<u8>),
+    Shared { share: Arc<Share>, offset: u64, len: u64 },
+}
 
 #[pymethods]
 impl Sink {
     /// As pickle's `buffer_callback`: true keeps the buffer in the stream.
-    fn __call__(&self, buffer: &Bound<'_, PyAny>) -> bool {
+    fn append(&self, buffer: &Bound<'_, PyAny>) -> bool {
         // A buffer that is not contiguous has no raw view: pickle copies it into the stream.
         let Ok(raw) = buffer.invoke_method("raw", ()).and_then(|raw| PyBuffer::<u8>::get(&raw)) else {
             return true;
         };
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if raw.len_bytes() < BUFFER_LIMIT || kept.len() == Payload::most_buffers() {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == Payload::most_buffers() {
             return true;
         }
-        kept.push(raw);
+        let len = raw.len_bytes();
+        if let Some((share, offset)) = Share::around(raw.buf_ptr() as usize, len)
+            && (!self.to_caller || share.is_callers())
+        {
+            kept.push(Kept::Shared { share, offset, len: len as u64 });
+            return false;
+        }
+        if len < BUFFER_LIMIT {
+            return true;
+        }
+        kept.push(Kept::Apart(raw));
         false
+    }
+
+    fn clear(&self) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Sink {
+    /// For what goes to the readers of a store.
+    pub(crate) fn new<'py>(py: Python<'py>, store: &Store) -> PyResult<Bound<'py, Sink>> {
+        Bound::new(py, Sink { kept: Mutex::default(), to_caller: store.is_workers() })
+    }
+
+    fn take(&self) -> Vec<Kept> {
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -89,18 +126,28 @@ pub(crate) fn encode(
         let stream = stream.cast::<PyBytes>()?.as_bytes().to_vec();
         return Ok(Encoded { payload: Payload::inline(stream), leases: Vec::new() });
     }
-    let sink = Bound::new(py, Sink(Mutex::default()))?;
-    let options = PyDict::new(py);
-    options.set_item(intern!(py, "buffer_callback"), &sink)?;
-    match dumps(py)?.invoke_with((value, PROTOCOL), Some(&options)) {
-        Ok(stream) if !needs_care(stream.cast::<PyBytes>()?.as_bytes()) => {
-            let buffers = std::mem::take(&mut *sink.get().0.lock().unwrap_or_else(PoisonError::into_inner));
-            pack(py, stream.cast::<PyBytes>()?, &buffers, store)
-        }
+    let sink = Sink::new(py, store)?;
+    let append = sink.getattr(intern!(py, "append"))?;
+    let reducers = Reducers::current(py)?;
+    let encoded = if reducers.suit(value)? {
+        reducers.pickle(value, &append).map(|parts| {
+            let care = parts.own().any(needs_care);
+            (!care).then(|| pack(py, &parts.slices(), sink.get(), store))
+        })
+    } else {
+        let options = PyDict::new(py);
+        options.set_item(intern!(py, "buffer_callback"), append)?;
+        dumps(py)?.invoke_with((value, PROTOCOL), Some(&options)).and_then(|stream| {
+            let stream = stream.cast::<PyBytes>()?.as_bytes();
+            Ok((!needs_care(stream)).then(|| pack(py, &[stream], sink.get(), store)))
+        })
+    };
+    match encoded {
+        Ok(Some(encoded)) => encoded,
         // It needs care, or could not be pickled by reference.
-        Ok(_) => encode_with_care(value, role(), store, initializer),
+        Ok(None) => encode_with_care(value, role(), &sink, store, initializer),
         Err(error) if error.is_instance_of::<PyException>(py) => {
-            encode_with_care(value, role(), store, initializer)
+            encode_with_care(value, role(), &sink, store, initializer)
         }
         // KeyboardInterrupt and the like travel on.
         Err(error) => Err(error),
@@ -110,51 +157,53 @@ pub(crate) fn encode(
 fn encode_with_care(
     value: &Bound<'_, PyAny>,
     role: String,
+    sink: &Bound<'_, Sink>,
     store: &Arc<Store>,
     initializer: Option<&Initializer>,
 ) -> PyResult<Encoded> {
     static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = value.py();
-    let kept = PyList::empty(py);
+    sink.get().clear();
     let initializer = initializer.map(|initializer| initializer.function(py)).transpose()?;
     let encode = member(py, &ENCODE, "forkright._pickling", "encode")?;
-    let stream = encode.invoke((value, &kept, role, initializer))?;
-    let raw = |buffer: Bound<'_, PyAny>| PyBuffer::<u8>::get(&buffer.invoke_method("raw", ())?);
-    let buffers = kept.iter().map(raw).collect::<PyResult<Vec<_>>>()?;
-    pack(py, stream.cast::<PyBytes>()?, &buffers, store)
+    let stream = encode.invoke((value, sink, role, initializer))?;
+    pack(py, &[stream.cast::<PyBytes>()?.as_bytes()], sink.get(), store)
 }
 
-/// Puts a stream and its buffers where they travel best.
-fn pack(
-    py: Python<'_>,
-    stream: &Bound<'_, PyBytes>,
-    buffers: &[PyBuffer<u8>],
-    store: &Arc<Store>,
-) -> PyResult<Encoded> {
-    let mut leases = Vec::new();
-    let mut keep = |bytes: &[u8]| -> PyResult<_> {
-        // Detached when it is long: the kernel copies, nobody here looks at the bytes meanwhile.
-        let lease = if bytes.len() > 64 * INLINE_LIMIT {
-            py.detach(|| store.keep(&[bytes]))
-        } else {
-            store.keep(&[bytes])
+/// Puts a stream, which may be in parts, and the buffers that were kept out of it where they travel best.
+pub(crate) fn pack(py: Python<'_>, stream: &[&[u8]], sink: &Sink, store: &Arc<Store>) -> PyResult<Encoded> {
+    let mut leases: Vec<Arc<dyn Leased>> = Vec::new();
+    let mut keep = |parts: &[&[u8]]| -> PyResult<_> {
+        let length = parts.iter().map(|part| part.len()).sum::<usize>();
+        let copy = || match parts {
+            [part] => store.keep_once(part),
+            _ => store.keep(parts).map(Arc::new),
         };
-        let lease = Arc::new(lease.map_err(|error| no_memory(&error, bytes.len()))?);
+        // Detached when it is long.
+        let lease = if length > 64 * INLINE_LIMIT { py.detach(copy) } else { copy() };
+        let lease = lease.map_err(|error| no_memory(&error, length))?;
         let block = lease.block();
         leases.push(lease);
         Ok(block)
     };
-    let bytes = stream.as_bytes();
-    let stream = if bytes.len() > INLINE_LIMIT {
-        Stream::Stored(keep(bytes)?)
-    } else {
-        Stream::Inline(bytes.to_vec())
-    };
-    let mut blocks = Vec::with_capacity(buffers.len());
-    for buffer in buffers {
-        blocks.push(keep(crate::window::bytes_of(buffer))?);
+    let length = stream.iter().map(|part| part.len()).sum::<usize>();
+    let stream =
+        if length > INLINE_LIMIT { Stream::Stored(keep(stream)?) } else { Stream::Inline(stream.concat()) };
+    let kept = sink.take();
+    let mut buffers = Vec::with_capacity(kept.len());
+    let mut shares: Vec<Arc<dyn Leased>> = Vec::new();
+    for buffer in kept {
+        buffers.push(match buffer {
+            Kept::Apart(bytes) => Buffer::Stored(keep(&[crate::window::bytes_of(&bytes)])?),
+            Kept::Shared { share, offset, len } => {
+                let portion = share.portion(offset, len);
+                shares.push(share);
+                Buffer::Shared(portion)
+            }
+        });
     }
-    Ok(Encoded { payload: Payload { stream, buffers: blocks }, leases })
+    leases.append(&mut shares);
+    Ok(Encoded { payload: Payload { stream, buffers }, leases })
 }
 
 fn no_memory(error: &std::io::Error, length: usize) -> PyErr {
@@ -163,7 +212,7 @@ fn no_memory(error: &std::io::Error, length: usize) -> PyErr {
 
 /// Pickles what `forkright._pickling.<function>` made of a value: a function's description, an exception.
 pub(crate) fn pack_bytes(stream: &Bound<'_, PyBytes>, store: &Arc<Store>) -> PyResult<Encoded> {
-    pack(stream.py(), stream, &[], store)
+    pack(stream.py(), &[stream.as_bytes()], Sink::new(stream.py(), store)?.get(), store)
 }
 
 /// Unpickles what arrived.
@@ -172,13 +221,27 @@ pub(crate) fn decode<'py>(py: Python<'py>, arrived: &Arrived) -> PyResult<Bound<
     if arrived.buffers.is_empty() {
         return loads(py)?.invoke((stream,));
     }
-    let buffers = PyList::empty(py);
-    for held in &arrived.buffers {
-        buffers.append(Window::open(py, held)?)?;
-    }
     let options = PyDict::new(py);
-    options.set_item(intern!(py, "buffers"), buffers)?;
+    options.set_item(intern!(py, "buffers"), buffers_of(py, arrived)?)?;
     loads(py)?.invoke_with((stream,), Some(&options))
+}
+
+/// Its out-of-band buffers, as objects with the buffer protocol.
+pub(crate) fn buffers_of<'py>(py: Python<'py>, arrived: &Arrived) -> PyResult<Bound<'py, PyList>> {
+    let open = |buffer: &ArrivedBuffer| match buffer {
+        ArrivedBuffer::Stored(held) => Window::open(py, held),
+        ArrivedBuffer::Here(Some(share), portion) => Window::over(py, Arc::clone(share), portion),
+        ArrivedBuffer::Here(None, _) => {
+            Err(PyOSError::new_err("a worker named shared memory that it was not sent"))
+        }
+        ArrivedBuffer::Callers(held, portion) => {
+            let share = held.open(portion).map_err(|error| {
+                PyOSError::new_err(format!("its shared memory can not be opened: {error}"))
+            })?;
+            Window::over(py, share, portion)
+        }
+    };
+    PyList::new(py, arrived.buffers.iter().map(open).collect::<PyResult<Vec<_>>>()?)
 }
 
 pub(crate) fn stream_of<'py>(py: Python<'py>, arrived: &Arrived) -> PyResult<Bound<'py, PyAny>> {

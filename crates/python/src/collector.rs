@@ -17,7 +17,7 @@ use crate::call::Call;
 use crate::errors;
 use crate::outward::{Outward as _, import};
 
-/// After this long without work the thread gives idle memory back and then sleeps until it is called.
+/// After this long without work the thread sleeps until it is called.
 const BUSY: Duration = Duration::from_secs(4);
 const ASLEEP: Duration = Duration::from_secs(3600);
 /// A callback that takes longer no longer holds up what others wait for.
@@ -228,10 +228,7 @@ impl Collector {
             }
             match duty {
                 Duty::Dismissed if !self.has_watched() => break,
-                Duty::Idle if !served => {
-                    py.detach(|| self.crew.store().trim());
-                    limit = ASLEEP;
-                }
+                Duty::Idle if !served => limit = ASLEEP,
                 _ => limit = BUSY,
             }
             if self.crew.is_finished() && !self.has_watched() {

@@ -1,7 +1,7 @@
 //! Which functions were described for the workers of one pool, and whether the description still holds.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use forkright_engine::crew::{Blob, Crew};
 use pyo3::intern;
@@ -14,11 +14,8 @@ use crate::codec;
 use crate::outward::{Outward as _, import};
 use crate::recruit::Initializer;
 
-/// Beyond this many the dead are cleared out.
-const MANY: usize = 256;
-
 pub(crate) struct Functions {
-    known: Mutex<HashMap<(usize, Differing), Known>>,
+    known: Arc<Mutex<HashMap<(usize, Differing), Known>>>,
     /// What the workers that they are described for call first.
     initializer: Option<Initializer>,
 }
@@ -81,7 +78,7 @@ struct Basis {
 
 impl Functions {
     pub(crate) fn new(initializer: Option<Initializer>) -> Functions {
-        Functions { known: Mutex::default(), initializer }
+        Functions { known: Arc::default(), initializer }
     }
 
     pub(crate) fn initializer(&self) -> Option<&Initializer> {
@@ -110,14 +107,28 @@ impl Functions {
             }
             old => self.describe_as(function, crew, differing, old.as_ref(), None)?,
         };
-        let reference = PyWeakrefReference::new(function)?.unbind();
-        let known = Known { reference, described: described.clone() };
-        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= MANY {
-            all.retain(|_, entry| entry.reference.bind(function.py()).upgrade().is_some());
-        }
-        all.insert((function.as_ptr() as usize, differing), known);
+        let key = (function.as_ptr() as usize, differing);
+        let known = Known { reference: self.reference(function, key)?, described: described.clone() };
+        let before = lock(&self.known).insert(key, known);
+        // Without the lock: what it held may run Python code as it goes.
+        drop(before);
         Ok(Some(described))
+    }
+
+    /// Says that the address still means the same object. What is known of it goes with it: what it captured is watched,
+    /// and must not be kept by that.
+    fn reference(
+        &self,
+        function: &Bound<'_, PyAny>,
+        key: (usize, Differing),
+    ) -> PyResult<Py<PyWeakrefReference>> {
+        let all = Arc::downgrade(&self.known);
+        let forget = move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+            let gone = all.upgrade().and_then(|all| lock(&all).remove(&key));
+            drop(gone);
+        };
+        let forget = PyCFunction::new_closure(function.py(), None, None, forget)?;
+        Ok(PyWeakrefReference::new_with(function, forget)?.unbind())
     }
 
     /// What has a worker compare what a callable reads that travels otherwise. Left out where it would have to be
@@ -158,7 +169,8 @@ impl Functions {
         let py = function.py();
         let functions = import(py, "forkright._functions")?;
         let initializer = self.initializer().map(|initializer| initializer.function(py)).transpose()?;
-        let made = functions.getattr("describe")?.invoke((function, initializer))?;
+        let sink = codec::Sink::new(py, crew.store())?;
+        let made = functions.getattr("describe")?.invoke((function, initializer, &sink))?;
         let survey = match survey {
             Some(survey) => survey,
             None if differing == Differing::Ignore => {
@@ -171,13 +183,13 @@ impl Functions {
             functions.getattr("parcel")?.invoke((&made, &survey, strict))?.extract()?;
         let basis = Arc::new(Basis { watch: watch.unbind(), survey: survey.unbind() });
         let volatile = made.getattr("volatile")?.extract()?;
+        let encoded = codec::pack(py, &[payload.as_bytes()], sink.get(), crew.store())?;
         if let Some(old) = old
-            && old.blob.payload.tail() == payload.as_bytes()
+            && old.blob.payload == encoded.payload
         {
             return Ok(Described { volatile, basis, ..old.clone() });
         }
         let name: String = made.getattr("name")?.extract()?;
-        let encoded = codec::pack_bytes(&payload, crew.store())?;
         let blob = Arc::new(Blob { id: crew.next_id(), payload: encoded.payload, leases: encoded.leases });
         Ok(Described { blob, name: name.into(), checked, volatile, basis })
     }
@@ -189,11 +201,15 @@ impl Functions {
     }
 
     fn find(&self, function: &Bound<'_, PyAny>, differing: Differing) -> Option<Described> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock(&self.known);
         let entry = known.get(&(function.as_ptr() as usize, differing))?;
         let same = entry.reference.bind(function.py()).upgrade().is_some_and(|object| object.is(function));
         same.then(|| entry.described.clone())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a callable is no object made for one call.
@@ -227,7 +243,8 @@ fn holds(watch: &Bound<'_, PyTuple>) -> PyResult<bool> {
         } else if key.is_none() {
             holder.getattr(intern!(watch.py(), "cell_contents")).is_ok_and(|found| found.is(value))
         } else {
-            holder.getattr(key.cast::<pyo3::types::PyString>()?)?.is(value)
+            // A weak reference to a function.
+            holder.invoke(())?.getattr(key.cast::<pyo3::types::PyString>()?)?.is(value)
         };
         if !same {
             return Ok(false);

@@ -4,8 +4,8 @@
 //! `work` going, which is a `batch` (a map) or `submissions` (the calls of one function, for an executor that is
 //! `choosing`), with its `progress`; `governing` chooses meanwhile, with a `pause` of the caller where it prepares a
 //! move. `hands` are the threads of this process, `recruit` the worker processes, `collector` looks after them;
-//! `serve` is a worker process from the inside. `codec`, `functions` and `window` carry values, and whatever calls Python
-//! code goes by `outward`; `meter` registers
+//! `serve` is a worker process from the inside. `codec`, `stream`, `functions` and `window` carry values, and whatever
+//! calls Python code goes by `outward`; `meter` registers
 //! threads with the sampler, an `onlooker` has it look where nobody chooses, a `ledger` keeps what was measured of
 //! each function, `memory` what the next map of it starts with and an `opening` what was so before; `report`, `errors` and `cli` speak to people; `why` records
 //! programs that were not written for forkright, a `guide` knows where their threads are, and `account` tells what
@@ -41,6 +41,7 @@ mod replay;
 mod report;
 mod run;
 mod serve;
+mod stream;
 mod submissions;
 mod why;
 mod window;
@@ -54,6 +55,8 @@ mod _core {
     use super::account::account_recordings;
     #[pymodule_export]
     use super::cli::parse_command;
+    #[pymodule_export]
+    use super::codec::Sink;
     #[pymodule_export]
     use super::future::FutureBase;
     #[pymodule_export]
@@ -70,6 +73,8 @@ mod _core {
     use super::serve::Worker;
     #[pymodule_export]
     use super::why::{begin_recording, end_recording, enlist, pause_recording, resume_recording};
+    #[pymodule_export]
+    use super::window::{open_shared, share, shared_place};
     #[pymodule_export]
     use super::{close_shared, cpu_count, die_with_parent, limits, meter_state};
     use pyo3::exceptions::PyImportError;

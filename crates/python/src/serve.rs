@@ -11,7 +11,8 @@ use forkright_engine::crew::Arrived;
 use forkright_engine::frame::{chunk, down, up};
 use forkright_engine::line::{self, Line};
 use forkright_engine::payload::{Cost, Payload, Seen};
-use forkright_engine::store::{Inbox, Lease, Store};
+use forkright_engine::share::SHARED;
+use forkright_engine::store::{Inbox, Lent, Store, TIDY};
 use forkright_meter::{Counts, Slot, Tally, clock};
 use forkright_shm::bell::{Bell, Woken};
 use forkright_shm::memory::Memory;
@@ -50,7 +51,7 @@ pub(crate) struct Worker {
     /// Bytes of memory of its own that end it; 0 if none do.
     memory_limit: AtomicU64,
     /// Blocks of ours that the caller may still read.
-    lent: Mutex<HashMap<u64, Arc<Lease>>>,
+    lent: Mutex<Lent>,
 }
 
 struct Taking {
@@ -142,8 +143,8 @@ impl Worker {
             answering: Mutex::new(producer),
             bell: own,
             caller: line::open_bell(&memory(bell)?).map_err(fail)?,
-            inbox: Inbox::over(memory(arguments)?),
-            store: Store::over(memory(results)?).map_err(fail)?,
+            inbox: Inbox::of_caller(memory(arguments)?),
+            store: Store::of_worker(memory(results)?).map_err(fail)?,
             metered: AtomicBool::new(false),
             memory_limit: AtomicU64::new(0),
             lent: Mutex::default(),
@@ -211,8 +212,13 @@ impl Worker {
                 }
                 down::RELEASE => {
                     let mut lent = lock(&self.lent);
-                    for offset in body.as_chunks::<8>().0 {
-                        lent.remove(&u64::from_le_bytes(*offset));
+                    for key in body.as_chunks::<8>().0 {
+                        let key = u64::from_le_bytes(*key);
+                        if key & SHARED == 0 {
+                            lent.give_back(key);
+                        } else {
+                            self.inbox.forget(key);
+                        }
                     }
                 }
                 down::THREADS => {
@@ -283,7 +289,12 @@ impl Worker {
                 return Woken::Struck;
             }
             drop(taking);
-            listening.wait(Some(LOOK_UP))
+            let has_idle = self.store.usage().1 > 0;
+            let woken = listening.wait(Some(if has_idle { TIDY } else { LOOK_UP }));
+            if has_idle {
+                self.store.trim();
+            }
+            woken
         });
         if woken == Woken::Interrupted { py.check_signals() } else { Ok(()) }
     }
@@ -481,11 +492,13 @@ impl Worker {
         (cost.cpu, cost.delay) = (spent.cpu, spent.delay);
         if !encoded.leases.is_empty() {
             let mut lent = lock(&self.lent);
-            lent.extend(encoded.leases.iter().map(|lease| (lease.block().offset, Arc::clone(lease))));
+            encoded.leases.iter().filter(|lease| lease.key() & SHARED == 0).for_each(|lease| lent.add(lease));
         }
         // Before the answer: whoever takes that hears of both, and nobody may ask again for long.
         self.release(py)?;
         let head = Head { kind, id, extra: 0 };
+        // Leases of the caller's own shares are not for the caller to give back: they last until the answer is given,
+        // and with them the caller's.
         self.answer(py, head, &[&cost.to_bytes(), &encoded.payload.head(), encoded.payload.tail()])
     }
 
@@ -580,7 +593,9 @@ impl Function {
         self.ready.get_or_init(py, || {
             let load = || -> PyResult<_> {
                 let payload = codec::stream_of(py, &self.arrived)?;
-                let found = import(py, "forkright._functions")?.getattr("unpack")?.invoke((payload,))?;
+                let buffers = codec::buffers_of(py, &self.arrived)?;
+                let found =
+                    import(py, "forkright._functions")?.getattr("unpack")?.invoke((payload, buffers))?;
                 let (callable, differs, strict) = found.extract()?;
                 Ok(Loaded { callable, differs, strict, told: AtomicBool::new(false) })
             };

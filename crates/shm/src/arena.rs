@@ -39,6 +39,15 @@ pub struct Block {
     pub len: u64,
 }
 
+/// A block that was handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// Where it is.
+    pub block: Block,
+    /// All of its pages were idle: there is memory behind them.
+    pub recycled: bool,
+}
+
 impl Arena {
     /// An arena over all of `memory`, which nobody else allocates from or writes to. It gives idle pages back
     /// sooner than told to when there are more than `idle_cap` bytes of them.
@@ -63,7 +72,7 @@ impl Arena {
     /// What the system says: mostly no memory left. The block is free again then.
     pub fn place(&mut self, parts: &[&[u8]], now: Duration) -> io::Result<Block> {
         let len = parts.iter().map(|part| part.len() as u64).sum();
-        let block = self.reserve(len)?;
+        let Reserved { block, .. } = self.reserve(len)?;
         let mut offset = block.offset;
         for part in parts {
             if let Err(error) = self.memory.write_at(part, offset) {
@@ -82,8 +91,9 @@ impl Arena {
     /// # Errors
     ///
     /// What the system says when asked for more room.
-    pub fn reserve(&mut self, len: u64) -> io::Result<Block> {
+    pub fn reserve(&mut self, len: u64) -> io::Result<Reserved> {
         let room = self.room_for(len).ok_or(io::ErrorKind::OutOfMemory)?;
+        let idle = self.free.idle;
         let offset = match self.free.take(room) {
             Some(offset) => offset,
             None => {
@@ -93,7 +103,7 @@ impl Arena {
         };
         self.used += room;
         self.live.insert(offset, len);
-        Ok(Block { offset, len })
+        Ok(Reserved { block: Block { offset, len }, recycled: idle - self.free.idle == room })
     }
 
     /// Takes a block back. `false` if it is not one that is handed out: blocks come back from peers, and a peer
@@ -408,7 +418,7 @@ mod tests {
     #[test]
     fn a_block_that_is_not_handed_out_is_not_freed() {
         let mut arena = arena();
-        let block = arena.reserve(5000).unwrap();
+        let block = arena.reserve(5000).unwrap().block;
         for made_up in [
             Block { offset: block.offset + PAGE, len: PAGE },
             Block { offset: u64::MAX, len: u64::MAX },
@@ -424,22 +434,24 @@ mod tests {
     #[test]
     fn idle_pages_are_recycled_before_fresh_ones() {
         let mut arena = arena();
-        let blocks: Vec<_> = (0..9).map(|_| arena.reserve(4 * PAGE).unwrap()).collect();
+        let blocks: Vec<_> = (0..9).map(|_| arena.reserve(4 * PAGE).unwrap().block).collect();
         assert!(arena.free(blocks[5], NOW));
         assert!(arena.free.by_offset.len() > 1, "there is a hole as well");
-        assert_eq!(arena.reserve(3 * PAGE).unwrap().offset, blocks[5].offset);
+        let again = arena.reserve(3 * PAGE).unwrap();
+        assert_eq!((again.block.offset, again.recycled), (blocks[5].offset, true));
+        assert!(!arena.reserve(4 * PAGE).unwrap().recycled, "one idle page is not enough");
     }
 
     #[test]
     fn the_pages_of_neighbours_make_one_block() {
         let mut arena = arena();
-        let blocks: Vec<_> = (0..8).map(|_| arena.reserve(PAGE).unwrap()).collect();
+        let blocks: Vec<_> = (0..8).map(|_| arena.reserve(PAGE).unwrap().block).collect();
         let end = arena.end;
         // Of different ages, so that they stay separate spans.
         for (block, age) in blocks.into_iter().zip(0..) {
             assert!(arena.free(block, NOW + Duration::from_secs(age)));
         }
-        assert_eq!(arena.reserve(end).unwrap(), Block { offset: 0, len: end });
+        assert_eq!(arena.reserve(end).unwrap().block, Block { offset: 0, len: end });
         check(&arena);
         assert_eq!(arena.end, end);
     }
@@ -475,7 +487,8 @@ mod tests {
         let mut ends = Vec::new();
         for round in 0..50 {
             let now = NOW + Duration::from_secs(round);
-            let blocks: Vec<_> = (1..40).map(|pages| arena.reserve(pages * 3 % 17 * PAGE).unwrap()).collect();
+            let blocks: Vec<_> =
+                (1..40).map(|pages| arena.reserve(pages * 3 % 17 * PAGE).unwrap().block).collect();
             for block in blocks {
                 assert!(arena.free(block, now));
             }

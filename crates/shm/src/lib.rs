@@ -27,7 +27,7 @@ pub mod ring;
 mod sync;
 
 #[cfg(not(loom))]
-pub use arena::{Arena, Block};
+pub use arena::{Arena, Block, Reserved};
 pub use bell::{Bell, Listener, Woken};
 #[cfg(not(loom))]
 pub use mapping::Mapping;

@@ -18,6 +18,8 @@ pub enum Access {
     /// A writable copy, made page by page as it is written to: for payloads. A page not yet written to still
     /// shows what the owner of the memory does to it, so the owner must not reuse it meanwhile.
     Private,
+    /// Only to be read, also where the memory is sealed against writing.
+    ReadOnly,
 }
 
 /// Anonymous memory that processes share by passing its file descriptor on.
@@ -36,6 +38,29 @@ impl Memory {
     ///
     /// What the system says: mostly no descriptors or no memory left.
     pub fn create(name: &str, len: u64) -> io::Result<Self> {
+        let memory = Self::open(name, len)?;
+        // SEAL too: else a peer could add a seal that keeps the owner from writing.
+        memory.seal(SealFlags::SHRINK | SealFlags::SEAL)?;
+        Ok(memory)
+    }
+
+    /// Makes memory of `parts`, each at its offset, that is `len` bytes long for ever. Unless `writable`, nobody can
+    /// write to it any more, its maker neither.
+    ///
+    /// # Errors
+    ///
+    /// What the system says: mostly no descriptors or no memory left.
+    pub fn create_filled(name: &str, len: u64, parts: &[(u64, &[u8])], writable: bool) -> io::Result<Self> {
+        let memory = Self::open(name, len)?;
+        for (offset, part) in parts {
+            memory.write_at(part, *offset)?;
+        }
+        let fixed = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        memory.seal(if writable { fixed } else { fixed | SealFlags::WRITE })?;
+        Ok(memory)
+    }
+
+    fn open(name: &str, len: u64) -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let fd = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
             // Before Linux 6.3 that flag is unknown, since then it can be compulsory.
@@ -43,9 +68,20 @@ impl Memory {
             other => other?,
         };
         rustix::fs::ftruncate(&fd, len)?;
-        // SEAL too: else a peer could add a seal that keeps the owner from writing.
-        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::SEAL)?;
         Ok(Self { fd })
+    }
+
+    fn seal(&self, seals: SealFlags) -> io::Result<()> {
+        Ok(rustix::fs::fcntl_add_seals(&self.fd, seals)?)
+    }
+
+    /// Whether it is not sealed against writing.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn is_writable(&self) -> io::Result<bool> {
+        Ok(!rustix::fs::fcntl_get_seals(&self.fd)?.contains(SealFlags::WRITE))
     }
 
     /// Takes over a descriptor that another process made with [`create`](Self::create).
@@ -168,10 +204,11 @@ impl Memory {
         let len = self.bounded(offset, len)?;
         let flags = match access {
             Access::Shared => MapFlags::SHARED,
-            // A payload is seldom written to by its reader: reserve no memory for the copies of all its pages.
-            Access::Private => MapFlags::PRIVATE | MapFlags::NORESERVE,
+            // A payload is seldom written to by its reader: reserve no memory for the copies of all its pages. What is
+            // sealed against writing can't be mapped as shared before Linux 6.7, and only to be read it is the same.
+            Access::Private | Access::ReadOnly => MapFlags::PRIVATE | MapFlags::NORESERVE,
         };
-        Mapping::new(&self.fd, offset, len, flags)
+        Mapping::new(&self.fd, offset, len, flags, access != Access::ReadOnly)
     }
 
     /// `len`, if the memory has that many bytes from `offset`.

@@ -79,6 +79,17 @@ def close_shared(timeout: float) -> None:
         closer.join()
 
 
+def share(buffers: list[pickle.PickleBuffer], writable: bool) -> list[Any]:
+    """Copies of the buffers: each process that gets one gets a copy of its own."""
+    if writable:
+        warn("what one process writes to a writable share the others do not see: nothing is shared")
+    return [bytearray(buffer.raw()) if writable else bytes(buffer.raw()) for buffer in buffers]
+
+
+def shared_place(obj: object) -> None:
+    """Nowhere: nothing is shared."""
+
+
 def taken(plan: tuple[int, int] | None, workers: int | None) -> _plan.Plan:
     """The plan that is carried out where `plan` is asked for: threads for "auto", one thread a process for hybrid."""
     if plan is None:

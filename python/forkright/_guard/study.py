@@ -72,7 +72,7 @@ class Study:
         values = [
             Value(kind=type(one), origin=frozenset((ITEM,)))
             if is_atom(type(one))
-            else Value(ARGUMENT, one, origin=frozenset((ITEM,)))
+            else real(ARGUMENT, one, "", frozenset((ITEM,)))
             for one in arguments
         ]
         try:

@@ -16,6 +16,8 @@ from functools import reduce
 from itertools import islice
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 
+from .._core import shared_place
+
 TYPE_CHECKING = False  # spares the import of typing
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -209,6 +211,11 @@ def is_atom(kind: type | None) -> bool:
     return kind is not None and (kind in ATOMS or f"{kind.__module__}.{kind.__qualname__}" in ATOM_NAMES)
 
 
+def is_for_all(thing: object) -> bool:
+    """Whether this lies in memory of `fr.share`: what is written to it all processes see, if it can be written to."""
+    return (is_array(type(thing)) or type(thing) is memoryview) and shared_place(thing) is not None
+
+
 def is_array(kind: type | None) -> bool:
     """Whether this is NumPy's array type."""
     return kind is not None and kind.__name__ == "ndarray" and kind.__module__ == "numpy"
@@ -229,9 +236,11 @@ def is_iterator(value: Value) -> bool:
 
 
 def real(place: int, thing: object, name: str, origin: frozenset[str] = NOWHERE) -> Value:
-    """The value of a real object. What cannot be changed counts as fresh wherever it comes from."""
-    if is_atom(type(thing)) or (
-        isinstance(thing, tuple) and all(is_atom(type(one)) for one in islice(tuple.__iter__(thing), 16))
+    """The value of a real object. What cannot be changed, or is for all processes, is as good as fresh."""
+    if (
+        is_atom(type(thing))
+        or is_for_all(thing)
+        or (isinstance(thing, tuple) and all(is_atom(type(one)) for one in islice(tuple.__iter__(thing), 16)))
     ):
         place = FRESH
     return Value(place, thing, name, origin=origin)

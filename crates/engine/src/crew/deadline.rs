@@ -106,7 +106,10 @@ impl Crew {
         let Some(late) = Instant::now().checked_add(limit) else { return };
         if yard.alarm.is_none_or(|alarm| late < alarm) {
             yard.alarm = Some(late);
-            self.warden.call_at(late, self.myself.clone() as Weak<dyn Employer>);
+            // This is called at one time, the last that was named.
+            if yard.tidying.is_none_or(|tidying| late < tidying) {
+                self.warden.call_at(late, self.myself.clone() as Weak<dyn Employer>);
+            }
         }
     }
 }

@@ -146,7 +146,15 @@ impl Recipient for Ends {
         let Delivery::Outcome { cost, parcel, .. } = delivery else { return };
         assert!(cost.tasks <= 1 && cost.failed <= cost.tasks);
         let _ = (parcel.bytes(), parcel.words());
-        for held in parcel.stored.iter().chain(&parcel.buffers) {
+        let buffers = parcel.buffers.iter().filter_map(|buffer| match buffer {
+            ArrivedBuffer::Stored(held) => Some(held),
+            ArrivedBuffer::Here(share, _) => {
+                assert!(share.is_none(), "there is none");
+                None
+            }
+            ArrivedBuffer::Callers(..) => panic!("a worker's descriptors are not opened"),
+        });
+        for held in parcel.stored.iter().chain(buffers) {
             let Ok(mapping) = held.map() else { continue };
             assert_eq!(mapping.len() as u64, held.len());
         }

@@ -13,6 +13,7 @@ mod lead;
 mod liar;
 mod obituary;
 mod seat;
+mod tidying;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use forkright_shm::arena::Block;
 use forkright_shm::bell::{Bell, Woken};
 use forkright_shm::memory::Memory;
 use rustix::process::Signal;
@@ -32,10 +34,11 @@ use self::seat::{MOST_FRAMES, Said, Seat, Stage};
 use crate::frame::up;
 use crate::line;
 use crate::oom::Kills;
-use crate::payload::{Cost, Payload, Stream};
+use crate::payload::{Buffer, Cost, Payload, Stream};
 use crate::ranked::Ranked;
+use crate::share::{Portion, SHARED, Share};
 use crate::state::{State, Wait};
-use crate::store::{Held, Inbox, Lease, Store};
+use crate::store::{Held, Inbox, Leased, Store};
 use crate::warden::{Death, Employer, Helper, Order, Program, Warden};
 
 /// Starts that failed one after another before any worker became ready, after which the crew gives up. Workers that
@@ -53,7 +56,7 @@ pub struct Blob {
     /// What rebuilds it.
     pub payload: Payload,
     /// What the payload occupies.
-    pub leases: Vec<Arc<Lease>>,
+    pub leases: Vec<Arc<dyn Leased>>,
 }
 
 /// One message to some worker, and who gets the answer.
@@ -71,13 +74,20 @@ pub struct Parcel {
     /// The arguments or items.
     pub payload: Payload,
     /// What the payload occupies.
-    pub leases: Vec<Arc<Lease>>,
+    pub leases: Vec<Arc<dyn Leased>>,
     /// Tasks in it.
     pub tasks: u32,
     /// What was asked for it.
     pub terms: Terms,
     /// Who gets the answer.
     pub recipient: Arc<dyn Recipient>,
+}
+
+impl Parcel {
+    /// Whether it or its function occupies memory beyond its message.
+    fn is_heavy(&self) -> bool {
+        !self.leases.is_empty() || self.function.as_ref().is_some_and(|blob| !blob.leases.is_empty())
+    }
 }
 
 /// The caller's side of a message. Called without locks held, from any thread: must not block, nor run Python.
@@ -158,7 +168,17 @@ pub struct Arrived {
     /// The stream, where it is in shared memory.
     pub stored: Option<Arc<Held>>,
     /// Its out-of-band buffers.
-    pub buffers: Vec<Arc<Held>>,
+    pub buffers: Vec<ArrivedBuffer>,
+}
+
+/// An out-of-band buffer as it arrived.
+pub enum ArrivedBuffer {
+    /// In a block of its sender's.
+    Stored(Arc<Held>),
+    /// In a share, which is mapped here. None: the sender must not be believed that there is one.
+    Here(Option<Arc<Share>>, Portion),
+    /// In a share of the caller's, which is told when it is let go of here.
+    Callers(Arc<Held>, Portion),
 }
 
 impl Arrived {
@@ -169,7 +189,11 @@ impl Arrived {
 
     /// Bytes that travelled.
     pub fn bytes(&self) -> u64 {
-        let held = self.stored.iter().chain(&self.buffers).map(|held| held.len());
+        let buffers = self.buffers.iter().filter_map(|buffer| match buffer {
+            ArrivedBuffer::Stored(held) => Some(held),
+            ArrivedBuffer::Here(..) | ArrivedBuffer::Callers(..) => None,
+        });
+        let held = self.stored.iter().chain(buffers).map(|held| held.len());
         // Their lengths are what the sender says.
         held.fold(self.inline.len() as u64, u64::saturating_add)
     }
@@ -180,11 +204,16 @@ impl Arrived {
             Stream::Inline(bytes) => (bytes, None),
             Stream::Stored(block) => (Vec::new(), Some(Arc::new(inbox.hold(block)))),
         };
-        Arrived {
-            inline,
-            stored,
-            buffers: payload.buffers.into_iter().map(|block| Arc::new(inbox.hold(block))).collect(),
-        }
+        let receive = |buffer| match buffer {
+            Buffer::Stored(block) => ArrivedBuffer::Stored(Arc::new(inbox.hold(block))),
+            Buffer::Shared(portion) if inbox.is_callers() => {
+                let held = inbox.hold(Block { offset: SHARED | portion.key, len: portion.len });
+                ArrivedBuffer::Callers(Arc::new(held), portion)
+            }
+            // It was sent to this worker before, so it is mapped here for as long as the worker has it.
+            Buffer::Shared(portion) => ArrivedBuffer::Here(Share::find(portion.key), portion),
+        };
+        Arrived { inline, stored, buffers: payload.buffers.into_iter().map(receive).collect() }
     }
 }
 
@@ -267,6 +296,9 @@ struct Yard {
     backlog: Ranked<Parcel>,
     /// When the warden looks for tasks that are late.
     alarm: Option<Instant>,
+    /// Large payloads have travelled since the warden was last asked to tidy up; when it will.
+    untidy: bool,
+    tidying: Option<Instant>,
     /// Not all that ever came had the same priority.
     ranked: bool,
     seats: Vec<Seat>,
@@ -313,6 +345,8 @@ impl Crew {
             limits,
             backlog: Ranked::default(),
             alarm: None,
+            untidy: false,
+            tidying: None,
             ranked: false,
             seats: Vec::new(),
             former: Vec::new(),
@@ -375,6 +409,7 @@ impl Crew {
         yard.outstanding += 1;
         let Terms { limit, priority, .. } = parcel.terms;
         yard.ranked |= priority != 0;
+        yard.untidy |= parcel.is_heavy();
         if yard.ranked {
             yard.line_up(priority);
         }
@@ -383,6 +418,7 @@ impl Crew {
         if let Some(limit) = limit {
             self.watch(&mut yard, limit);
         }
+        self.tidy_later(&mut yard);
         // One behind another may have to go elsewhere, to a worker that is not ready yet or that is done sooner.
         let threads = yard.limits.threads as usize;
         let waits = !yard.backlog.is_empty() || yard.seats.iter().any(|seat| seat.inflight.len() > threads);
@@ -470,6 +506,7 @@ impl Crew {
             }
             yard.balance();
             yard.pump();
+            self.tidy_later(&mut yard);
             if yard.backlog.is_empty() && yard.outstanding == 0 && yard.closing {
                 yard.stop_all();
             }
@@ -821,6 +858,7 @@ impl Yard {
                             up::REFUSED => Outcome::Refused,
                             _ => Outcome::Mixed,
                         };
+                        self.untidy |= payload.blocks().next().is_some();
                         let arrived = Arrived::receive(payload, seat.inbox());
                         let delivery = Delivery::Outcome { kind, cost, parcel: arrived, pid: seat.pid };
                         post.push((parcel.recipient, delivery));
@@ -902,7 +940,7 @@ impl Yard {
 
 impl Employer for Crew {
     fn due(&self) -> Option<Instant> {
-        self.end_late()
+        self.end_late().into_iter().chain(self.tidy()).min()
     }
 
     fn started(&self, token: u64, pid: i32) {

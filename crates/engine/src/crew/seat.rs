@@ -1,9 +1,9 @@
 //! One worker process as its crew sees it: the line to it, what it was sent, what it has not answered yet.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use forkright_shm::memory::Memory;
@@ -18,7 +18,8 @@ use crate::here;
 use crate::line::{self, Line};
 use crate::oom::Kills;
 use crate::payload::{Cost, Malformed, Payload};
-use crate::store::{Inbox, Lease};
+use crate::share::Share;
+use crate::store::{Inbox, Leased, Lent};
 
 /// Functions a worker keeps. The caller decides which, so both sides agree without talking.
 const FUNCTIONS_KEPT: usize = 128;
@@ -61,7 +62,11 @@ pub(super) struct Seat {
     line: Line,
     pub(super) inflight: VecDeque<Inflight>,
     known: VecDeque<u64>,
-    leases: HashMap<u64, (Arc<Lease>, u32)>,
+    /// Those of them that occupy memory, to be forgotten when nobody has them any more.
+    heavy: Vec<(u64, Weak<Blob>)>,
+    lent: Lent,
+    /// [`Share::times_lost`] when the worker was last told what is abandoned.
+    times_lost: u64,
     inbox: Arc<Inbox>,
     threads: u32,
     /// Whether it meters its tasks, for all of its crew.
@@ -130,8 +135,10 @@ impl Seat {
             line,
             inflight: VecDeque::new(),
             known: VecDeque::new(),
-            leases: HashMap::new(),
-            inbox: Inbox::over(outbox),
+            heavy: Vec::new(),
+            lent: Lent::default(),
+            times_lost: 0,
+            inbox: Inbox::of_worker(outbox),
             threads,
             metered,
             budget: renewal.tasks,
@@ -155,6 +162,11 @@ impl Seat {
     /// Nothing is in the way of its start: how long it takes from now on is what a start costs.
     pub(super) fn time_start(&mut self) {
         self.ordered = Some(Instant::now());
+    }
+
+    /// Whether large payloads are on their way to its worker or back, or kept there.
+    pub(super) fn has_payloads(&self) -> bool {
+        !self.lent.is_empty() || self.inbox.is_in_use()
     }
 
     pub(super) fn inbox(&self) -> &Arc<Inbox> {
@@ -235,20 +247,26 @@ impl Seat {
         }
         self.lease(&blob.leases);
         self.known.push_back(blob.id);
+        if !blob.leases.is_empty() {
+            self.heavy.push((blob.id, Arc::downgrade(blob)));
+        }
         if self.known.len() > FUNCTIONS_KEPT
-            && let Some(oldest) = self.known.pop_front()
+            && let Some(oldest) = self.known.front().copied()
         {
-            let head = Head { kind: down::FORGET, id: oldest, extra: 0 };
-            // If this does not fit the worker keeps one function more.
-            let _ = self.push(head, &[]);
+            self.forget_function(oldest);
         }
         true
     }
 
-    fn lease(&mut self, leases: &[Arc<Lease>]) {
-        for lease in leases {
-            self.leases.entry(lease.block().offset).or_insert_with(|| (Arc::clone(lease), 0)).1 += 1;
-        }
+    fn forget_function(&mut self, id: u64) {
+        self.known.retain(|known| *known != id);
+        self.heavy.retain(|(heavy, _)| *heavy != id);
+        // If this does not fit the worker keeps one function more.
+        let _ = self.push(Head { kind: down::FORGET, id, extra: 0 }, &[]);
+    }
+
+    fn lease(&mut self, leases: &[Arc<dyn Leased>]) {
+        leases.iter().for_each(|lease| self.lent.add(lease));
     }
 
     /// Has so many of its threads run messages from now on. What is sent meanwhile runs on as many as before.
@@ -270,14 +288,31 @@ impl Seat {
         }
     }
 
-    /// Tells the worker which of its blocks are free again.
+    /// Tells the worker which of its blocks are free again, and which of our functions and shares it shall not keep.
     pub(super) fn release(&mut self) {
-        if !self.inbox.has_released() {
-            return;
+        while let Some((id, _)) = self.heavy.iter().find(|(_, blob)| blob.strong_count() == 0) {
+            self.forget_function(*id);
+            self.silent = true;
         }
-        let offsets = self.inbox.take_released();
-        for some in offsets.chunks(1024) {
-            let bytes: Vec<u8> = some.iter().flat_map(|offset| offset.to_le_bytes()).collect();
+        if !self.lent.is_empty() && self.times_lost != Share::times_lost() {
+            self.release_abandoned();
+        }
+        if self.inbox.has_released() {
+            let released = self.inbox.take_released();
+            self.push_released(&released);
+        }
+    }
+
+    /// Also what was abandoned before it got it.
+    pub(super) fn release_abandoned(&mut self) {
+        self.times_lost = Share::times_lost();
+        let abandoned = self.lent.abandoned();
+        self.push_released(&abandoned);
+    }
+
+    fn push_released(&mut self, keys: &[u64]) {
+        for some in keys.chunks(1024) {
+            let bytes: Vec<u8> = some.iter().flat_map(|key| key.to_le_bytes()).collect();
             // A full ring: the worker keeps these until it ends.
             let _ = self.push(Head { kind: down::RELEASE, id: 0, extra: 0 }, &[&bytes]);
             self.silent = true;
@@ -330,7 +365,7 @@ impl Seat {
                 up::RELEASE => {
                     let body = std::mem::take(&mut self.body);
                     for offset in body.as_chunks::<8>().0 {
-                        self.unlease(u64::from_le_bytes(*offset));
+                        self.lent.give_back(u64::from_le_bytes(*offset));
                     }
                     self.body = body;
                 }
@@ -357,15 +392,6 @@ impl Seat {
                     return Ok(Some(Said::Answer { parcel, kind, cost, payload }));
                 }
                 _ => return Err(Malformed),
-            }
-        }
-    }
-
-    fn unlease(&mut self, offset: u64) {
-        if let Some((_, count)) = self.leases.get_mut(&offset) {
-            *count -= 1;
-            if *count == 0 {
-                self.leases.remove(&offset);
             }
         }
     }
@@ -402,7 +428,7 @@ impl Seat {
     fn remove(&mut self, index: usize) -> Option<Parcel> {
         let sent = self.inflight.remove(index)?;
         for lease in &sent.parcel.leases {
-            self.unlease(lease.block().offset);
+            self.lent.give_back(lease.key());
         }
         self.budget = self.budget.map(|budget| budget + sent.parcel.tasks);
         sent.parcel.recipient.recall();
