@@ -135,15 +135,17 @@ lint: build $(VENV)/.dev  ## rustfmt, clippy, ruff, mypy --strict, and the stubs
 	@$(py) -m mypy.stubtest forkright._core --mypy-config-file pyproject.toml
 	$(call say,lint passed)
 
-bench: build $(VENV)/.dev  ## beside the alternatives; some 10 minutes, run nothing beside
+# A peer that can't be installed is named below the table. ARGUMENTS='--only NAME... --merge' takes some of the contests
+# into today's run.
+bench: build $(VENV)/.dev  ## beside the alternatives; an hour, run nothing beside
+	$(call say,installing the peers: requirements-bench.txt)
+	@$(pip_install) -r requirements-bench.txt || echo 'warning: the peers are not installed' >&2
 	$(call say,benchmarks beside peers)
-	@$(py) benchmarks/run.py
+	@$(py) benchmarks/run.py $(ARGUMENTS)
 	$(call say,benchmarks done)
 
-bench-quick: build $(VENV)/.dev  ## the same with few rounds: a trial of the benchmarks, not figures to quote
-	$(call say,quick benchmarks beside peers)
-	@$(py) benchmarks/run.py --quick
-	$(call say,quick benchmarks done)
+bench-quick:  ## the same with few rounds, in five minutes: a trial of the benchmarks, not figures to quote
+	@$(MAKE) bench ARGUMENTS='--quick $(ARGUMENTS)'
 
 # What can't be installed is named below the table. ARGUMENTS='--only NAME...' takes some of the workloads.
 bench-choice: build $(VENV)/.dev  ## auto beside every fixed plan and beside peers, over many workloads; takes hours
