@@ -9,8 +9,8 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-browser test-memory test-nohang test-cpython test-chaos \
-	test-models soak lint bench bench-quick bench-choice bench-choice-quick bench-simulated bench-meter \
+.PHONY: help build demo test test-rust test-python test-browser test-memory test-instructions test-nohang test-cpython \
+	test-chaos test-models soak lint bench bench-quick bench-choice bench-choice-quick bench-simulated bench-meter \
 	bench-meter-debian docs clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
@@ -75,6 +75,12 @@ test-memory: build $(VENV)/.dev  ## what the meter reads of memory, under valgri
 		--skip threads_that_share_a_core --skip a_thread_that_computes_beside_the_gil \
 		--skip a_thread_that_took_the_gil_last && $(py) -m pytest --quiet -rs tests/memory
 	$(call say,memory tests done)
+
+# ARGUMENTS=--keep keeps the counts, after a change that is meant to change them.
+test-instructions: build $(VENV)/.dev  ## instructions of the hot paths against those that were kept, where there is valgrind
+	$(call say,instructions of the hot paths)
+	@PYTHONPATH=benchmarks $(py) -m instructions.count $(ARGUMENTS)
+	$(call say,instructions counted)
 
 # A peer that can't be installed is named in the table.
 test-nohang: build $(VENV)/.dev  ## whatever can go wrong with a task, on forkright and its peers: docs/no-hang.md; half an hour
