@@ -13,7 +13,7 @@ use forkright_engine::plan::Plan;
 use forkright_meter::{Slot, clock};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyList, PySlice, PyTuple};
 
 use crate::functions::{Described, Differing, Look};
 use crate::hands::Job;
@@ -43,6 +43,8 @@ pub(crate) struct Batch {
     next: AtomicUsize,
     /// Chunks given out and not done.
     out: AtomicUsize,
+    /// Those of them that are with worker processes.
+    travelling: AtomicUsize,
     /// Those of them that a worker refused: they run here, when all others have been given out.
     refused: Mutex<Vec<Range<usize>>>,
     stopped: AtomicBool,
@@ -73,7 +75,7 @@ impl Batch {
     ) -> PyResult<Arc<Batch>> {
         let py = function.py();
         let total = items.len()?;
-        let results = PyList::new(py, (0..total).map(|_| py.None()))?;
+        let results = PyList::new(py, [py.None()])?.as_sequence().repeat(total)?.cast_into::<PyList>()?;
         Ok(Arc::new(Batch {
             progress: Progress::new(name.into()),
             function: function.clone().unbind(),
@@ -84,6 +86,7 @@ impl Batch {
             chunksize,
             next: AtomicUsize::new(0),
             out: AtomicUsize::new(0),
+            travelling: AtomicUsize::new(0),
             refused: Mutex::default(),
             stopped: AtomicBool::new(false),
             results: results.unbind(),
@@ -128,21 +131,27 @@ impl Batch {
     pub(crate) fn run_here(&self, py: Python<'_>, range: Range<usize>, slot: &Slot) -> Cost {
         let stint = self.progress.begin(slot, range.len());
         let (mut tasks, mut failed) = (0, 0);
+        // Walked without an index to each, which costs more than a small function's call.
+        let mut items = self.slice(py, &range).and_then(|items| items.try_iter());
         for index in range {
             if self.stopped.load(Acquire) {
                 break;
             }
+            let item = match &mut items {
+                Ok(items) => items.next().unwrap_or_else(|| self.items.bind(py).get_item(index)),
+                Err(error) => Err(error.clone_ref(py)),
+            };
             tasks += 1;
-            failed += u32::from(!self.run_item(py, index));
+            failed += u32::from(!self.run_item(py, index, item));
         }
         let cost = self.progress.end(slot, stint, tasks, failed);
         self.give_back();
         cost
     }
 
-    fn run_item(&self, py: Python<'_>, index: usize) -> bool {
+    fn run_item<'py>(&self, py: Python<'py>, index: usize, item: PyResult<Bound<'py, PyAny>>) -> bool {
         let function = self.function.bind(py);
-        let outcome = self.items.bind(py).get_item(index).and_then(|item| {
+        let outcome = item.and_then(|item| {
             if self.star { function.call1(item.cast_into::<PyTuple>()?) } else { function.call1((item,)) }
         });
         match outcome {
@@ -217,10 +226,13 @@ impl Batch {
         Ok(lock(&self.described).insert(described).clone())
     }
 
-    fn items<'py>(&self, py: Python<'py>, range: &Range<usize>) -> PyResult<Bound<'py, PyList>> {
+    /// Some of the items, as a range or a tuple, as all of them are.
+    fn slice<'py>(&self, py: Python<'py>, range: &Range<usize>) -> PyResult<Bound<'py, PyAny>> {
         let items = self.items.bind(py);
-        let some = range.clone().map(|index| items.get_item(index)).collect::<PyResult<Vec<_>>>()?;
-        PyList::new(py, some)
+        match items.cast::<PyTuple>() {
+            Ok(items) => Ok(items.get_slice(range.start, range.end).into_any()),
+            Err(_) => items.get_item(PySlice::new(py, range.start as isize, range.end as isize, 1)),
+        }
     }
 
     /// A chunk could not be sent: all its items fail with `error`.
@@ -256,6 +268,11 @@ impl Batch {
             return 0.0;
         };
         let mut complete = list.len() == range.len();
+        if complete && *kind == Outcome::Value {
+            // The list is ours and has these places, so this can not fail.
+            let _ = self.results.bind(py).set_slice(range.start, range.end, &list);
+            return parcel.bytes() as f64;
+        }
         for (index, outcome) in range.clone().zip(list.iter()) {
             if *kind == Outcome::Value {
                 self.keep(py, index, outcome);
@@ -325,6 +342,10 @@ impl Work for Batch {
         Some(Job::Chunk(self, range))
     }
 
+    fn may_send(&self, workers: u32) -> bool {
+        self.chunksize.is_some() || self.travelling.load(Acquire) < chunks::most_out(workers)
+    }
+
     fn send_one(self: Arc<Self>, py: Python<'_>, staff: &Arc<Staff>, plan: Plan) -> PyResult<bool> {
         let function = self.describe(py, staff)?;
         if self.progress.refusal().is_some() {
@@ -332,10 +353,10 @@ impl Work for Batch {
         }
         let Some(range) = self.take(plan.workers()) else { return Ok(false) };
         let began = clock::monotonic();
-        let items = self.items(py, &range)?;
+        let items = self.slice(py, &range)?;
         let role = || format!("the items of `{}`", self.progress.name());
         let codec::Encoded { payload, leases } =
-            match codec::encode(items.as_any(), staff.crew().store(), staff.initializer(), role) {
+            match codec::encode(&items, staff.crew().store(), staff.initializer(), role) {
                 Ok(encoded) => encoded,
                 Err(error) => {
                     self.refuse(py, range, &error);
@@ -349,6 +370,7 @@ impl Work for Batch {
         if self.on_error == OnError::Raise {
             flags |= chunk::STOP_AT_ERROR;
         }
+        self.travelling.fetch_add(1, AcqRel);
         let parcel = Parcel {
             id: staff.crew().next_id(),
             owner: self.progress.owner,
@@ -406,6 +428,12 @@ pub(crate) struct ChunkOut {
     batch: Arc<Batch>,
     range: Range<usize>,
     sent: Sent,
+}
+
+impl Drop for ChunkOut {
+    fn drop(&mut self) {
+        self.batch.travelling.fetch_sub(1, AcqRel);
+    }
 }
 
 impl Recipient for ChunkOut {

@@ -329,8 +329,7 @@ impl Worker {
             Message::Chunk { head, flags, items: arrived, function } => {
                 let started = clock::monotonic();
                 let items = codec::decode(py, &arrived)
-                    .map_err(|error| self.undecodable(py, error, function.as_deref(), "items"))
-                    .and_then(|items| Ok(items.cast_into::<PyList>()?));
+                    .map_err(|error| self.undecodable(py, error, function.as_deref(), "items"));
                 cost.decode = (clock::monotonic() - started).as_secs_f64();
                 let function = function.as_deref();
                 let marked = marker.zip(function);
@@ -401,44 +400,55 @@ impl Worker {
         &self,
         py: Python<'_>,
         flags: u8,
-        items: &Bound<'_, PyList>,
+        items: &Bound<'_, PyAny>,
         function: Option<&Function>,
         marked: Option<(&Marker, &Function)>,
         cost: &mut Cost,
     ) -> PyResult<(u32, Encoded)> {
         let callable = self.known(py, function)?;
         let name = callable_name(&callable);
-        let mut outcomes: Vec<Result<Bound<'_, PyAny>, PyErr>> = Vec::with_capacity(items.len());
+        let values = PyList::empty(py);
+        // By their place, where `values` has a None.
+        let mut errors: Vec<(usize, PyErr)> = Vec::new();
         let began = clock::monotonic();
-        mark(marked, || {
-            for item in items.iter() {
+        mark(marked, || -> PyResult<()> {
+            for item in items.try_iter()? {
                 let outcome = if flags & chunk::STAR != 0 {
-                    item.cast_into::<PyTuple>()
+                    item?
+                        .cast_into::<PyTuple>()
                         .map_err(PyErr::from)
                         .and_then(|arguments| callable.call1(arguments))
                 } else {
-                    callable.call1((item,))
+                    callable.call1((item?,))
                 };
-                let failed = outcome.is_err();
-                outcomes.push(outcome);
-                cost.failed += u32::from(failed);
-                if failed && flags & chunk::STOP_AT_ERROR != 0 {
-                    break;
+                match outcome {
+                    Ok(value) => values.append(value)?,
+                    Err(error) => {
+                        errors.push((values.len(), error));
+                        values.append(py.None())?;
+                        if flags & chunk::STOP_AT_ERROR != 0 {
+                            break;
+                        }
+                    }
                 }
             }
-        });
+            Ok(())
+        })?;
         cost.wall = (clock::monotonic() - began).as_secs_f64();
-        cost.tasks = outcomes.len() as u32;
-        if cost.failed == 0 {
-            let values: Vec<_> = outcomes.iter().flatten().collect();
-            // One value that can not travel must not cost the others: then each goes by itself.
-            if let Ok(encoded) = self.encode(PyList::new(py, values)?.as_any(), function) {
-                return Ok((up::VALUE, encoded));
-            }
+        (cost.tasks, cost.failed) = (values.len() as u32, errors.len() as u32);
+        // One value that can not travel must not cost the others: then each goes by itself.
+        if errors.is_empty()
+            && let Ok(encoded) = self.encode(values.as_any(), function)
+        {
+            return Ok((up::VALUE, encoded));
         }
+        let mut errors = errors.into_iter().peekable();
         let mixed = PyList::empty(py);
-        for outcome in outcomes {
-            let apart = outcome.and_then(|value| encode_apart(&value, &name));
+        for (index, value) in values.iter().enumerate() {
+            let apart = match errors.next_if(|(place, _)| *place == index) {
+                Some((_, error)) => Err(error),
+                None => encode_apart(&value, &name),
+            };
             mixed.append(match apart {
                 Ok(bytes) => (true, bytes),
                 Err(error) => (false, exception_bytes(py, error)?),
