@@ -29,6 +29,9 @@ use crate::onlooker::Onlooker;
 const MOST_THREADS: u32 = 65_536;
 /// A sleeping worker looks up this often, in case a strike was lost to damaged memory.
 const LOOK_UP: Duration = Duration::from_secs(30);
+/// A worker that had as little time between messages lately looks for the next one so long before it sleeps: to be woken
+/// costs it and its caller more.
+const LINGER: Duration = Duration::from_micros(50);
 
 /// What says how much memory a process has, in pages.
 const STATM: &str = "/proc/self/statm";
@@ -166,6 +169,7 @@ impl Worker {
     fn serve(&self, py: Python<'_>, index: u32, grow: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut stopwatch = Stopwatch::start();
         let mut marker = None;
+        let mut lingers = false;
         loop {
             match self.take(index)? {
                 Some(Message::Grow(count)) => drop(grow.call1((count,))?),
@@ -178,8 +182,10 @@ impl Worker {
                 None if lock(&self.taking).stopped => return Ok(()),
                 None => {
                     self.release(py)?;
-                    self.sleep(py, index)?;
+                    let began = clock::monotonic();
+                    self.sleep(py, index, lingers)?;
                     stopwatch = Stopwatch::start();
+                    lingers = clock::monotonic() - began < LINGER;
                 }
             }
         }
@@ -267,8 +273,11 @@ impl Worker {
         self.answer(py, Head { kind: up::LEAVING, id: 0, extra: 0 }, &[])
     }
 
-    fn sleep(&self, py: Python<'_>, index: u32) -> PyResult<()> {
+    fn sleep(&self, py: Python<'_>, index: u32, lingers: bool) -> PyResult<()> {
         let woken = py.detach(|| {
+            if lingers && self.linger(index) {
+                return Woken::Struck;
+            }
             let mut taking = lock(&self.taking);
             // Threads that may not take messages sleep elsewhere: a strike wakes one sleeper, and it must be one who
             // looks.
@@ -277,14 +286,30 @@ impl Worker {
             }
             drop(taking);
             let listening = self.bell.listen();
-            let taking = lock(&self.taking);
-            if taking.stopped || index >= taking.allowed || !taking.consumer.is_empty() {
+            if self.is_called(index) {
                 return Woken::Struck;
             }
-            drop(taking);
             listening.wait(Some(LOOK_UP))
         });
         if woken == Woken::Interrupted { py.check_signals() } else { Ok(()) }
+    }
+
+    /// Whether a thread has something to look at.
+    fn is_called(&self, index: u32) -> bool {
+        let taking = lock(&self.taking);
+        taking.stopped || index >= taking.allowed || !taking.consumer.is_empty()
+    }
+
+    /// Looks whether something comes soon; makes room for others on its core meanwhile.
+    fn linger(&self, index: u32) -> bool {
+        let began = clock::monotonic();
+        while clock::monotonic() - began < LINGER {
+            if self.is_called(index) {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
     }
 
     fn run(
