@@ -9,7 +9,8 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-libraries test-browser test-memory test-nohang test-cpython \
+.PHONY: help build demo test test-rust test-python test-libraries test-browser test-memory test-instructions \
+	test-nohang test-cpython \
 	test-joblib test-chaos test-models soak lint bench bench-quick bench-choice bench-choice-quick bench-simulated \
 	bench-meter bench-meter-debian bench-joblib docs wheel clean
 
@@ -81,6 +82,12 @@ test-memory: build $(VENV)/.dev  ## what the meter reads of memory, under valgri
 		--skip a_thread_that_took_the_gil_last && $(py) -m pytest --quiet -rs tests/memory
 	$(call say,memory tests done)
 
+# ARGUMENTS=--keep keeps the counts, after a change that is meant to change them.
+test-instructions: build $(VENV)/.dev  ## instructions of the hot paths against those that were kept, where there is valgrind
+	$(call say,instructions of the hot paths)
+	@PYTHONPATH=benchmarks $(py) -m instructions.count $(ARGUMENTS)
+	$(call say,instructions counted)
+
 # A peer that can't be installed is named in the table.
 test-nohang: build $(VENV)/.dev  ## whatever can go wrong with a task, on forkright and its peers: docs/no-hang.md; half an hour
 	$(call say,installing the peers: requirements-bench.txt)
@@ -145,15 +152,17 @@ lint: build $(VENV)/.dev  ## rustfmt, clippy, ruff, mypy --strict, and the stubs
 	@$(py) -m mypy.stubtest forkright._core --mypy-config-file pyproject.toml
 	$(call say,lint passed)
 
-bench: build $(VENV)/.dev  ## beside the alternatives; some 10 minutes, run nothing beside
+# A peer that can't be installed is named below the table. ARGUMENTS='--only NAME... --merge' takes some of the contests
+# into today's run.
+bench: build $(VENV)/.dev  ## beside the alternatives; an hour, run nothing beside
+	$(call say,installing the peers: requirements-bench.txt)
+	@$(pip_install) -r requirements-bench.txt || echo 'warning: the peers are not installed' >&2
 	$(call say,benchmarks beside peers)
-	@$(py) benchmarks/run.py
+	@$(py) benchmarks/run.py $(ARGUMENTS)
 	$(call say,benchmarks done)
 
-bench-quick: build $(VENV)/.dev  ## the same with few rounds: a trial of the benchmarks, not figures to quote
-	$(call say,quick benchmarks beside peers)
-	@$(py) benchmarks/run.py --quick
-	$(call say,quick benchmarks done)
+bench-quick:  ## the same with few rounds, in five minutes: a trial of the benchmarks, not figures to quote
+	@$(MAKE) bench ARGUMENTS='--quick $(ARGUMENTS)'
 
 # What can't be installed is named below the table. ARGUMENTS='--only NAME...' takes some of the workloads.
 bench-choice: build $(VENV)/.dev  ## auto beside every fixed plan and beside peers, over many workloads; takes hours

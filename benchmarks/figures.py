@@ -1,4 +1,4 @@
-"""Medians, spreads and how they are written.
+"""Medians, spreads and how figures are written.
 
 Medians and percentiles, never means: on a shared machine a few timings are far off, always in the same direction.
 """
@@ -8,8 +8,16 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Sequence
+from typing import Literal
 
-UNITS = (1.0, 1.0, "s"), (1e-3, 1e3, "ms"), (0.0, 1e6, "µs")
+# Seconds, bytes, and parts of a whole.
+Unit = Literal["s", "B", "%"]
+# From which size on a figure is written how.
+WRITTEN: dict[Unit, tuple[tuple[float, float, str], ...]] = {
+    "s": ((1.0, 1.0, "s"), (1e-3, 1e3, "ms"), (0.0, 1e6, "µs")),
+    "B": ((2**30, 2**-30, "GiB"), (2**20, 2**-20, "MiB"), (2**10, 2**-10, "KiB"), (0, 1, "B")),
+    "%": ((0.0, 100.0, "%"),),
+}
 
 
 def median(values: Sequence[float]) -> float:
@@ -42,16 +50,20 @@ def interval(values: Sequence[float], resamples: int = 10_000) -> tuple[float, f
 
 def duration(seconds: float) -> str:
     """A time in three figures. A difference of two times may be less than nothing."""
-    size = abs(seconds)
-    _, factor, unit = next(entry for entry in UNITS if size >= entry[0])
-    return f"{three_figures(seconds * factor)} {unit}"
+    return written(seconds, "s")
 
 
-def durations(low: float, high: float) -> str:
-    """A span of times, with its unit once if both have the same."""
-    first, last = duration(low), duration(high)
-    number, unit = first.split(" ")
-    return f"{number} to {last}" if last.endswith(f" {unit}") else f"{first} to {last}"
+def written(value: float, unit: Unit) -> str:
+    """A figure in three digits, with its unit."""
+    _, factor, name = next(entry for entry in WRITTEN[unit] if abs(value) >= entry[0])
+    return f"{three_figures(value * factor)} {name}"
+
+
+def span(low: float, high: float, unit: Unit) -> str:
+    """Two figures, with their unit once if both have the same."""
+    first, last = written(low, unit), written(high, unit)
+    number, name = first.split(" ")
+    return f"{number} to {last}" if last.endswith(f" {name}") else f"{first} to {last}"
 
 
 def three_figures(value: float) -> str:

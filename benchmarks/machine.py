@@ -24,7 +24,7 @@ def describe() -> dict[str, Any]:
         "architecture": platform.machine(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "forkright": fr.__version__,
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": commit(),
         # The extension may have been built before or after that commit; this at least tells of edits since.
         "edited": bool(_git("status", "--porcelain", "--", "crates", "python", "Cargo.toml", "Cargo.lock")),
     }
@@ -38,6 +38,11 @@ def sentence(machine: dict[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, {machine['python']}, "
         f"forkright {machine['forkright']} ({commit}{edited})"
     )
+
+
+def commit() -> str:
+    """That of the checkout; empty outside one."""
+    return _git("rev-parse", "HEAD")
 
 
 def load() -> list[float]:

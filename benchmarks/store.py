@@ -18,12 +18,17 @@ def save(name: str, kind: str, data: dict[str, Any], markdown: str) -> Path:
     `kind` is "" for a whole run. Quick and partial ones go to a directory of their own, which git ignores: they
     must not replace a whole run of the same day.
     """
+    folder = directory(kind, data)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    (folder / f"{name}.md").write_text(markdown)
+    return folder
+
+
+def directory(kind: str, data: dict[str, Any]) -> Path:
+    """Where the runs of this kind are kept that are made today on that machine."""
     words = [datetime.date.today().isoformat(), machine.slug(data["machine"]["cpu"]), kind]
-    directory = RUNS / "-".join(filter(None, words))
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
-    (directory / f"{name}.md").write_text(markdown)
-    return directory
+    return RUNS / "-".join(filter(None, words))
 
 
 def kind(quick: bool, partial: bool) -> str:

@@ -287,6 +287,14 @@ def test_any_chunk_size_gives_the_same_list(plan: Any, chunksize: int) -> None:
     assert fr.map(tasks.square, range(2000), plan=plan, chunksize=chunksize) == [n * n for n in range(2000)]
 
 
+def test_tiny_items_travel_in_few_messages() -> None:
+    items = 50_000
+    fr.map(tasks.square, range(100), plan=fr.Plan(2))
+    assert fr.map(tasks.square, range(items), plan=fr.Plan(2)) == [number * number for number in range(items)]
+    # A message names its part of the range, in less than 100 bytes.
+    assert json.loads(fr.report().to_json())["pickling"]["bytes_out"] < 500 * 100
+
+
 def test_items_of_a_chunk_run_on_one_worker(parallel: Any) -> None:
     places = fr.map(tasks.place, range(60), plan=parallel, chunksize=6)
     assert all(len(set(places[start : start + 6])) == 1 for start in range(0, 60, 6))

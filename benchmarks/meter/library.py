@@ -1,4 +1,4 @@
-"""Compiles the two C files beside this one, once for each of their contents, into target/."""
+"""Compiles the C files of the benchmarks, once for each of their contents, into target/."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class NoCompiler(Exception):
     """There is no C compiler here."""
 
 
-def build(name: str) -> Path:
+def build(name: str, folder: Path = HERE) -> Path:
     """The shared library made of `name`.c."""
-    source = HERE / f"{name}.c"
+    source = folder / f"{name}.c"
     mark = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
     library = BUILT / f"{name}-{mark}-{sysconfig.get_platform()}.so"
     if library.exists():
         return library
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
-        raise NoCompiler("the oracle needs a C compiler: on Debian and Ubuntu, apt install gcc libc6-dev")
+        raise NoCompiler("there is no C compiler: on Debian and Ubuntu, apt install gcc libc6-dev")
     BUILT.mkdir(parents=True, exist_ok=True)
     # Under a name of its own until it is whole: somebody else may be doing the same.
     unfinished = library.with_suffix(f".{os.getpid()}")

@@ -22,6 +22,12 @@ pub fn size(remaining: usize, workers: u32, seconds: Option<f64>, seen: u64) -> 
     fair.min(worth as usize).min(foreseen).clamp(1, remaining.max(1)).min(remaining)
 }
 
+/// Chunks that may be with so many workers at a time: one runs, one is ready. Each further one would be smaller than it
+/// could be later, when more is known of the items.
+pub fn most_out(workers: u32) -> usize {
+    2 * workers.max(1) as usize
+}
+
 /// Items that travel together while there are many, if each takes so many seconds.
 pub fn company(seconds: f64) -> f64 {
     (WORTH / seconds.max(1e-9)).max(1.0)

@@ -50,6 +50,8 @@ pub(crate) struct Batch {
     next: AtomicUsize,
     /// Chunks given out and not done.
     out: AtomicUsize,
+    /// Those of them that are with worker processes.
+    travelling: AtomicUsize,
     /// Those of them that a worker refused: they run here, when all others have been given out.
     refused: Mutex<Vec<Range<usize>>>,
     under_way: Mutex<Vec<UnderWay>>,
@@ -101,6 +103,7 @@ impl Batch {
             chunksize,
             next: AtomicUsize::new(0),
             out: AtomicUsize::new(0),
+            travelling: AtomicUsize::new(0),
             refused: Mutex::default(),
             under_way: Mutex::default(),
             stopped: AtomicBool::new(false),
@@ -309,6 +312,11 @@ impl Batch {
         })
     }
 
+    /// Some of the items, as a range if all of them are one: that is small to send.
+    fn slice<'py>(&self, py: Python<'py>, range: &Range<usize>) -> PyResult<Bound<'py, PyAny>> {
+        self.items.bind(py).get_item(PySlice::new(py, range.start as isize, range.end as isize, 1))
+    }
+
     /// A chunk could not be sent: all its items fail with `error`.
     fn refuse(&self, py: Python<'_>, range: Range<usize>, error: &PyErr) {
         for index in range.clone() {
@@ -342,6 +350,11 @@ impl Batch {
             return 0.0;
         };
         let mut complete = list.len() == range.len();
+        if complete && *kind == Outcome::Value {
+            // The list is ours and has these places, so this can not fail.
+            let _ = self.results.bind(py).set_slice(range.start, range.end, &list);
+            return parcel.bytes() as f64;
+        }
         for (index, outcome) in range.clone().zip(list.iter()) {
             if *kind == Outcome::Value {
                 self.keep(py, index, outcome);
@@ -415,6 +428,10 @@ impl Work for Batch {
         Some(Job::Chunk(self, range))
     }
 
+    fn may_send(&self, workers: u32) -> bool {
+        self.chunksize.is_some() || self.travelling.load(Acquire) < chunks::most_out(workers)
+    }
+
     fn send_one(self: Arc<Self>, py: Python<'_>, staff: &Arc<Staff>, plan: Plan) -> PyResult<bool> {
         let function = self.describe(py, staff)?;
         if self.progress.refusal().is_some() {
@@ -422,15 +439,15 @@ impl Work for Batch {
         }
         let Some(range) = self.take(plan.workers()) else { return Ok(false) };
         let began = clock::monotonic();
-        let mut items = self.items(py, &range)?;
+        let mut items = self.slice(py, &range)?;
         let mut flags = if self.star { chunk::STAR } else { 0 };
         if let Some(seeds) = &self.seeds {
-            items = seeds.bind(py).invoke_method("parcels", (items, self.star, range.start))?.cast_into()?;
+            items = seeds.bind(py).invoke_method("parcels", (items, self.star, range.start))?;
             flags = chunk::KEYWORDS;
         }
         let role = || format!("the items of `{}`", self.progress.name());
         let codec::Encoded { payload, leases } =
-            match codec::encode(items.as_any(), staff.crew().store(), staff.initializer(), role) {
+            match codec::encode(&items, staff.crew().store(), staff.initializer(), role) {
                 Ok(encoded) => encoded,
                 Err(error) => {
                     self.refuse(py, range, &error);
@@ -443,6 +460,7 @@ impl Work for Batch {
         if self.on_error == OnError::Raise {
             flags |= chunk::STOP_AT_ERROR;
         }
+        self.travelling.fetch_add(1, AcqRel);
         let parcel = Parcel {
             id: staff.crew().next_id(),
             owner: self.progress.owner,
@@ -510,6 +528,12 @@ pub(crate) struct ChunkOut {
     batch: Arc<Batch>,
     range: Range<usize>,
     sent: Sent,
+}
+
+impl Drop for ChunkOut {
+    fn drop(&mut self) {
+        self.batch.travelling.fetch_sub(1, AcqRel);
+    }
 }
 
 impl Recipient for ChunkOut {

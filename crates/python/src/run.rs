@@ -277,16 +277,21 @@ impl Run {
 
     /// Sends what the workers have room for.
     fn fill(&self, py: Python<'_>, staff: &Arc<Staff>) -> PyResult<()> {
-        if self.work.pending() == 0 || staff.crew().appetite() == 0 {
+        if self.work.pending() == 0 {
             return Ok(());
         }
         // `away` is a function of its own so that its lock is free again before anything is pickled.
         while let Some(plan) = self.away() {
-            if staff.crew().appetite() == 0 || !Arc::clone(&self.work).send_one(py, staff, plan)? {
+            if !self.has_room(staff, plan) || !Arc::clone(&self.work).send_one(py, staff, plan)? {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Whether the workers would take a message now that is large enough.
+    fn has_room(&self, staff: &Staff, plan: Plan) -> bool {
+        self.work.may_send(plan.workers()) && staff.crew().appetite() > 0
     }
 
     fn keep_busy(&self, py: Python<'_>, staff: &Arc<Staff>, until: Option<Instant>) -> PyResult<()> {
@@ -311,7 +316,7 @@ impl Run {
                 work.has_arrivals()
                     || work.is_over()
                     || work.is_stopped() != stopped
-                    || (work.pending() > 0 && staff.crew().appetite() > 0 && self.away().is_some())
+                    || (work.pending() > 0 && self.away().is_some_and(|plan| self.has_room(staff, plan)))
             };
             let left = until.map_or(SIGNALS, |until| until.saturating_duration_since(Instant::now()));
             let waited = py.detach(|| staff.crew().wait(&sleeper, &ready, left.min(SIGNALS)));

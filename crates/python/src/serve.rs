@@ -31,6 +31,9 @@ use crate::outward::{Outward as _, import};
 const MOST_THREADS: u32 = 65_536;
 /// A sleeping worker looks up this often, in case a strike was lost to damaged memory.
 const LOOK_UP: Duration = Duration::from_secs(30);
+/// A worker that had as little time between messages lately looks for the next one so long before it sleeps: to be woken
+/// costs it and its caller more.
+const LINGER: Duration = Duration::from_micros(50);
 
 /// What says how much memory a process has, in pages.
 const STATM: &str = "/proc/self/statm";
@@ -168,6 +171,7 @@ impl Worker {
     fn serve(&self, py: Python<'_>, index: u32, grow: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut stopwatch = Stopwatch::start();
         let mut marker = None;
+        let mut lingers = false;
         loop {
             match self.take(index)? {
                 Some(Message::Grow(count)) => drop(grow.invoke((count,))?),
@@ -180,8 +184,10 @@ impl Worker {
                 None if lock(&self.taking).stopped => return Ok(()),
                 None => {
                     self.release(py)?;
-                    self.sleep(py, index)?;
+                    let began = clock::monotonic();
+                    self.sleep(py, index, lingers)?;
                     stopwatch = Stopwatch::start();
+                    lingers = clock::monotonic() - began < LINGER;
                 }
             }
         }
@@ -274,8 +280,11 @@ impl Worker {
         self.answer(py, Head { kind: up::LEAVING, id: 0, extra: 0 }, &[])
     }
 
-    fn sleep(&self, py: Python<'_>, index: u32) -> PyResult<()> {
+    fn sleep(&self, py: Python<'_>, index: u32, lingers: bool) -> PyResult<()> {
         let woken = py.detach(|| {
+            if lingers && self.linger(index) {
+                return Woken::Struck;
+            }
             let mut taking = lock(&self.taking);
             // Threads that may not take messages sleep elsewhere: a strike wakes one sleeper, and it must be one who
             // looks.
@@ -284,11 +293,9 @@ impl Worker {
             }
             drop(taking);
             let listening = self.bell.listen();
-            let taking = lock(&self.taking);
-            if taking.stopped || index >= taking.allowed || !taking.consumer.is_empty() {
+            if self.is_called(index) {
                 return Woken::Struck;
             }
-            drop(taking);
             let has_idle = self.store.usage().1 > 0;
             let woken = listening.wait(Some(if has_idle { TIDY } else { LOOK_UP }));
             if has_idle {
@@ -297,6 +304,24 @@ impl Worker {
             woken
         });
         if woken == Woken::Interrupted { py.check_signals() } else { Ok(()) }
+    }
+
+    /// Whether a thread has something to look at.
+    fn is_called(&self, index: u32) -> bool {
+        let taking = lock(&self.taking);
+        taking.stopped || index >= taking.allowed || !taking.consumer.is_empty()
+    }
+
+    /// Looks whether something comes soon; makes room for others on its core meanwhile.
+    fn linger(&self, index: u32) -> bool {
+        let began = clock::monotonic();
+        while clock::monotonic() - began < LINGER {
+            if self.is_called(index) {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
     }
 
     fn run(
@@ -341,8 +366,7 @@ impl Worker {
             Message::Chunk { head, flags, items: arrived, function } => {
                 let started = clock::monotonic();
                 let items = codec::decode(py, &arrived)
-                    .map_err(|error| self.undecodable(py, error, function.as_deref(), "items"))
-                    .and_then(|items| Ok(items.cast_into::<PyList>()?));
+                    .map_err(|error| self.undecodable(py, error, function.as_deref(), "items"));
                 cost.decode = (clock::monotonic() - started).as_secs_f64();
                 let function = function.as_deref();
                 let marked = marker.zip(function);
@@ -413,38 +437,47 @@ impl Worker {
         &self,
         py: Python<'_>,
         flags: u8,
-        items: &Bound<'_, PyList>,
+        items: &Bound<'_, PyAny>,
         function: Option<&Function>,
         marked: Option<(&Marker, &Function)>,
         cost: &mut Cost,
     ) -> PyResult<(u32, Encoded)> {
         let callable = self.known(py, function)?;
         let name = callable_name(&callable);
-        let mut outcomes: Vec<Result<Bound<'_, PyAny>, PyErr>> = Vec::with_capacity(items.len());
+        let values = PyList::empty(py);
+        // By their place, where `values` has a None.
+        let mut errors: Vec<(usize, PyErr)> = Vec::new();
         let began = clock::monotonic();
-        mark(marked, || {
-            for item in items.iter() {
-                let outcome = call_with(&callable, flags, item);
-                let failed = outcome.is_err();
-                outcomes.push(outcome);
-                cost.failed += u32::from(failed);
-                if failed && flags & chunk::STOP_AT_ERROR != 0 {
-                    break;
+        mark(marked, || -> PyResult<()> {
+            for item in items.try_iter()? {
+                match call_with(&callable, flags, item?) {
+                    Ok(value) => values.append(value)?,
+                    Err(error) => {
+                        errors.push((values.len(), error));
+                        values.append(py.None())?;
+                        if flags & chunk::STOP_AT_ERROR != 0 {
+                            break;
+                        }
+                    }
                 }
             }
-        });
+            Ok(())
+        })?;
         cost.wall = (clock::monotonic() - began).as_secs_f64();
-        cost.tasks = outcomes.len() as u32;
-        if cost.failed == 0 {
-            let values: Vec<_> = outcomes.iter().flatten().collect();
-            // One value that can not travel must not cost the others: then each goes by itself.
-            if let Ok(encoded) = self.encode(PyList::new(py, values)?.as_any(), function) {
-                return Ok((up::VALUE, encoded));
-            }
+        (cost.tasks, cost.failed) = (values.len() as u32, errors.len() as u32);
+        // One value that can not travel must not cost the others: then each goes by itself.
+        if errors.is_empty()
+            && let Ok(encoded) = self.encode(values.as_any(), function)
+        {
+            return Ok((up::VALUE, encoded));
         }
+        let mut errors = errors.into_iter().peekable();
         let mixed = PyList::empty(py);
-        for outcome in outcomes {
-            let apart = outcome.and_then(|value| encode_apart(&value, &name));
+        for (index, value) in values.iter().enumerate() {
+            let apart = match errors.next_if(|(place, _)| *place == index) {
+                Some((_, error)) => Err(error),
+                None => encode_apart(&value, &name),
+            };
             mixed.append(match apart {
                 Ok(bytes) => (true, bytes),
                 Err(error) => (false, exception_bytes(py, error)?),

@@ -170,6 +170,11 @@ impl Work for Submissions {
         Some(Job::Submitted(self, submitted))
     }
 
+    fn may_send(&self, _workers: u32) -> bool {
+        // Each call travels by itself.
+        true
+    }
+
     fn send_one(self: Arc<Self>, py: Python<'_>, staff: &Arc<Staff>, plan: Plan) -> PyResult<bool> {
         if self.progress.refusal().is_some() {
             return Ok(false);

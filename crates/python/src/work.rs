@@ -38,6 +38,9 @@ pub(crate) trait Work: Send + Sync {
     /// The next work for a thread of this process.
     fn take_here(self: Arc<Self>) -> Option<Job>;
 
+    /// Whether one message more for so many workers is better than a larger one later.
+    fn may_send(&self, workers: u32) -> bool;
+
     /// Pickles the next message and hands it to the crew. False: nothing was left.
     fn send_one(self: Arc<Self>, py: Python<'_>, staff: &Arc<Staff>, plan: Plan) -> PyResult<bool>;
 

@@ -48,6 +48,9 @@ const MOST_FAILED_STARTS: u32 = 3;
 const MOST_NOTES: usize = 1 << 10;
 /// A sleeper looks up after this long even if nothing rang: what is in shared memory is not trusted.
 const LOOK_UP: Duration = Duration::from_millis(500);
+/// Who waits for an answer looks for so long before it sleeps: the answer to a tiny task is there by then, and to be woken
+/// takes longer.
+const LINGER: Duration = Duration::from_micros(20);
 
 /// A function, ready to be sent: once to each worker that needs it.
 pub struct Blob {
@@ -571,10 +574,25 @@ impl Crew {
             if left.is_zero() {
                 return Wait::Again;
             }
-            if collected == 0 && listening.wait(Some(left.min(LOOK_UP))) == Woken::Interrupted {
+            if collected > 0 || self.linger() {
+                continue;
+            }
+            if listening.wait(Some(left.min(LOOK_UP))) == Woken::Interrupted {
                 return Wait::Interrupted;
             }
         }
+    }
+
+    /// Looks whether an answer comes at once; makes room for others on its core meanwhile.
+    fn linger(&self) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < LINGER {
+            if self.has_news() {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
     }
 
     /// The background thread's life: sleeps until it is needed, leads while it is. Returns when there may be
