@@ -2,9 +2,9 @@
 //! none of it may fail, or hold anybody up: a file that can't be read or makes no sense is as good as none, and where
 //! none can be written nothing is kept.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -68,7 +68,12 @@ fn write(path: &Path, constants: &Constants) -> Option<()> {
     let draft = directory.join(name);
     // One that a process left which was killed and had the same pid.
     let _ = fs::remove_file(&draft);
-    let written = File::create_new(&draft).and_then(|mut file| file.write_all(&text));
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)
+        .and_then(|mut file| file.write_all(&text));
     let done = written.and_then(|()| fs::rename(&draft, path));
     if done.is_err() {
         let _ = fs::remove_file(&draft);
