@@ -485,3 +485,20 @@ def test_nothing_is_left_of_a_process_that_ended() -> None:
     gc.collect()
     until(lambda: descriptors() <= before, "the descriptors are closed")
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_what_processes_need_is_imported_where_they_are_forked(tmp_path: Path) -> None:
+    lines = run(
+        """
+        import sys
+        import forkright as fr
+
+        process = fr.Process(target=abs, args=(-1,))
+        process.start()
+        process.join()
+        with fr.ProcessPoolExecutor(1) as executor:
+            print(executor.submit(eval, "'forkright._process' in __import__('sys').modules").result())
+        """,
+        tmp_path,
+    )
+    assert lines == ["True"]

@@ -34,6 +34,7 @@ __all__ = [
     "open_shared",
     "parse_command",
     "pause_recording",
+    "prepare_process",
     "resume_recording",
     "run_map",
     "share",
@@ -199,6 +200,9 @@ class Sink:
 
     def clear(self) -> None:
         """Forgets what it took."""
+
+def prepare_process() -> None:
+    """Has what a ``forkright.Process`` needs imported where workers are forked, so that those to come have it."""
 
 def share(buffers: list[PickleBuffer], writable: bool) -> list[Any]:
     """Copies buffers into memory that all processes see: the objects over it, in their order.

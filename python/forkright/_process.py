@@ -12,15 +12,12 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from concurrent.futures import CancelledError
 from multiprocessing import process as _multiprocessing
-from multiprocessing import util
 from typing import Any, NamedTuple
 
+# The process imports this module, too: what only its parent needs is imported there.
 from . import _pickling, _spawning
-from ._core import Pool
-from ._errors import WorkerDied
+from ._core import Pool, prepare_process
 
 # The exit code of a process of which nobody can tell how it ended, as multiprocessing has it.
 _UNKNOWN = 255
@@ -77,12 +74,21 @@ class _Outcome(NamedTuple):
     cpu: float
 
 
+_is_prepared = False
+
+
 class _Launch:
     """A process that was started: what `multiprocessing` calls a popen."""
 
     method = "forkright"
 
     def __init__(self, process: Process) -> None:
+        global _is_prepared
+        from multiprocessing import util
+
+        # At the end of the interpreter, when it is joined, these could not be imported any more.
+        from . import _errors  # noqa: F401
+
         self._name = process.name
         self._owner = os.getpid()
         self._lock = threading.RLock()
@@ -95,6 +101,10 @@ class _Launch:
         self.pid: int = self._pool.submit(os.getpid, (), None).result()
         self._future = self._pool.submit(_run, (payload, self.pid), None)
         self._pool.close()
+        if not _is_prepared:
+            # There is somebody now to tell. The next one begins without imports.
+            _is_prepared = True
+            prepare_process()
         self.sentinel = _open(self.pid)
         self.close = util.Finalize(self, os.close, (self.sentinel,))
 
@@ -106,6 +116,8 @@ class _Launch:
         """Wait until the process is gone; its exit code, or None if it still runs after `timeout` seconds."""
         # A forked child asks about a process that is not its own.
         if self.returncode is None and self._owner == os.getpid() and self._pool.join(timeout):
+            from ._errors import WorkerDied
+
             told = self._told(None)
             if isinstance(told, WorkerDied):
                 self.returncode = _UNKNOWN if told.exitcode is None else told.exitcode
@@ -142,6 +154,10 @@ class _Launch:
 
     def _told(self, timeout: float | None) -> _Outcome | BaseException:
         """What became of the target, once that is known."""
+        from concurrent.futures import CancelledError
+
+        from ._errors import WorkerDied
+
         try:
             error = self._future.exception(timeout)
         except CancelledError:
@@ -240,6 +256,8 @@ def _report(error: BaseException, name: str) -> int:
             return error.code & 0xFF
         sys.stderr.write(f"{error.code}\n")
         return 1
+    import traceback
+
     sys.stderr.write(f"Process {name}:\n")
     traceback.print_exception(error)
     return 1

@@ -98,6 +98,11 @@ def _serve(control: _socket.socket, ours: tuple[int, ...]) -> None:
     if message == b"P":
         _preload()
         return
+    if message == b"M":
+        from . import _process  # noqa: F401
+
+        gc.freeze()
+        return
     _, token, mask = message.split()
     if len(os.listdir("/proc/self/task")) > 1:
         _close(fds)

@@ -8,13 +8,13 @@
 //! told what to execute, and the worker's spec is opaque bytes.
 //!
 //! ```text
-//!          P · F token mask + fds                    fork
+//!        P · M · F token mask + fds                  fork
 //! warden ─────────────────────────▶ zygote ──────────────────▶ worker
 //!        ◀─────────────────────────
 //!   H ready · S token pid + pidfd · X pid status · R reason (refuses to fork) · E token reason
 //! ```
 //!
-//! `P` has it import what functions need that travel by value.
+//! `P` has it import what functions need that travel by value, `M` what processes of `multiprocessing`'s kind need.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -117,11 +117,20 @@ pub struct Order {
 
 enum Request {
     Warm(Program),
-    Prepare,
+    Prepare(Need),
     Start(Program, Order),
     Signal { token: u64, signal: Signal },
     KillWithKin { token: u64 },
     CallAt(Instant, Weak<dyn Employer>),
+}
+
+/// What the zygote can import once, so that no worker has to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// What functions need that travel by value.
+    ByValue,
+    /// What `multiprocessing` needs in a process of its own.
+    Process,
 }
 
 /// How far the zygote is.
@@ -163,10 +172,10 @@ impl Warden {
         self.request(Request::Warm(program))
     }
 
-    /// Functions are about to come that no worker can import: the zygote, if one runs, gets ready for them at once.
-    pub fn prepare(self: &Arc<Self>) {
+    /// Workers are about to come that need this: the zygote, if one runs, gets ready for them at once.
+    pub fn prepare(self: &Arc<Self>, need: Need) {
         // Without a thread there is no zygote.
-        let _ = self.request(Request::Prepare);
+        let _ = self.request(Request::Prepare(need));
     }
 
     /// Starts a worker; its employer hears of the outcome.
@@ -276,10 +285,11 @@ impl Watch {
                         // The first order would meet the same failure and carry the reason.
                         let _ = self.ensure_zygote(&program);
                     }
-                    Some(Request::Prepare) => {
+                    Some(Request::Prepare(need)) => {
                         if let Some(zygote) = self.zygotes.last() {
+                            let word = if need == Need::Process { b"M" } else { b"P" };
                             // One that can't be reached is found out below.
-                            let _ = send(&zygote.socket, b"P", SendFlags::NOSIGNAL);
+                            let _ = send(&zygote.socket, word, SendFlags::NOSIGNAL);
                         }
                     }
                     Some(Request::Start(program, order)) => self.serve(&program, order),

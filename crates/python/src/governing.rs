@@ -12,7 +12,7 @@ use forkright_engine::governor::{self, Governor, Observation};
 use forkright_engine::plan::Plan;
 use forkright_engine::profile::{Demand, Pickling};
 use forkright_engine::replay::Given;
-use forkright_engine::warden::Helper;
+use forkright_engine::warden::{Helper, Need};
 use forkright_meter::{Counts, Glance, Pace, Watch, clock};
 use pyo3::prelude::*;
 
@@ -242,7 +242,7 @@ fn may_leave(py: Python<'_>, run: &Run, shared: Option<bool>) -> PyResult<Leave>
         return Ok(Leave::Unknown);
     };
     if !import(py, "forkright._functions")?.getattr("importable")?.invoke((&function,))?.extract::<bool>()? {
-        recruit::warden().prepare();
+        recruit::warden().prepare(Need::ByValue);
     }
     let known = Staff::knows(&function);
     let consider = import(py, "forkright._leave")?.getattr("consider")?;

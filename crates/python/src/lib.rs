@@ -64,6 +64,8 @@ mod _core {
     #[pymodule_export]
     use super::pool::Pool;
     #[pymodule_export]
+    use super::recruit::prepare_process;
+    #[pymodule_export]
     use super::replay::{choose_again, choose_elsewhere};
     #[pymodule_export]
     use super::report::MapReport;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use forkright_engine::crew::{Crew, Limits, Renewal, Spec};
-use forkright_engine::warden::{Program, Warden};
+use forkright_engine::warden::{Need, Program, Warden};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
@@ -87,6 +87,12 @@ fn program_of(made: &Bound<'_, PyAny>) -> PyResult<Program> {
 pub(crate) fn warm(py: Python<'_>) -> PyResult<()> {
     let program = program_of(&import(py, "forkright._spec")?.getattr("program")?.invoke(())?)?;
     warden().warm(program).map_err(PyOSError::new_err)
+}
+
+/// Has what a `forkright.Process` needs imported where workers are forked, so that those to come have it.
+#[pyfunction]
+pub(crate) fn prepare_process() {
+    warden().prepare(Need::Process);
 }
 
 impl Staff {
