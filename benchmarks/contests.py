@@ -129,6 +129,7 @@ CONTESTS = (
             ),
         ),
         size=(10_000, 500),
+        rounds=(7, 2),
     ),
     Contest(
         "submitters",
