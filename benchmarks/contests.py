@@ -201,6 +201,7 @@ CONTESTS = (
             *((guest,) for guest in MAPS_OF_GUESTS),
         ),
         size=(100_000, 5_000),
+        rounds=(7, 2),
         repeats=(3, 1),
     ),
     Contest(
