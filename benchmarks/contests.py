@@ -129,6 +129,7 @@ CONTESTS = (
             ),
         ),
         size=(10_000, 500),
+        rounds=(7, 2),
     ),
     Contest(
         "submitters",
@@ -200,6 +201,7 @@ CONTESTS = (
             *((guest,) for guest in MAPS_OF_GUESTS),
         ),
         size=(100_000, 5_000),
+        rounds=(7, 2),
         repeats=(3, 1),
     ),
     Contest(

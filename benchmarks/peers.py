@@ -299,7 +299,7 @@ EXTRA = {
     "Dask": "distributed",
 }
 # By how much fewer tasks who takes milliseconds for each gets.
-FEWER = {"Ray": 10, "Dask": 20}
+FEWER = {"Ray": 20, "Dask": 100}
 
 
 def package(contestant: str) -> str:
