@@ -46,13 +46,15 @@ def main() -> None:
     count("pickling", pickle_and_unpickle)
     threads = fr.ThreadPoolExecutor(1)
     count("submit and result, threads", lambda: submit_and_result(threads))
-    processes = fr.ProcessPoolExecutor(1)
-    submit_and_result(processes)
-    processes.submit(begin).result()
-    count("submit and result, processes", lambda: submit_and_result(processes))
-    processes.submit(end, "a task in a worker process").result()
+    executor = fr.ProcessPoolExecutor(1)
+    submit_and_result(executor)
+    executor.submit(begin).result()
+    count("submit and result, processes", lambda: submit_and_result(executor))
+    executor.submit(end, "a task in a worker process").result()
     count("map, threads", lambda: fr.map(tasks.increment, range(ITEMS), plan=fr.Plan(threads=1)))
-    count("map, processes", lambda: fr.map(tasks.increment, range(ITEMS), plan=fr.Plan(processes=1)))
+    # Chunks of a size that does not follow from how long items take.
+    processes = fr.Plan(processes=1)
+    count("map, processes", lambda: fr.map(tasks.increment, range(ITEMS), plan=processes, chunksize=1000))
     # Nothing is closed: that would wait for the worker's end, which nobody notices here, see under_valgrind/.
     os._exit(0)
 
