@@ -18,6 +18,8 @@ from waiting import until
 # A shell's background job ignores what the keyboard sends, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+# As does, under nohup, what the end of a terminal sends.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # What is measured of a machine full of tests is not for the user's cache, and what is there is not for the tests.
 os.environ["FORKRIGHT_CACHE"] = "off"
 # Helpers that assert say what they saw, as tests do.

@@ -762,3 +762,31 @@ def test_an_initializer_that_fails_is_not_tried_again_and_again() -> None:
         with pytest.raises(fr.BrokenWorkers):
             executor.submit(abs, -1)
     assert 1 <= len(begun) <= 3, begun
+
+
+class BlocksWhereItArrives:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _block_in, (os.getpid(),)
+
+
+def _block_in(maker: int) -> None:
+    if os.getpid() != maker:
+        threading.Event().wait()
+
+
+def test_a_result_that_never_ends_arriving_holds_up_nobody_but_who_asks_for_it(tmp_path: Path) -> None:
+    lines = run(
+        """
+        import concurrent.futures, sys
+        import forkright as fr
+        from test_executor import BlocksWhereItArrives
+        from tasks import square
+        with fr.ProcessPoolExecutor(2) as executor:
+            bad = executor.submit(BlocksWhereItArrives)
+            good = [executor.submit(square, number) for number in range(9)]
+            done, left = concurrent.futures.wait([bad, *good], 30)
+            print(len(done), len(left), [future.result() for future in good] == [n * n for n in range(9)])
+        """,
+        tmp_path,
+    )
+    assert lines == ["10 0 True"]

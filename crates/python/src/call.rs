@@ -9,6 +9,7 @@ use forkright_engine::crew::{Arrived, Break, Delivery, End, Outcome, Recipient, 
 use forkright_engine::payload::Cost;
 use forkright_engine::state::{Cancel, Finish, Phase, State, Wait};
 use pyo3::exceptions::PyException;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -416,8 +417,21 @@ impl Call {
                 }
             }
         }
-        // Only unpickling tells whether a value that arrived is one.
-        self.outcome(py).is_err()
+        // Only unpickling tells whether a value that arrived is one. It is code of the user's, which may never end, so
+        // whoever asks for the value runs it, unless somebody waits for the first failure.
+        self.is_failure_awaited(py) && self.outcome(py).is_err()
+    }
+
+    /// Whether one of `concurrent.futures`' waiters ends with the first failure.
+    fn is_failure_awaited(&self, py: Python<'_>) -> bool {
+        let waiters = lock(&self.watchers).waiters.as_ref().map(|list| list.clone_ref(py));
+        let ends_early = |waiter: Bound<'_, PyAny>| {
+            waiter
+                .getattr(intern!(py, "stop_on_exception"))
+                .and_then(|wish| wish.extract::<bool>())
+                .unwrap_or(false)
+        };
+        waiters.is_some_and(|waiters| waiters.bind(py).iter().any(ends_early))
     }
 
     /// The value or the exception of a call that is over and was not cancelled.
