@@ -10,9 +10,8 @@ MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help build demo test test-rust test-python test-libraries test-browser test-memory test-instructions \
-	test-nohang test-cpython \
-	test-joblib test-chaos test-models soak lint bench bench-quick bench-choice bench-choice-quick bench-simulated \
-	bench-meter bench-meter-debian bench-joblib docs wheel clean
+	test-nohang test-cpython test-joblib test-chaos test-models soak lint bench bench-quick bench-choice \
+	bench-choice-quick bench-simulated bench-meter bench-meter-debian bench-joblib docs wheel clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -154,7 +153,7 @@ lint: build $(VENV)/.dev  ## rustfmt, clippy, ruff, mypy --strict, and the stubs
 
 # A peer that can't be installed is named below the table. ARGUMENTS='--only NAME... --merge' takes some of the contests
 # into today's run.
-bench: build $(VENV)/.dev  ## beside the alternatives; an hour, run nothing beside
+bench: build $(VENV)/.dev  ## beside the alternatives; an hour by estimate, run nothing beside
 	$(call say,installing the peers: requirements-bench.txt)
 	@$(pip_install) -r requirements-bench.txt || echo 'warning: the peers are not installed' >&2
 	$(call say,benchmarks beside peers)

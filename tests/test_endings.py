@@ -201,7 +201,6 @@ ENDLESS = {
     "iterable": "list(fr.imap(abs, iter(endless, 1), plan='serial'))",
     "pickling": "fr.map(abs, [Endless()] * 2, plan='processes')",
     "callback": "done.add_done_callback(endless)",
-    "maps without end": "[fr.map(abs, range(50), plan='processes') for _ in iter(begun.set, 1)]",
 }
 
 

@@ -332,13 +332,8 @@ async def _in_thread(body: Callable[[], T], stop: Callable[[], None] | None = No
             stop()
         await asyncio.wait([answer])
         raise
-    succeeded, value = answer.result()
-    if succeeded:
-        return value  # type: ignore[no-any-return]
-    try:
-        raise value
-    finally:
-        del value
+    value: T = _coroutines.value_of(answer.result())
+    return value
 
 
 def wait_for(future: Any) -> Generator[Any, Any, Any]:

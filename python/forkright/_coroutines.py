@@ -308,9 +308,16 @@ def _run_beside(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
             loop.call_soon_threadsafe(task.cancel)
         thread.join()
         raise
-    succeeded, value = outcome.pop()
+    value: T = value_of(outcome.pop())
+    return value
+
+
+def value_of(outcome: tuple[bool, Any]) -> Any:
+    """What a call in another thread returned, or what it raised."""
+    succeeded, value = outcome
     if succeeded:
-        return value  # type: ignore[no-any-return]
+        return value
+    del outcome
     try:
         raise value
     finally:

@@ -1,11 +1,12 @@
 //! Python exceptions for what can go wrong: the classes live in `forkright._errors`, or are the standard
 //! library's where it has one. Nothing is imported before it is raised.
 
-use crate::outward::{Outward as _, import};
 use forkright_engine::crew::{End, Obituary};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyTuple};
+
+use crate::outward::{Outward as _, import};
 
 fn make<'py>(
     py: Python<'py>,

@@ -2,14 +2,15 @@
 //!
 //! Map of the files: `call` and `future` are what people wait for. `pool` takes submitted calls; `run` keeps any
 //! `work` going, which is a `batch` (a map) or `submissions` (the calls of one function, for an executor that is
-//! `choosing`), with its `progress`; `governing` chooses meanwhile, with a `pause` of the caller where it prepares a
-//! move. `hands` are the threads of this process, `recruit` the worker processes, `collector` looks after them;
-//! `serve` is a worker process from the inside. `codec`, `stream`, `functions` and `window` carry values, and whatever
-//! calls Python code goes by `outward`; `meter` registers
-//! threads with the sampler, an `onlooker` has it look where nobody chooses, a `ledger` keeps what was measured of
-//! each function, `memory` what the next map of it starts with and an `opening` what was so before; `report`, `errors` and `cli` speak to people; `why` records
+//! `choosing`), with its `progress`; `governing` chooses meanwhile, with a `pause` of the caller where it prepares
+//! a move. `hands` are the threads of this process, `recruit` the worker processes, `collector` looks after them;
+//! `serve` is a worker process from the inside. `codec`, `stream`, `functions` and `window` carry values, and
+//! whatever calls Python code goes by `outward`; `meter` registers threads with the sampler, an `onlooker` has it
+//! look where nobody chooses, a `ledger` keeps what was measured of each function, `memory` what the next map of it
+//! starts with and an `opening` what was so before; `report`, `errors` and `cli` speak to people; `why` records
 //! programs that were not written for forkright, a `guide` knows where their threads are, and `account` tells what
-//! came of it; `replay` makes the choice of a report again; `machine` says where what is measured of this one is kept.
+//! came of it; `replay` makes the choice of a report again; `machine` says where what is measured of this one is
+//! kept.
 #![deny(unsafe_code)]
 
 mod account;
