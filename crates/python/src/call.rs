@@ -485,6 +485,10 @@ impl Call {
 
     /// What the collector of garbage may follow. Skips what is locked: then it is in use.
     pub(crate) fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        // Most of those that live are on their way, and hold nothing.
+        if !self.state.is_over() && !self.state.is_watched() {
+            return Ok(());
+        }
         if let Ok(holding) = self.result.try_lock() {
             match &*holding {
                 Holding::Value(object) | Holding::Error(object) => visit.call(object)?,

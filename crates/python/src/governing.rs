@@ -14,6 +14,7 @@ use forkright_engine::profile::{Demand, Pickling};
 use forkright_engine::replay::Given;
 use forkright_engine::warden::{Helper, Need};
 use forkright_meter::{Counts, Glance, Pace, Watch, clock};
+use forkright_shm::pid;
 use pyo3::prelude::*;
 
 use crate::hands::Hurry;
@@ -97,7 +98,7 @@ impl Governing {
             warmed: AtomicBool::new(false),
             away: Mutex::default(),
             watching: AtomicBool::new(false),
-            main: clock::current_tid().cast_unsigned() == std::process::id(),
+            main: clock::current_tid().cast_unsigned() == pid::current(),
             natives: Natives::default(),
         });
         governing.resume(py)?;

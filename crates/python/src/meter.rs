@@ -10,6 +10,7 @@ use forkright_engine::governor::Class;
 use forkright_engine::profile::Shares;
 use forkright_meter::clock::RunDelay;
 use forkright_meter::{Counts, Evidence, Gil, Sampler, Slot, Unknown, View, clock};
+use forkright_shm::pid;
 use pyo3::prelude::*;
 
 /// CPU time is read at most this often: reading it costs as much as a small task.
@@ -19,7 +20,7 @@ pub(crate) const CPU_GRAIN: Duration = Duration::from_micros(100);
 static SAMPLER: Mutex<Option<(u32, Arc<Sampler>)>> = Mutex::new(None);
 
 pub(crate) fn sampler(py: Python<'_>) -> Arc<Sampler> {
-    let pid = std::process::id();
+    let pid = pid::current();
     let ours = |sampler: &Option<(u32, Arc<Sampler>)>| match sampler {
         Some((owner, sampler)) if *owner == pid => Some(Arc::clone(sampler)),
         _ => None,
@@ -84,7 +85,7 @@ impl Registered {
 
 /// Runs `body` with the calling thread's registration.
 pub(crate) fn with_own<T>(py: Python<'_>, body: impl FnOnce(&Slot) -> T) -> T {
-    let pid = std::process::id();
+    let pid = pid::current();
     let registered = OWN.with_borrow_mut(|own| match own {
         Some((owner, registered)) if *owner == pid => Arc::clone(registered),
         _ => {
@@ -101,7 +102,7 @@ pub(crate) fn with_own<T>(py: Python<'_>, body: impl FnOnce(&Slot) -> T) -> T {
 pub(crate) fn apart<T>(body: impl FnOnce() -> T) -> T {
     let own = OWN.with(|own| own.try_borrow().ok()?.clone());
     match own {
-        Some((owner, registered)) if owner == std::process::id() => registered.slot().apart(body),
+        Some((owner, registered)) if owner == pid::current() => registered.slot().apart(body),
         _ => body(),
     }
 }
@@ -150,7 +151,7 @@ thread_local! {
 }
 
 pub(crate) fn spent() -> Spent {
-    let pid = std::process::id();
+    let pid = pid::current();
     let delay = DELAY.with_borrow_mut(|delay| {
         if delay.as_ref().is_none_or(|(owner, _)| *owner != pid) {
             *delay = Some((pid, RunDelay::of_this_thread()));

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use forkright_meter::{Glance, Pace, Sampler, Watch};
+use forkright_shm::pid;
 use pyo3::prelude::*;
 
 use crate::meter;
@@ -48,7 +49,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Onlooker {
     pub(crate) fn of_process(py: Python<'_>) -> Arc<Onlooker> {
         let sampler = meter::sampler(py);
-        let pid = std::process::id();
+        let pid = pid::current();
         let mut onlooker = lock(&ONLOOKER);
         match &*onlooker {
             Some((owner, onlooker)) if *owner == pid => Arc::clone(onlooker),

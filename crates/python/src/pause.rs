@@ -4,12 +4,12 @@
 //! turn, and 20 ms of work took 100 to 150.
 
 use std::ffi::{c_int, c_void};
-use std::process;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use forkright_meter::clock;
+use forkright_shm::pid;
 use pyo3::prelude::*;
 
 use crate::meter;
@@ -35,7 +35,7 @@ impl Pause {
     /// where the interpreter has no room for the wish.
     #[expect(unsafe_code, reason = "PyO3 has no safe name for it")]
     pub(crate) fn ask() -> Option<Pause> {
-        let rest = Arc::new(Rest { process: process::id(), over: Mutex::new(false), ended: Condvar::new() });
+        let rest = Arc::new(Rest { process: pid::current(), over: Mutex::new(false), ended: Condvar::new() });
         let wish = Arc::into_raw(Arc::clone(&rest));
         // SAFETY: any thread may call it, with or without the GIL. `pause` has the signature it takes, and gets the
         // reference that was made for it here.
@@ -62,7 +62,7 @@ static SINCE: AtomicU64 = AtomicU64::new(0);
 
 /// For how long a thread of this process has paused until `now`, in nanoseconds of the monotonic clock.
 pub(crate) fn taken(tid: i32, now: u64) -> u64 {
-    if tid.cast_unsigned() != process::id() {
+    if tid.cast_unsigned() != pid::current() {
         return 0;
     }
     let since = SINCE.load(Acquire);
@@ -75,7 +75,7 @@ extern "C" fn pause(wish: *mut c_void) -> c_int {
     // SAFETY: it is the reference that `Pause::ask` gave away, and the interpreter calls once for each.
     let rest = unsafe { Arc::from_raw(wish.cast_const().cast::<Rest>()) };
     // A forked child has the wishes of its parent, and nobody to end them.
-    if rest.process == process::id() {
+    if rest.process == pid::current() {
         Python::attach(|py| {
             if !own_frame(py).is_ok_and(is_importing) {
                 meter::apart(|| py.detach(|| rest.wait()));

@@ -9,6 +9,7 @@ use forkright_engine::frame::down;
 use forkright_engine::plan::Plan;
 use forkright_engine::queue::LaneId;
 use forkright_engine::state::{Start, Wait};
+use forkright_shm::pid;
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -92,7 +93,7 @@ impl Pool {
             differing: Differing::under_plan(shared_state),
             began: Instant::now(),
             shut: AtomicBool::new(false),
-            owner: std::process::id(),
+            owner: pid::current(),
         })
     }
 
@@ -154,7 +155,7 @@ impl Pool {
     #[pyo3(signature = (cancel=false))]
     fn close(&self, py: Python<'_>, cancel: bool) {
         self.shut.store(true, Release);
-        if self.owner != std::process::id() {
+        if self.owner != pid::current() {
             return;
         }
         match &self.route {
@@ -196,7 +197,7 @@ impl Pool {
         self.close(py, true);
         let signal = if kill { Signal::KILL } else { Signal::TERM };
         match &self.route {
-            _ if self.owner != std::process::id() => {}
+            _ if self.owner != pid::current() => {}
             Route::Serial | Route::Threads { .. } => {}
             Route::Processes(staff) => {
                 py.detach(|| staff.crew().dismiss_workers(signal));
@@ -209,7 +210,7 @@ impl Pool {
     /// Waits until all workers are gone; false if `timeout` seconds passed first.
     #[pyo3(signature = (timeout=None))]
     fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        if self.owner != std::process::id() {
+        if self.owner != pid::current() {
             return Ok(true);
         }
         let until = crate::future::deadline(timeout)?;
@@ -298,7 +299,7 @@ impl Pool {
     }
 
     fn check(&self) -> PyResult<()> {
-        if self.owner != std::process::id() {
+        if self.owner != pid::current() {
             return Err(PyRuntimeError::new_err(
                 "this executor belongs to the process that this one was forked from: its workers are not here; \
                  make a new executor after the fork",
@@ -311,7 +312,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         // Nobody can submit any more; what was submitted still runs, as its futures may be held.
-        if self.owner == std::process::id() {
+        if self.owner == pid::current() {
             match &self.route {
                 Route::Serial => {}
                 Route::Threads { hands, .. } => hands.queue.close(),

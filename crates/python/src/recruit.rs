@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use forkright_engine::crew::{Crew, Limits, Renewal, Spec};
 use forkright_engine::warden::{Need, Program, Warden};
+use forkright_shm::pid;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
@@ -53,16 +54,16 @@ pub(crate) struct Staff {
 
 /// Starts all workers of this process. A forked child has none of its threads and gets a new one.
 static WARDEN: LazyLock<Mutex<(u32, Arc<Warden>)>> =
-    LazyLock::new(|| Mutex::new((std::process::id(), Warden::new())));
+    LazyLock::new(|| Mutex::new((pid::current(), Warden::new())));
 
 /// The crew that maps share, and the process it belongs to.
 static SHARED: Mutex<Option<(u32, Arc<Staff>)>> = Mutex::new(None);
 
 pub(crate) fn warden() -> Arc<Warden> {
     let mut warden = WARDEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if warden.0 != std::process::id() {
+    if warden.0 != pid::current() {
         // The old one is left alone: its thread and its sockets are the parent's.
-        std::mem::forget(std::mem::replace(&mut *warden, (std::process::id(), Warden::new())));
+        std::mem::forget(std::mem::replace(&mut *warden, (pid::current(), Warden::new())));
     }
     Arc::clone(&warden.1)
 }
@@ -108,7 +109,7 @@ impl Staff {
 
     /// The crew that maps share, of such a size from now on.
     pub(crate) fn shared(processes: u32, threads: u32) -> PyResult<Arc<Staff>> {
-        let me = std::process::id();
+        let me = pid::current();
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((owner, staff)) = &*shared
             && *owner == me
@@ -130,14 +131,14 @@ impl Staff {
     pub(crate) fn knows(function: &Bound<'_, PyAny>) -> bool {
         let shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner).clone();
         shared.is_some_and(|(owner, staff)| {
-            owner == std::process::id() && staff.crew().ready() > 0 && staff.functions.know(function)
+            owner == pid::current() && staff.crew().ready() > 0 && staff.functions.know(function)
         })
     }
 
     /// The shared crew, if this process has one: to be closed at its end.
     pub(crate) fn take_shared() -> Option<Arc<Staff>> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.take_if(|(owner, _)| *owner == std::process::id()).map(|(_, staff)| staff)
+        shared.take_if(|(owner, _)| *owner == pid::current()).map(|(_, staff)| staff)
     }
 
     pub(crate) fn crew(&self) -> &Arc<Crew> {

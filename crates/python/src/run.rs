@@ -12,6 +12,7 @@ use forkright_engine::crew::{Limits, Sleeper};
 use forkright_engine::plan::Plan;
 use forkright_engine::queue::LaneId;
 use forkright_engine::state::Wait;
+use forkright_shm::pid;
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyList};
@@ -42,7 +43,7 @@ fn common_hands() -> Arc<Hands> {
 /// The threads that maps share.
 pub(crate) fn common() -> Arc<Hands> {
     let mut common = lock(&COMMON);
-    let me = std::process::id();
+    let me = pid::current();
     if common.0 != me {
         // A forked child leaves its parent's alone: their locks may be held by threads it does not have.
         std::mem::forget(std::mem::replace(&mut *common, (me, common_hands())));
@@ -53,7 +54,7 @@ pub(crate) fn common() -> Arc<Hands> {
 /// Takes the common threads out of use: the next map gets new ones.
 pub(crate) fn take_common() -> Arc<Hands> {
     let hands = common();
-    *lock(&COMMON) = (std::process::id(), common_hands());
+    *lock(&COMMON) = (pid::current(), common_hands());
     hands
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use forkright_meter::record::Record;
 use forkright_meter::thrift::{self, Thrift};
 use forkright_meter::{Entry, Recorder, Resident, Sampler, Subject, clock, residents, wait_gone};
+use forkright_shm::pid;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
@@ -41,7 +42,7 @@ thread_local! {
 fn current() -> Option<Arc<Recording>> {
     let current = lock(&CURRENT);
     let (process, recording) = current.as_ref()?;
-    (*process == std::process::id()).then(|| Arc::clone(recording))
+    (*process == pid::current()).then(|| Arc::clone(recording))
 }
 
 /// One recording under way.
@@ -118,7 +119,7 @@ pub(crate) fn begin_recording(
     OWN.set(Some(entry));
     recording.welcome(&others(py)?, true);
     recording.start_telling()?;
-    *lock(&CURRENT) = Some((std::process::id(), recording));
+    *lock(&CURRENT) = Some((pid::current(), recording));
     Ok(())
 }
 
@@ -171,7 +172,7 @@ pub(crate) fn resume_recording(py: Python<'_>) {
     }
     // The main thread does what is pending between two of the program's instructions; a fork in another thread is one
     // beside threads in any case.
-    let is_main = clock::current_tid() == std::process::id() as i32;
+    let is_main = clock::current_tid() == pid::current() as i32;
     // SAFETY: attached, as the token proves; the function is there for good and takes its argument for nothing.
     let is_pending =
         is_main && unsafe { pyo3::ffi::Py_AddPendingCall(Some(go_on), std::ptr::null_mut()) } == 0;

@@ -22,6 +22,8 @@ pub mod bell;
 pub mod mapping;
 #[cfg(not(loom))]
 pub mod memory;
+#[cfg(not(loom))]
+pub mod pid;
 pub mod region;
 pub mod ring;
 mod sync;
