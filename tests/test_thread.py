@@ -132,3 +132,11 @@ def test_the_exit_of_a_thread_that_nobody_awaits_holds_nothing(monkeypatch: pyte
         assert seen() is None
     finally:
         gc.enable()
+
+
+def test_a_run_that_a_thread_has_of_its_own_is_what_runs_and_stays() -> None:
+    thread = fr.Thread()
+    own = thread.run = lambda: "its own"
+    thread.start()
+    assert thread.result(timeout=30) == "its own"
+    assert vars(thread)["run"] is own

@@ -23,13 +23,13 @@ class Thread(threading.Thread):
     _value: Any = None
     _error: BaseException | None = None
     _waiting = 0
-    _reading: dict[str, float] | None = None
+    _spent: tuple[float, float] | None = None
     _lock = threading.Lock()
 
     def start(self) -> None:
         if self.ident is None:
             # `threading` calls `run` and drops what it gives, whoever has overridden it.
-            self.run = partial(self._observe, self.run, vars(self).get("run"))  # type: ignore[method-assign]
+            self.run = partial(self._observe, self.run)  # type: ignore[method-assign]
         super().start()
 
     def run(self) -> Any:
@@ -64,12 +64,13 @@ class Thread(threading.Thread):
     @property
     def reading(self) -> dict[str, float] | None:
         """What the target cost in seconds: ``{"wall": ..., "cpu": ...}``; None until it has ended."""
-        return self._reading
+        return None if self._spent is None else dict(zip(("wall", "cpu"), self._spent, strict=True))
 
-    def _observe(self, body: Callable[[], Any], own: object) -> None:
-        vars(self).pop("run")
-        if own is not None:
-            vars(self)["run"] = own
+    def _observe(self, body: Callable[[], Any]) -> None:
+        del self.run
+        if self.run != body:
+            # The thread had one of its own.
+            self.run = body  # type: ignore[method-assign]
         wall, cpu = time.perf_counter(), time.thread_time()
         try:
             self._value = body()
@@ -81,4 +82,4 @@ class Thread(threading.Thread):
             if not awaited:
                 raise
         finally:
-            self._reading = {"wall": time.perf_counter() - wall, "cpu": time.thread_time() - cpu}
+            self._spent = time.perf_counter() - wall, time.thread_time() - cpu
