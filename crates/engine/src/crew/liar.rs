@@ -163,14 +163,16 @@ impl Recipient for Ends {
 
 fn yard(crew: &Crew, liars: usize) -> (MutexGuard<'_, Yard>, Vec<Liar>) {
     let mut yard = crew.lock();
-    let limits = Limits { processes: 2, threads: 1, renewal: Renewal::default() };
-    let liars = (0..liars as u64).map(|token| {
-        let (seat, handed) = Seat::create(token, &limits, false).unwrap();
-        yard.seats.push(seat);
-        Liar::join(handed)
-    });
-    let liars = liars.collect();
+    let liars = (0..liars).map(|_| join(&mut yard)).collect();
     (yard, liars)
+}
+
+/// One more, that has said nothing yet.
+fn join(yard: &mut Yard) -> Liar {
+    let limits = Limits { processes: 2, threads: 1, renewal: Renewal::default() };
+    let (seat, handed) = Seat::create(yard.seats.len() as u64, &limits, false).unwrap();
+    yard.seats.push(seat);
+    Liar::join(handed)
 }
 
 fn crew() -> Arc<Crew> {
@@ -316,4 +318,27 @@ fn a_worker_that_was_ready_can_not_say_that_there_can_be_none() {
     liars[0].do_(&Deed::Say(Head { kind: up::UNFIT, ..Head::default() }, vec![0; 4]));
     assert_eq!(yard.hear(&mut post), [0]);
     assert!(yard.broken.is_none());
+}
+
+#[test]
+fn what_waits_behind_others_goes_to_all_workers_that_become_ready_at_once() {
+    let crew = crew();
+    let (mut yard, mut early) = yard(&crew, 2);
+    let ready = Deed::Say(Head { kind: up::READY, ..Head::default() }, Vec::new());
+    early.iter_mut().for_each(|worker| worker.do_(&ready));
+    assert!(yard.hear(&mut Post::new()).is_empty());
+    let _ends: Vec<_> = (0..4).map(|id| submit(&mut yard, id)).collect();
+    for (seat, worker) in yard.seats.iter().zip(&mut early) {
+        assert_eq!(seat.queued(), 2);
+        while seat.queued() > 1 {
+            worker.do_(&Deed::Take);
+        }
+    }
+
+    let mut late = [join(&mut yard), join(&mut yard)];
+    late.iter_mut().for_each(|worker| worker.do_(&ready));
+    assert!(yard.hear(&mut Post::new()).is_empty());
+    yard.balance();
+    assert_eq!(yard.seats.iter().map(Seat::surplus).sum::<usize>(), 0);
+    assert_eq!(yard.seats.iter().map(Seat::idle).sum::<usize>(), 0);
 }

@@ -830,21 +830,26 @@ impl Yard {
         }
     }
 
-    /// Moves waiting messages from the longest queue to workers with nothing to do.
+    /// Moves messages that wait behind others to workers with nothing to do, from the longest queue first.
     fn balance(&mut self) {
-        if !self.backlog.is_empty() {
-            return;
-        }
-        let idle: usize = self.seats.iter().map(Seat::idle).sum();
-        if idle == 0 {
-            return;
-        }
-        let Some(richest) = self.seats.iter_mut().max_by_key(|seat| seat.queued()) else { return };
-        let queued = richest.queued();
-        if queued > 0 {
-            for parcel in richest.take_back(queued.div_ceil(2).max(idle.min(queued))) {
+        while self.backlog.is_empty() {
+            let idle: usize = self.seats.iter().map(Seat::idle).sum();
+            if idle == 0 {
+                return;
+            }
+            // What a worker that starts has waits, too; but it will be the first there.
+            let richest =
+                self.seats.iter_mut().max_by_key(|seat| (seat.surplus(), seat.stage == Stage::Ready));
+            let Some(richest) = richest else { return };
+            let surplus = richest.surplus();
+            let taken = richest.take_back(surplus.div_ceil(2).max(idle.min(surplus)));
+            if taken.is_empty() {
+                return;
+            }
+            for parcel in taken {
                 self.backlog.push(parcel.terms.priority, parcel);
             }
+            self.pump();
         }
     }
 

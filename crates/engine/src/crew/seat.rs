@@ -510,6 +510,18 @@ impl Seat {
         self.inflight.iter().rev().take_while(waiting).count()
     }
 
+    /// Of these, the ones that a worker with nothing to do would begin sooner.
+    pub(super) fn surplus(&self) -> usize {
+        let queued = self.queued();
+        match self.stage {
+            Stage::Ready => {
+                let running = self.inflight.len() - queued;
+                queued.saturating_sub((self.threads as usize).saturating_sub(running))
+            }
+            _ => queued,
+        }
+    }
+
     /// What remains of a dead worker: the messages it had not started, and those it had.
     pub(super) fn bury(mut self) -> (Vec<Parcel>, Vec<Parcel>) {
         let (mut waiting, mut running) = (Vec::new(), Vec::new());
