@@ -34,6 +34,7 @@ __all__ = [
     "open_shared",
     "parse_command",
     "pause_recording",
+    "prepare_by_value",
     "prepare_process",
     "resume_recording",
     "run_map",
@@ -201,8 +202,11 @@ class Sink:
     def clear(self) -> None:
         """Forgets what it took."""
 
+def prepare_by_value() -> None:
+    """Has what functions need that travel by value imported where workers are forked, so that those to come have it."""
+
 def prepare_process() -> None:
-    """Has what a ``forkright.Process`` needs imported where workers are forked, so that those to come have it."""
+    """The same for what a ``forkright.Process`` needs."""
 
 def share(buffers: list[PickleBuffer], writable: bool) -> list[Any]:
     """Copies buffers into memory that all processes see: the objects over it, in their order.

@@ -88,12 +88,21 @@ def encode_by_value(
     if buffers is None:
         places = Places()
         return places.complete(encode_by_value(obj, places, role, initializer))
+    expect_by_value()
     from . import _by_value
 
     try:
         return _by_value.dumps(obj, buffers, initializer)
     except Exception as error:
         raise _unpicklable(obj, role, error, initializer) from error
+
+
+def expect_by_value() -> None:
+    """Something is about to travel by value: workers that are yet to come begin with what that needs."""
+    if not in_worker:
+        from ._core import prepare_by_value  # not at the top, as below
+
+        prepare_by_value()
 
 
 class Places:

@@ -74,16 +74,12 @@ class _Outcome(NamedTuple):
     cpu: float
 
 
-_is_prepared = False
-
-
 class _Launch:
     """A process that was started: what `multiprocessing` calls a popen."""
 
     method = "forkright"
 
     def __init__(self, process: Process) -> None:
-        global _is_prepared
         from multiprocessing import util
 
         # At the end of the interpreter, when it is joined, these could not be imported any more.
@@ -95,16 +91,13 @@ class _Launch:
         self._decoded: tuple[bool, Any] | None = None
         self._signal = 0
         self.returncode: int | None = None
+        prepare_process()
         payload, self._lent = _spawning.encode(process, f"the process {self._name}")
         self._pool = Pool((1, 1), False, 1, self._name, None, (), None, None, None, None)
         # A worker that can tell its pid is ready for more, so it takes what follows at once.
         self.pid: int = self._pool.submit(os.getpid, (), None).result()
         self._future = self._pool.submit(_run, (payload, self.pid), None)
         self._pool.close()
-        if not _is_prepared:
-            # There is somebody now to tell. The next one begins without imports.
-            _is_prepared = True
-            prepare_process()
         self.sentinel = _open(self.pid)
         self.close = util.Finalize(self, os.close, (self.sentinel,))
 

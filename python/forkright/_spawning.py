@@ -212,6 +212,7 @@ def _dumps_by_value(
     places: _pickling.Places,
     initializer: Callable[..., object] | None,
 ) -> bytes:
+    _pickling.expect_by_value()
     from . import _by_value
 
     class Pickler(_by_value.Pickler):

@@ -15,9 +15,9 @@ import select
 import signal
 import sys
 
-from . import _functions, _pickling, _worker  # noqa: F401 - imported here once instead of in each worker
+from . import _functions, _pickling, _stale, _worker  # noqa: F401 - imported here once instead of in each worker
 
-# Milliseconds without an order that come before orders after which there is none for a while.
+# Milliseconds without an order after which there is time to prepare for more.
 _IDLE = 50
 
 TYPE_CHECKING = False
@@ -49,14 +49,14 @@ def main(caller: int) -> NoReturn:
     life = _watch(caller)
     poll.register(life, select.POLLIN)
     control.send(b"H ready")
-    # While nobody waits for a worker, so that those forked later have it.
-    if not poll.poll(_IDLE):
-        _preload()
     gc.collect()
     gc.freeze()
     try:
         while True:
-            ready = {number for number, _ in poll.poll()}
+            ready = {number for number, _ in poll.poll(None if _is_prepared else _IDLE)}
+            if not ready:
+                # While nobody waits for a worker, so that those forked later have it.
+                _prepare_by_value()
             if life in ready:
                 os._exit(0)
             if wake in ready:
@@ -69,10 +69,13 @@ def main(caller: int) -> NoReturn:
         os._exit(0)
 
 
-def _preload() -> None:
-    """Import what functions need that no worker can import."""
-    from . import _stale  # noqa: F401
+_is_prepared = False
 
+
+def _prepare_by_value() -> None:
+    """Import what functions need that no worker can import."""
+    global _is_prepared
+    _is_prepared = True
     with contextlib.suppress(ImportError):
         from . import _by_value  # noqa: F401
     gc.freeze()
@@ -96,7 +99,7 @@ def _serve(control: _socket.socket, ours: tuple[int, ...]) -> None:
         # The caller is gone, or done with us: our children die with us.
         os._exit(0)
     if message == b"P":
-        _preload()
+        _prepare_by_value()
         return
     if message == b"M":
         from . import _process  # noqa: F401

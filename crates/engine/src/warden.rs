@@ -147,6 +147,8 @@ pub enum Helper {
 /// The handle everybody shares. The thread starts with the first request and lives as long as the process.
 pub struct Warden {
     requests: Mutex<VecDeque<Request>>,
+    /// What every zygote gets ready for as it starts.
+    needs: Mutex<Vec<Need>>,
     /// Made together with the thread; written to when a request waits.
     alarm: OnceLock<Result<OwnedFd, String>>,
     helper: Mutex<Helper>,
@@ -157,6 +159,7 @@ impl Warden {
     pub fn new() -> Arc<Warden> {
         Arc::new(Warden {
             requests: Mutex::default(),
+            needs: Mutex::default(),
             alarm: OnceLock::new(),
             helper: Mutex::new(Helper::None),
         })
@@ -172,10 +175,19 @@ impl Warden {
         self.request(Request::Warm(program))
     }
 
-    /// Workers are about to come that need this: the zygote, if one runs, gets ready for them at once.
+    /// Workers are about to come that need this: the zygote, and each that comes later, gets ready for them at once.
     pub fn prepare(self: &Arc<Self>, need: Need) {
-        // Without a thread there is no zygote.
-        let _ = self.request(Request::Prepare(need));
+        {
+            let mut needs = lock(&self.needs);
+            if needs.contains(&need) {
+                return;
+            }
+            needs.push(need);
+        }
+        // Without a thread there is no zygote, and the first will be told.
+        if self.alarm.get().is_some() {
+            let _ = self.request(Request::Prepare(need));
+        }
     }
 
     /// Starts a worker; its employer hears of the outcome.
@@ -287,9 +299,7 @@ impl Watch {
                     }
                     Some(Request::Prepare(need)) => {
                         if let Some(zygote) = self.zygotes.last() {
-                            let word = if need == Need::Process { b"M" } else { b"P" };
-                            // One that can't be reached is found out below.
-                            let _ = send(&zygote.socket, word, SendFlags::NOSIGNAL);
+                            tell(&zygote.socket, need);
                         }
                     }
                     Some(Request::Start(program, order)) => self.serve(&program, order),
@@ -381,6 +391,9 @@ impl Watch {
             let born = Instant::now();
             let (child, socket) = execute(program, None)?;
             let program = program.clone();
+            for need in lock(&self.warden.needs).iter() {
+                tell(&socket, *need);
+            }
             *lock(&self.warden.helper) = Helper::Starting;
             self.zygotes.push(Zygote {
                 program,
@@ -566,6 +579,15 @@ fn execute(program: &Program, extra: Option<&str>) -> Result<(Child, OwnedFd), S
         .spawn()
         .map_err(|error| format!("`{executable}` can not be started: {error}"))?;
     Ok((child, ours))
+}
+
+fn tell(socket: &OwnedFd, need: Need) {
+    let word = match need {
+        Need::ByValue => b"P",
+        Need::Process => b"M",
+    };
+    // That one can't be reached is found out with the next order.
+    let _ = send(socket, word, SendFlags::NOSIGNAL);
 }
 
 fn send_order(socket: &OwnedFd, order: &Order) -> Result<(), String> {

@@ -65,7 +65,7 @@ mod _core {
     #[pymodule_export]
     use super::pool::Pool;
     #[pymodule_export]
-    use super::recruit::prepare_process;
+    use super::recruit::{prepare_by_value, prepare_process};
     #[pymodule_export]
     use super::replay::{choose_again, choose_elsewhere};
     #[pymodule_export]

@@ -90,7 +90,13 @@ pub(crate) fn warm(py: Python<'_>) -> PyResult<()> {
     warden().warm(program).map_err(PyOSError::new_err)
 }
 
-/// Has what a `forkright.Process` needs imported where workers are forked, so that those to come have it.
+/// Has what functions need that travel by value imported where workers are forked, so that those to come have it.
+#[pyfunction]
+pub(crate) fn prepare_by_value() {
+    warden().prepare(Need::ByValue);
+}
+
+/// The same for what a `forkright.Process` needs.
 #[pyfunction]
 pub(crate) fn prepare_process() {
     warden().prepare(Need::Process);

@@ -90,6 +90,10 @@ def shared_place(obj: object) -> None:
     """Nowhere: nothing is shared."""
 
 
+def prepare_by_value() -> None:
+    """Nothing to prepare: the standard library starts its processes itself."""
+
+
 def taken(plan: tuple[int, int] | None, workers: int | None) -> _plan.Plan:
     """The plan that is carried out where `plan` is asked for: threads for "auto", one thread a process for hybrid."""
     if plan is None:
