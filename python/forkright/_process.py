@@ -93,7 +93,8 @@ class _Launch:
         self.returncode: int | None = None
         prepare_process()
         payload, self._lent = _spawning.encode(process, f"the process {self._name}")
-        self._pool = Pool((1, 1), False, 1, self._name, None, (), None, None, None, None)
+        # Two tasks, after which its worker ends by itself.
+        self._pool = Pool((1, 1), False, 1, self._name, None, (), None, 2, None, None)
         # A worker that can tell its pid is ready for more, so it takes what follows at once.
         self.pid: int = self._pool.submit(os.getpid, (), None).result()
         self._future = self._pool.submit(_run, (payload, self.pid), None)

@@ -31,11 +31,11 @@ pub(crate) struct Collector {
     /// What the user has been warned of.
     told: Mutex<HashSet<String>>,
     started: AtomicBool,
-    alive: AtomicBool,
     turn: Mutex<Turn>,
-    /// Told when callbacks begin; when there will be none any more.
+    /// Told when callbacks begin; when there will be none any more; when one of the threads ends.
     began: Condvar,
     over: Condvar,
+    ended: Condvar,
 }
 
 /// Whose turn it is among the threads that have been collectors, and what that one does.
@@ -44,6 +44,8 @@ struct Turn {
     number: u64,
     /// Since when it runs one call's callbacks.
     calling: Option<Instant>,
+    /// Whether there is a collector, and a relief.
+    alive: bool,
     has_relief: bool,
     over: bool,
 }
@@ -60,10 +62,10 @@ impl Collector {
             abandoned: Mutex::default(),
             told: Mutex::default(),
             started: AtomicBool::new(false),
-            alive: AtomicBool::new(false),
             turn: Mutex::default(),
             began: Condvar::new(),
             over: Condvar::new(),
+            ended: Condvar::new(),
         })
     }
 
@@ -72,13 +74,10 @@ impl Collector {
         if self.started.swap(true, AcqRel) {
             return;
         }
-        let begin = || -> PyResult<()> {
-            self.alive.store(true, Release);
-            self.start(py, 0, "forkright-collector")
-        };
-        if let Err(error) = begin() {
+        lock(&self.turn).alive = true;
+        if let Err(error) = self.start(py, 0, "forkright-collector") {
             self.started.store(false, Release);
-            self.alive.store(false, Release);
+            lock(&self.turn).alive = false;
             errors::put_off(py, error);
         }
     }
@@ -175,6 +174,7 @@ impl Collector {
         loop {
             if turn.over {
                 turn.has_relief = false;
+                self.ended.notify_all();
                 return false;
             }
             let spent = match turn.calling {
@@ -188,6 +188,7 @@ impl Collector {
                 turn.number += 1;
                 turn.calling = None;
                 turn.has_relief = false;
+                self.ended.notify_all();
                 return true;
             }
             // Callbacks that come and go meanwhile wake nobody.
@@ -208,9 +209,12 @@ impl Collector {
 
     /// Waits for the end of its thread, which was dismissed or whose crew is finished.
     pub(crate) fn join(&self, py: Python<'_>) {
-        while self.alive.load(Acquire) || lock(&self.turn).has_relief {
-            py.detach(|| std::thread::sleep(Duration::from_millis(1)));
-        }
+        py.detach(|| {
+            let mut turn = lock(&self.turn);
+            while turn.alive || turn.has_relief {
+                turn = self.ended.wait(turn).unwrap_or_else(PoisonError::into_inner);
+            }
+        });
     }
 
     fn has_watched(&self) -> bool {
@@ -235,10 +239,13 @@ impl Collector {
                 break;
             }
         }
-        lock(&self.turn).over = true;
-        self.began.notify_all();
-        self.over.notify_all();
-        self.alive.store(false, Release);
+        let mut turn = lock(&self.turn);
+        turn.over = true;
+        turn.alive = false;
+        drop(turn);
+        for condition in [&self.began, &self.over, &self.ended] {
+            condition.notify_all();
+        }
     }
 }
 

@@ -176,8 +176,9 @@ impl Pool {
                     staff.collector.settle(py);
                 }
                 // Somebody must see the workers off when nobody waits.
-                staff.collector.ensure(py);
-                staff.crew().close();
+                if !staff.crew().close() {
+                    staff.collector.ensure(py);
+                }
             }
             Route::Auto(choosing) => {
                 if cancel {
@@ -317,10 +318,9 @@ impl Drop for Pool {
                 Route::Serial => {}
                 Route::Threads { hands, .. } => hands.queue.close(),
                 Route::Processes(staff) => Python::attach(|py| {
-                    if staff.crew().outstanding() > 0 || !staff.crew().is_finished() {
+                    if !staff.crew().close() {
                         staff.collector.ensure(py);
                     }
-                    staff.crew().close();
                 }),
                 // Its threads finish what was submitted, and end when nothing more comes.
                 Route::Auto(choosing) => choosing.hands().hasten(),
@@ -395,11 +395,13 @@ fn submit_to<'py>(
                 terms,
                 recipient,
             };
-            let (wanted, backlog) = crew.submit(parcel);
+            let (wanted, mut waits) = crew.submit(parcel);
             if wanted > 0 {
                 staff.hire(py, wanted)?;
+                // The first has a worker now, which is on its way.
+                waits = waits && crew.has_waiting();
             }
-            if backlog {
+            if waits {
                 staff.collector.ensure(py);
             }
         }

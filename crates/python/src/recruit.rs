@@ -126,7 +126,7 @@ impl Staff {
         }
         let staff = Staff::create(Limits { processes, threads, renewal: Renewal::default() }, None)?;
         match shared.replace((me, Arc::clone(&staff))) {
-            Some((owner, old)) if owner == me => old.crew().close(),
+            Some((owner, old)) if owner == me => drop(old.crew().close()),
             // A forked child leaves its parent's alone.
             old => std::mem::forget(old),
         }

@@ -422,9 +422,7 @@ impl Crew {
             self.watch(&mut yard, limit);
         }
         self.tidy_later(&mut yard);
-        // One behind another may have to go elsewhere, to a worker that is not ready yet or that is done sooner.
-        let threads = yard.limits.threads as usize;
-        let waits = !yard.backlog.is_empty() || yard.seats.iter().any(|seat| seat.inflight.len() > threads);
+        let waits = yard.has_waiting();
         let wanted = yard.wanted();
         drop(yard);
         if waits {
@@ -448,6 +446,11 @@ impl Crew {
     /// How many more workers would have something to do.
     pub fn wanted(&self) -> u32 {
         self.lock().wanted()
+    }
+
+    /// Whether messages wait for room or behind others.
+    pub fn has_waiting(&self) -> bool {
+        self.lock().has_waiting()
     }
 
     /// Starts `count` workers, within the limits.
@@ -661,15 +664,18 @@ impl Crew {
         self.lock().seats.iter().find_map(|seat| seat.has_taken(id)).unwrap_or(false)
     }
 
-    /// No more parcels will come: workers end when all is done.
-    pub fn close(&self) {
+    /// No more parcels will come: workers end when all is done. Returns whether they do without anybody who collects.
+    pub fn close(&self) -> bool {
         let mut yard = self.lock();
         yard.closing = true;
         if yard.outstanding == 0 {
             yard.stop_all();
         }
+        let end_alone =
+            yard.backlog.is_empty() && yard.seats.iter().all(|seat| seat.stage == Stage::Stopping);
         drop(yard);
         self.lead.want();
+        end_alone
     }
 
     /// Kills the workers that run messages of `owner`, but those that run another's beside them.
@@ -802,6 +808,12 @@ impl Yard {
         // Processes before threads: two messages in one process take turns on its GIL.
         let serving = self.seats.iter().filter(|seat| seat.stage != Stage::Stopping).count();
         (self.outstanding.saturating_sub(serving) as u32).min(places)
+    }
+
+    fn has_waiting(&self) -> bool {
+        // One behind another may have to go elsewhere, to a worker that is not ready yet or that is done sooner.
+        let threads = self.limits.threads as usize;
+        !self.backlog.is_empty() || self.seats.iter().any(|seat| seat.inflight.len() > threads)
     }
 
     /// Hands the backlog to the seats with room, the least loaded first.
