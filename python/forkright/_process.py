@@ -93,12 +93,12 @@ class _Launch:
         self.returncode: int | None = None
         prepare_process()
         payload, self._lent = _spawning.encode(process, f"the process {self._name}")
-        # Two tasks, after which its worker ends by itself.
+        # Two tasks, after which its worker ends by itself. It has both before it starts.
         self._pool = Pool((1, 1), False, 1, self._name, None, (), None, 2, None, None)
-        # A worker that can tell its pid is ready for more, so it takes what follows at once.
-        self.pid: int = self._pool.submit(os.getpid, (), None).result()
-        self._future = self._pool.submit(_run, (payload, self.pid), None)
+        pid = self._pool.submit(_tell_pid, (), None)
+        self._future = self._pool.submit(_run, (payload,), None)
         self._pool.close()
+        self.pid: int = pid.result()
         self.sentinel = _open(self.pid)
         self.close = util.Finalize(self, os.close, (self.sentinel,))
 
@@ -203,14 +203,23 @@ threading._register_atexit(_end_all)  # type: ignore[attr-defined]
 # In the process
 
 
-def _run(payload: bytes, pid: int) -> tuple[int, bool, bytes, list[Any], float, float]:
+_told_pid = False
+
+
+def _tell_pid() -> int:
+    global _told_pid
+    _told_pid = True
+    return os.getpid()
+
+
+def _run(payload: bytes) -> tuple[int, bool, bytes, list[Any], float, float]:
     """Become the process that was pickled, and run its target."""
     # Ctrl-C ends it, as it does any program.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     wall, cpu = time.perf_counter(), time.process_time()
     name, code, value, failure = "?", 0, None, None
     try:
-        process = _begin(payload, pid)
+        process = _begin(payload)
         name = process.name
         wall, cpu = time.perf_counter(), time.process_time()
         value = process.run()
@@ -228,9 +237,9 @@ def _run(payload: bytes, pid: int) -> tuple[int, bool, bytes, list[Any], float, 
     return (code, False, _pickling.encode_exception(failure), [], wall, cpu)
 
 
-def _begin(payload: bytes, pid: int) -> Process:
-    if os.getpid() != pid:
-        raise ChildProcessError(f"the process {pid} was lost before it began")
+def _begin(payload: bytes) -> Process:
+    if not _told_pid:
+        raise ChildProcessError("the process was lost before it began")
     process: Any = _pickling.decode(payload)
     multiprocessing: Any = _multiprocessing
     parent = process._parent_name, process._parent_pid, _open(process._parent_pid)

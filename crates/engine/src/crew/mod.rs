@@ -813,7 +813,8 @@ impl Yard {
     fn has_waiting(&self) -> bool {
         // One behind another may have to go elsewhere, to a worker that is not ready yet or that is done sooner.
         let threads = self.limits.threads as usize;
-        !self.backlog.is_empty() || self.seats.iter().any(|seat| seat.inflight.len() > threads)
+        let elsewhere = self.limits.processes > 1;
+        !self.backlog.is_empty() || elsewhere && self.seats.iter().any(|seat| seat.inflight.len() > threads)
     }
 
     /// Hands the backlog to the seats with room, the least loaded first.
@@ -997,7 +998,7 @@ impl Employer for Crew {
         let _ = yard.hear(&mut post);
         if let Some(index) = yard.seats.iter().position(|seat| seat.token == token) {
             let seat = yard.seats.swap_remove(index);
-            let (stage, was) = (seat.stage, usage(&seat));
+            let (is_stillborn, was) = (!seat.proven, usage(&seat));
             let is_first = seat.mishaps == yard.mishaps;
             let obituary = Arc::new(yard.look_into(&seat, pid, death, reason));
             if was.tasks > 0 {
@@ -1017,7 +1018,7 @@ impl Employer for Crew {
                 yard.outstanding -= 1;
                 post.push((parcel.recipient, Delivery::Died(Arc::clone(&obituary))));
             }
-            if stage == Stage::Starting {
+            if is_stillborn {
                 yard.count_stillborn(is_first, &obituary, &mut post);
             }
             for _ in 0..yard.wanted() {

@@ -54,7 +54,7 @@ pub(super) struct Seat {
     /// It is being killed: its place is free, and what it may still say of tasks that are over means nothing.
     pub(super) condemned: bool,
     /// It was ready once.
-    proven: bool,
+    pub(super) proven: bool,
     /// What it did to its ring makes no sense: it must go.
     corrupt: bool,
     /// Starts that had failed when it was ordered.
