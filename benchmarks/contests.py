@@ -75,11 +75,14 @@ def import_row(ours: str, theirs: str) -> Row:
     )
 
 
-def array_rows(figure: str, what: str) -> Iterable[Row]:
-    """Against one memcpy, from recycled memory and on first use; and against those who copy through pipes."""
+def array_rows(figure: str, what: str, ways: int) -> Iterable[Row]:
+    """Against one memcpy, from recycled memory and on first use; and against those who copy through pipes.
+
+    What goes both ways may cost twice as much as what goes one way.
+    """
     memcpy = named("copy", "memcpy")
-    yield Row(f"{what}, recycled memory", Series(OURS, figure), memcpy, at_most(1.5), cost=True)
-    yield Row(f"{what}, first use", Series(OURS, f"{figure}, first"), memcpy, at_most(6), cost=True)
+    yield Row(f"{what}, recycled memory", Series(OURS, figure), memcpy, at_most(1.5 * ways), cost=True)
+    yield Row(f"{what}, first use", Series(OURS, f"{figure}, first"), memcpy, at_most(6 * ways), cost=True)
     yield from against(what, Series(OURS, figure), {FUTURES: at_least(20)}, POOL, GUESTS)
 
 
@@ -97,6 +100,7 @@ def whole(contestant: str, later: str, earlier: str, bound: float, what: str, **
 
 IMPORT = "import forkright"
 IMPORTS = ("from concurrent.futures import ProcessPoolExecutor", "from multiprocessing.pool import Pool")
+LOOP = "list(map())"
 MAPS_OF_POOL = tuple(
     f"Pool.map{size}, {method}"
     for method, sizes in (("fork", (" by 1000", " by 5000", "", " by 50000")), ("forkserver", ("", " by 5000")))
@@ -192,13 +196,22 @@ CONTESTS = (
     Contest(
         "map",
         "map",
-        ("fr.map", *MAPS_OF_POOL, *MAPS_OF_FUTURES, *MAPS_OF_GUESTS),
-        against(
-            "an item of a map of many, 2 processes",
-            Series("fr.map", "item"),
-            {MAPS_OF_POOL: at_least(3)},
-            MAPS_OF_FUTURES,
-            *((guest,) for guest in MAPS_OF_GUESTS),
+        ("fr.map, auto", "fr.map", LOOP, *MAPS_OF_POOL, *MAPS_OF_FUTURES, *MAPS_OF_GUESTS),
+        (
+            *against("an item of a map of many, auto", Series("fr.map, auto", "item"), {MAPS_OF_POOL: at_least(3)}),
+            Row(
+                "an item of a map of many, auto, against only calling it",
+                Series("fr.map, auto", "item"),
+                named("item", LOOP),
+                cost=True,
+            ),
+            *against(
+                "an item of a map of many, 2 processes",
+                Series("fr.map", "item"),
+                {MAPS_OF_POOL: at_least(3)},
+                MAPS_OF_FUTURES,
+                *((guest,) for guest in MAPS_OF_GUESTS),
+            ),
         ),
         size=(100_000, 5_000),
         rounds=(7, 2),
@@ -239,9 +252,9 @@ CONTESTS = (
         "arrays",
         (*EVERYONE, "memcpy"),
         (
-            *array_rows("in", "an array of 100 MB as the argument"),
-            *array_rows("out", "an array of 100 MB as the result"),
-            *array_rows("both", "an array of 100 MB as both"),
+            *array_rows("in", "an array of 100 MB as the argument", 1),
+            *array_rows("out", "an array of 100 MB as the result", 1),
+            *array_rows("both", "an array of 100 MB as both", 2),
         ),
         size=(100_000_000, 10_000_000),
         of="bytes",

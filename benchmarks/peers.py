@@ -174,6 +174,11 @@ def forkright_map() -> Iterator[Map]:
 
 
 @contextlib.contextmanager
+def loop() -> Iterator[Map]:
+    yield lambda fn, items: list(map(fn, items))
+
+
+@contextlib.contextmanager
 def forkright_auto_map() -> Iterator[Map]:
     import forkright as fr
 
@@ -268,6 +273,7 @@ EXECUTORS: dict[str, Open] = {
 MAPS: dict[str, Callable[[], AbstractContextManager[Map]]] = {
     "fr.map": forkright_map,
     "fr.map, auto": forkright_auto_map,
+    "list(map())": loop,
     "ThreadPoolExecutor()": partial(futures_threads_map, None),
     "ThreadPoolExecutor(20)": partial(futures_threads_map, 20),
     "joblib map": joblib_map,

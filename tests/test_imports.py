@@ -96,9 +96,9 @@ def test_what_the_first_call_imports_is_not_taken_for_work_to_move(
     asked: list[bool] = []
     monkeypatch.setattr("builtins.importing_of_test", importing, raising=False)
 
-    def consider(*_: object) -> tuple[str, None, None, int]:
+    def consider(*_: object) -> tuple[str, None, None, int, None]:
         asked.append(bool(importing))
-        return "it counts here", None, None, 0
+        return "it counts here", None, None, 0, None
 
     monkeypatch.setattr("forkright._leave.consider", consider)
 

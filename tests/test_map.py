@@ -232,12 +232,12 @@ def spin_while_prepared(monkeypatch: pytest.MonkeyPatch, prepare: Callable[[], o
     """A map whose first task computes until `prepare` has returned, in the thread that asks whether it may leave."""
     stop = threading.Event()
 
-    def consider(*_: object) -> tuple[str, None, None, int]:
+    def consider(*_: object) -> tuple[str, None, None, int, None]:
         try:
             prepare()
         finally:
             stop.set()
-        return "it counts here", None, None, 0
+        return "it counts here", None, None, 0, None
 
     monkeypatch.setattr("forkright._leave.consider", consider)
     fr.map(spin, [stop, stop])

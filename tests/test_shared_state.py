@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -83,7 +84,7 @@ def test_the_report_says_who_said_so() -> None:
     assert json.loads(fr.report().to_json())["shared_state"] is True
     fr.map(compute, ITEMS, shared_state=False)
     assert "shared     not looked for: `shared_state=False`" in str(fr.report())
-    fr.map(compute, ITEMS)
+    fr.map(compute, range(20))
     assert "shared_state" not in str(fr.report())
     assert json.loads(fr.report().to_json())["shared_state"] is None
 
@@ -147,3 +148,18 @@ def test_nothing_but_true_false_and_none_makes_sense(nonsense: Any) -> None:
         fr.map(abs, ITEMS, shared_state=nonsense)
     with pytest.raises(TypeError, match="shared_state must be True, False or None"):
         fr.Executor(shared_state=nonsense)
+
+
+def draw(item: int) -> float:
+    """Computes, and draws as it does."""
+    compute(item)
+    return random.random()
+
+
+def test_the_report_of_work_that_draws_random_numbers_names_seed() -> None:
+    fr.map(draw, range(20))
+    told = fr.report().data["draws"]
+    assert told.startswith("`draw` draws from the global generator (`random.random()`), which nothing seeds")
+    assert "`seed=` gives each call one of its own" in " ".join(str(fr.report()).split())
+    fr.map(compute, range(20))
+    assert fr.report().data["draws"] is None and "random" not in str(fr.report())

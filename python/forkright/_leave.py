@@ -17,25 +17,28 @@ _SHORT = 1e-4
 
 def consider(
     fn: Callable[..., Any], arguments: tuple[Any, ...], result: object, guarded: bool
-) -> tuple[str | None, Tried | None, Tried | None, int]:
+) -> tuple[str | None, Tried | None, Tried | None, int, str | None]:
     """Why calls of `fn` with such arguments must stay in this process, in one sentence; None if nothing was found.
 
     Then also what pickling the arguments took, and what pickling such a result took, unless it is None; and how many
-    modules a worker process would import. If not `guarded`, the caller answers for shared state, and only what can't be
-    pickled is found.
+    modules a worker process would import; and what its user may like to know of its random numbers. If not `guarded`,
+    the caller answers for shared state, and only what can't be pickled is found.
     """
     from . import _functions, _guard, _imports, _pickling
 
-    if guarded and (findings := _guard.check(fn, arguments).findings):
-        return findings[0].sentence, None, None, 0
-    name = _functions.name_of(fn)
+    name, draws = _functions.name_of(fn), None
+    if guarded:
+        opinion = _guard.check(fn, arguments)
+        if opinion.findings:
+            return opinion.findings[0].sentence, None, None, 0, None
+        draws = next((f"`{name}` {note}" for note in opinion.notes if _guard.SEED in note), None)
     try:
         _functions.describe(fn)
         there = _try(arguments, f"the arguments of `{name}`")
         back = None if result is None else _try(result, f"the result of `{name}`")
     except _pickling.UnpicklableError as error:
-        return str(error), None, None, 0
-    return None, there, back, _imports.count(fn, arguments)
+        return str(error), None, None, 0, None
+    return None, there, back, _imports.count(fn, arguments), draws
 
 
 def _try(obj: object, role: str) -> Tried:

@@ -148,6 +148,8 @@ def _facts(data: dict[str, Any]) -> list[str]:
         facts.append(("not taken", rivals))
     if meter := _meter(data.get("meter")):
         facts.append(("meter", meter))
+    if draws := data.get("draws"):
+        facts.append(("random", draws))
     for entry in data.get("abandoned") or ():
         facts.append(("abandoned", _abandoned(entry)))
     if data.get("shared_state") is False:

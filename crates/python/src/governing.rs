@@ -250,7 +250,11 @@ fn may_leave(py: Python<'_>, run: &Run, shared: Option<bool>) -> PyResult<Leave>
     let considered = consider.invoke((function, arguments, result, shared.is_none()))?;
     // What pickling takes: seconds, and the bytes it comes to.
     type Tried = Option<(f64, f64)>;
-    let (reason, there, back, modules): (Option<String>, Tried, Tried, u32) = considered.extract()?;
+    type Considered = (Option<String>, Tried, Tried, u32, Option<String>);
+    let (reason, there, back, modules, draws): Considered = considered.extract()?;
+    if let Some(draws) = draws {
+        let _ = run.work.progress().draws.set(draws);
+    }
     if let Some(reason) = reason {
         return Ok(Leave::No(reason));
     }

@@ -36,6 +36,8 @@ pub(crate) struct Progress {
     begun: AtomicBool,
     /// Why a worker would not run them, once one has said so.
     refusal: OnceLock<String>,
+    /// What the user may like to know of the random numbers that tasks draw.
+    pub(crate) draws: OnceLock<String>,
     stations: Mutex<Vec<Arc<Station>>>,
     totals: Mutex<Totals>,
 }
@@ -127,6 +129,7 @@ impl Progress {
             here: AtomicU32::new(0),
             begun: AtomicBool::new(false),
             refusal: OnceLock::new(),
+            draws: OnceLock::new(),
             stations: Mutex::default(),
             totals: Mutex::default(),
         }

@@ -21,13 +21,13 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType
 
 from . import flow, loads, operators, sentence
-from .excuse import Excuses
+from .excuse import SEED, Excuses
 from .opinion import Finding, Opinion
 from .project import class_attribute, name_of, underlying, wrapped
 from .study import Study
 from .value import UNKNOWN
 
-__all__ = ["UNKNOWN", "Finding", "Opinion", "check"]
+__all__ = ["SEED", "UNKNOWN", "Finding", "Opinion", "check"]
 
 READERS = (flow, loads, operators)  # importing them fills the table of opcodes
 WRAPPERS = 8  # around a function that are looked through
