@@ -21,7 +21,8 @@ from ._executor import Executor
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from ._map import IMapOptions, MapOptions, OnError, PlanLike
+    from ._map import IMapOptions, MapOptions, OnError, PlanLike, ProgressLike
+    from ._progress import Display
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -51,6 +52,7 @@ async def amap(
     shared_state: bool | None = None,
     task_timeout: float | None = None,
     retries: int = 0,
+    progress: ProgressLike = False,
 ) -> list[Any]:
     """As `forkright.map`, awaited: the event loop goes on meanwhile.
 
@@ -76,20 +78,25 @@ async def amap(
         raise TypeError("amap() needs at least one iterable")
     _map.check(fn, plan, workers, chunksize, on_error, shared_state)
     terms = _options.parse(task_timeout, retries)
+    display = _map.display_of(progress)
     calls = list(zip(*iterables))  # noqa: B905 - the shortest ends it, as in map
     return_errors = on_error == "return"
     most = None
     if _map.is_coroutine_function(fn):
         processes, most = _coroutines.parse(plan, workers)
         if not processes:
-            results, report = await _coroutines.run_here(fn, calls, most, timeout, return_errors, terms[0])
+            try:
+                results, report = await _coroutines.run_here(fn, calls, most, timeout, return_errors, terms[0], display)
+            finally:
+                if display is not None:
+                    await _in_thread(display.end)
             _map.keep(report)
             return results
         plan, workers = _plan.Plan(processes=processes), None
     else:
         plan, workers = _beside_the_loop(plan, workers)
     gathering = _gathering.Gathering(
-        fn, calls, plan, workers, chunksize, timeout, return_errors, shared_state, terms, most
+        fn, calls, plan, workers, chunksize, timeout, return_errors, shared_state, terms, display, most
     )
     results, report = await _in_thread(gathering.run, gathering.stop)
     _map.keep(report)
@@ -114,6 +121,7 @@ def aimap(
     shared_state: bool | None = None,
     task_timeout: float | None = None,
     retries: int = 0,
+    progress: ProgressLike = False,
 ) -> AsyncGenerator[Any, None]:
     """As `forkright.imap`, for ``async for``: results in order, with a bounded number of calls ahead of them::
 
@@ -136,17 +144,20 @@ def aimap(
         raise TypeError(f"the first argument must be callable, not {fn!r}")
     terms = _options.parse(task_timeout, retries)
     timeout = _coroutines.seconds(timeout)
+    display = _map.display_of(progress, iterables)  # type: ignore[arg-type]
     if not _map.is_coroutine_function(fn):
         plan, workers = _beside_the_loop(plan, workers)
-        job = _lazy.Job(fn, (), plan, workers, chunksize, buffersize, shared_state, terms)
-        return _stream(_OnWorkers(job), iterables, timeout)
+        job = _lazy.Job(fn, (), plan, workers, chunksize, buffersize, shared_state, terms, display=display)
+        return _stream(_OnWorkers(job), iterables, timeout, display)
     _lazy.check_sizes(chunksize, buffersize)
     _plan.check_shared_state(shared_state, _plan.parse(plan, workers))
     processes, most = _coroutines.parse(plan, workers)
     if not processes:
-        return _stream(_OnLoop(fn, most, buffersize or most * _AHEAD, terms[0]), iterables, timeout)
-    job = _lazy.Job(fn, (), _plan.Plan(processes), None, chunksize, buffersize, shared_state, terms, kind=_Concurrent)
-    return _stream(_OnWorkers(job), iterables, timeout)
+        place = _OnLoop(fn, most, buffersize or most * _AHEAD, terms[0], display)
+        return _stream(place, iterables, timeout, display)
+    plan = _plan.Plan(processes)
+    job = _lazy.Job(fn, (), plan, None, chunksize, buffersize, shared_state, terms, display=display, kind=_Concurrent)
+    return _stream(_OnWorkers(job), iterables, timeout, display)
 
 
 def _beside_the_loop(plan: PlanLike, workers: int | None) -> tuple[PlanLike, int | None]:
@@ -160,15 +171,19 @@ class _OnLoop:
 
     size = 1
 
-    def __init__(self, fn: Callable[..., Any], most: int, width: int, limit: float | None) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], most: int, width: int, limit: float | None, display: Display | None
+    ) -> None:
         self.width = width
+        self._display = display
         self._fn, self._limit = fn, limit
         self._slots = asyncio.Semaphore(most)
         self._meter = _coroutines.Meter()
         self._running = set[asyncio.Task[Any]]()
 
     async def begin(self) -> None:
-        pass
+        if self._display is not None:
+            self._display.begin(self._meter.look)
 
     async def start(self, calls: list[Call]) -> asyncio.Future[Any]:
         await self._slots.acquire()
@@ -219,18 +234,21 @@ class _OnWorkers:
 class _Concurrent(_lazy.Work):
     """Calls of a coroutine function, a chunk of which runs at a time on a worker's loop."""
 
-    def submit(self, executor: Executor, calls: list[Call]) -> Any:
+    def _submit(self, executor: Executor, calls: list[Call]) -> Any:
         limit, retries, priority = self._terms
         arguments = (self._fn, calls, len(calls), True, limit)
         terms = (None, retries, priority) if retries else None
         return executor._pool.submit(_coroutines.run_chunk, arguments, None, self._fn, terms)
 
     def values(self, outcome: list[Any]) -> Generator[Any, None, None]:
-        yield from _coroutines.unpack(*outcome.pop())
+        told = outcome.pop()
+        if self.tally is not None:
+            self.tally.add(0, len(told[1]))
+        yield from _coroutines.unpack(*told)
 
 
 async def _stream(
-    place: _OnLoop | _OnWorkers, iterables: tuple[Source, ...], timeout: float | None
+    place: _OnLoop | _OnWorkers, iterables: tuple[Source, ...], timeout: float | None, display: Display | None
 ) -> AsyncGenerator[Any, None]:
     """Read and start calls in a task of their own, so that a slow source holds up no result that is there."""
     started = asyncio.Queue[asyncio.Future[Any] | BaseException | None]()
@@ -272,6 +290,8 @@ async def _stream(
     finally:
         starting.cancel()
         await asyncio.wait([starting])
+        if display is not None:
+            await _in_thread(display.end)
         await place.end(whole)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._future import Future
-    from ._map import PlanLike
+    from ._map import PlanLike, ProgressLike
     from ._report import Report
     from ._seeding import Seed
 
@@ -155,6 +155,7 @@ class Executor(concurrent.futures.Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
         seed: Seed | None = None,
+        progress: ProgressLike = False,
     ) -> Iterator[T]:
         """Call ``fn`` with the items of the iterables; an iterator of the results, in order.
 
@@ -166,10 +167,11 @@ class Executor(concurrent.futures.Executor):
             buffersize: Calls submitted whose results have not been taken, at most. None reads the iterables to
                 their end at once, as the standard library does.
             seed: Has each call get a random generator of its own as ``rng``; as for `forkright.map`.
+            progress: What to show of the calls until the last result is taken; as for `forkright.map`.
         """
         from . import _lazy
 
-        return _lazy.executor_map(self, fn, iterables, timeout, chunksize, buffersize, seed)
+        return _lazy.executor_map(self, fn, iterables, timeout, chunksize, buffersize, seed, progress)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; what was submitted still runs.
@@ -235,6 +237,15 @@ class Executor(concurrent.futures.Executor):
         abandoned = [entry for executor in (self, *others) for entry in executor._abandoned.told()]
         return joined(self._pool.report(), [other._pool.report() for other in others], abandoned)
 
+    def _now(self, fn: Callable[..., Any], terms: _options.Terms) -> tuple[int, int, int]:
+        """How calls of `fn` on these terms run now: processes, threads in each, and workers that are there."""
+        pool, (limit, retries, _) = self._pool, terms
+        if self._plan is None and (limit is not None or retries):
+            # There is none before the first of them has been submitted.
+            other = self._others.get("threads" if not Pool.kills or self._known_to_stay(fn) else "processes")
+            pool = self._pool if other is None else other._pool
+        return pool.now(fn)
+
     def _submit(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], terms: _options.Terms
     ) -> Any:
@@ -266,10 +277,7 @@ class Executor(concurrent.futures.Executor):
             return self._others[kind]
 
     def _must_stay(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> bool:
-        try:
-            known = self._stays.get(fn)
-        except TypeError:  # it can't be referred to weakly, or has no hash
-            known = None
+        known = self._known_to_stay(fn)
         if known is None:
             from ._leave import consider
 
@@ -278,6 +286,12 @@ class Executor(concurrent.futures.Executor):
             with contextlib.suppress(TypeError):
                 self._stays[fn] = known
         return known
+
+    def _known_to_stay(self, fn: Callable[..., Any]) -> bool | None:
+        try:
+            return self._stays.get(fn)
+        except TypeError:  # it can't be referred to weakly, or has no hash
+            return None
 
     def __repr__(self) -> str:
         return f"<forkright.{type(self).__name__} {self._plan or 'auto'}>"

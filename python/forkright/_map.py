@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
     from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
+    from ._progress import Display, Progress
     from ._report import Report
     from ._seeding import Seed, Seeds
 
     R = TypeVar("R")
     PlanLike = _plan.Plan | Literal["auto", "serial", "threads", "processes", "hybrid"]
     OnError = Literal["raise", "return"]
+    ProgressLike = bool | str | Callable[[Progress], object]
 
     class AnyMapOptions(TypedDict, total=False):
         plan: PlanLike
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         shared_state: bool | None
         task_timeout: float | None
         retries: int
+        progress: ProgressLike
 
     class MapOptions(AnyMapOptions, total=False):
         chunksize: int | None
@@ -67,6 +70,7 @@ def map(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
+    progress: ProgressLike = False,
 ) -> list[R]:
     """Call ``fn`` with the items of the iterables, many at once, and return the results in order.
 
@@ -108,12 +112,15 @@ def map(
             integer, several, or a ``SeedSequence``, which is left as it is. What ``fn`` draws from `random` and
             `numpy.random` themselves does not follow from it: a process has one of each, which its threads share. Not
             for coroutine functions.
+        progress: What to show meanwhile: True shows a bar of tqdm's, on a terminal and in notebooks, a text does so
+            with that text before it. A callable is called with a `Progress` some ten times a second, in a thread of
+            its own, and once more at the end, however the map ends; see docs/progress.md.
 
     Raises:
         TimeoutError: If the time is up; calls that have not started never will.
         UnpicklableError: If the plan asks for processes and something can't travel there.
         WorkerDied: If a worker process died under an item.
-        ImportError: If there is a ``seed`` and no NumPy.
+        ImportError: If there is a ``seed`` and no NumPy, or a bar is to be shown and there is no tqdm.
         ValueError, TypeError: If an argument makes no sense.
     """
     items: Any
@@ -121,7 +128,21 @@ def map(
         raise TypeError("map() needs at least one iterable")
     star = len(iterables) > 1
     items = list(zip(*iterables)) if star else iterables[0]  # noqa: B905 - the shortest ends it, as in map
-    return _run(fn, items, star, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries, seed)
+    return _run(
+        fn,
+        items,
+        star,
+        plan,
+        workers,
+        chunksize,
+        timeout,
+        on_error,
+        shared_state,
+        task_timeout,
+        retries,
+        seed,
+        progress,
+    )
 
 
 if TYPE_CHECKING:
@@ -153,10 +174,25 @@ def starmap(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
+    progress: ProgressLike = False,
 ) -> list[R]:
     """As `map`, for items that are tuples of arguments: ``fn(*item)``."""
     items = [tuple(item) for item in iterable]
-    return _run(fn, items, True, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries, seed)
+    return _run(
+        fn,
+        items,
+        True,
+        plan,
+        workers,
+        chunksize,
+        timeout,
+        on_error,
+        shared_state,
+        task_timeout,
+        retries,
+        seed,
+        progress,
+    )
 
 
 def imap(
@@ -172,6 +208,7 @@ def imap(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
+    progress: ProgressLike = False,
 ) -> Iterator[R]:
     """As `map`, but lazily: an iterator of results in order, with a bounded number of calls ahead of them.
 
@@ -186,7 +223,10 @@ def imap(
 
     terms = _terms(task_timeout, retries)
     seeds = seeds_of(seed)
-    return imap_ordered(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds)
+    display = display_of(progress, iterables)
+    return imap_ordered(
+        fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds, display
+    )
 
 
 def imap_unordered(
@@ -202,13 +242,17 @@ def imap_unordered(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
+    progress: ProgressLike = False,
 ) -> Iterator[R]:
     """As `imap`, with the results in the order in which they come."""
     from ._lazy import imap_as_completed
 
     terms = _terms(task_timeout, retries)
     seeds = seeds_of(seed)
-    return imap_as_completed(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds)
+    display = display_of(progress, iterables)
+    return imap_as_completed(
+        fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds, display
+    )
 
 
 def call_each(fn: Callable[..., R], items: Iterator[Any], results: list[R], star: bool) -> None:
@@ -253,6 +297,15 @@ def seeds_of(seed: Seed | None) -> Seeds | None:
     return Seeds(seed)
 
 
+def display_of(progress: ProgressLike, iterables: Iterable[Iterable[Any]] = ()) -> Display | None:
+    """What shows how far a map is, a lazy one of these iterables or another, if somebody asked for that."""
+    if progress is False:
+        return None
+    from ._progress import Display
+
+    return Display(progress, iterables)
+
+
 def _run(
     fn: Callable[..., Any],
     items: Any,
@@ -266,10 +319,12 @@ def _run(
     task_timeout: float | None,
     retries: int,
     seed: Seed | None,
+    progress: ProgressLike,
 ) -> list[Any]:
     global _last
     fixed = check(fn, plan, workers, chunksize, on_error, shared_state)
     seeds = seeds_of(seed)
+    display = display_of(progress)
     awaited = is_coroutine_function(fn)
     if awaited or task_timeout is not None or retries != 0:
         from . import _options
@@ -282,11 +337,13 @@ def _run(
             from . import _coroutines
 
             results, told = _coroutines.run_map(
-                fn, items, star, plan, workers, chunksize, timeout, several, shared_state, terms
+                fn, items, star, plan, workers, chunksize, timeout, several, shared_state, terms, display
             )
             keep(told)
             return results
-        results, _last = _options.run_map(fn, items, star, plan, workers, timeout, several, shared_state, terms, seeds)
+        results, _last = _options.run_map(
+            fn, items, star, plan, workers, timeout, several, shared_state, terms, seeds, display
+        )
         return results
     if chunksize is not None:
         chunksize = min(chunksize, sys.maxsize)
@@ -295,11 +352,14 @@ def _run(
         items = list(items)
     name = (getattr(fn, "__qualname__", None) or type(fn).__qualname__).replace("<locals>.", "")
     return_errors = on_error == "return"
+    glimpse = None if display is None else display.begin_map(len(items))
     try:
         results, _last = _core.run_map(
-            fn, name, items, star, fixed, workers, chunksize, timeout, return_errors, shared_state, seeds
+            fn, name, items, star, fixed, workers, chunksize, timeout, return_errors, shared_state, seeds, glimpse
         )
     finally:
+        if display is not None:
+            display.end()
         _threads.drain_logging()
     return results
 

@@ -17,7 +17,8 @@ from . import _functions
 if TYPE_CHECKING:
     from ._executor import Executor
     from ._future import Future
-    from ._map import PlanLike
+    from ._map import PlanLike, ProgressLike
+    from ._progress import Display
     from ._report import Report
     from ._seeding import Seed, Seeds
 
@@ -113,11 +114,14 @@ class Options:
         chunksize: int = 1,
         buffersize: int | None = None,
         seed: Seed | None = None,
+        progress: ProgressLike = False,
     ) -> Iterator[T]:
         """As `Executor.map`, each call on these terms. With a limit or reruns every call travels by itself."""
         from . import _lazy
 
-        return _lazy.executor_map(self._executor, fn, iterables, timeout, chunksize, buffersize, seed, self._terms)
+        return _lazy.executor_map(
+            self._executor, fn, iterables, timeout, chunksize, buffersize, seed, progress, self._terms
+        )
 
     def options(
         self,
@@ -146,17 +150,25 @@ def run_map(
     shared_state: bool | None,
     terms: Terms,
     seeds: Seeds | None,
+    display: Display | None,
 ) -> tuple[list[Any], Report]:
     """A map whose calls have terms; its results and its report."""
     from ._executor import Executor
 
+    items = list(items)
     executor = Executor(workers, plan=plan, shared_state=shared_state)
     futures: list[Any] = []
+    tally = None
     in_time = False
     try:
+        if display is not None:
+            display.total = len(items)
+            tally = display.begin_tally(executor, fn, terms)
         for index, item in enumerate(items):
             options = {} if seeds is None else {"rng": seeds.generator(index)}
             futures.append(executor._submit(fn, tuple(item) if star else (item,), options, terms))
+            if tally is not None:
+                tally.watch(futures[-1])
         until = concurrent.futures.ALL_COMPLETED if return_errors else concurrent.futures.FIRST_EXCEPTION
         left = concurrent.futures.wait(futures, timeout, until).not_done
         failed = [future for future in futures if future.done() and future.exception() is not None]
@@ -172,6 +184,8 @@ def run_map(
         results = [future.result() if future.exception() is None else future.exception() for future in futures]
         return results, executor.report()
     finally:
+        if display is not None:
+            display.end()
         for future in futures:
             if not in_time and not future.done() and hasattr(future, "kill"):
                 future.kill()

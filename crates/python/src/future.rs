@@ -139,6 +139,11 @@ impl FutureBase {
         Self::end(slf, Err(exception))
     }
 
+    /// Whether it is over and has failed, as far as that is known without unpickling.
+    fn _failed(&self, py: Python<'_>) -> bool {
+        self.call.has_failed(py)
+    }
+
     /// What the call cost: seconds of wall clock and CPU, in a dict; `None` while it is not known.
     fn reading<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let Some(took) = self.call.took() else { return Ok(None) };

@@ -177,6 +177,9 @@ class Pool:
         self._closer.join(timeout)
         return not self._closer.is_alive()
 
+    def now(self, function: Callable[..., Any]) -> tuple[int, int, int]:
+        return (*self._plan, self._plan.workers)
+
     def report(self) -> str:
         calls = self._calls
         return report(None, self._asked, self._plan, calls.submitted, calls.done, calls.failed, self._began)
@@ -276,6 +279,7 @@ def run_map(
     return_errors: bool,
     shared_state: bool | None,
     seeds: Seeds | None,
+    glimpse: Glimpse | None,
 ) -> tuple[list[Any], MapReport]:
     """Runs a map to its end; its results and its report.
 
@@ -288,6 +292,8 @@ def run_map(
         calls = items if star else [(item,) for item in items]
         function, items, star = functools.partial(seeds.call, function), list(enumerate(calls)), True
     batch = _Batch(function, name, items, star, return_errors, timeout)
+    if glimpse is not None:
+        glimpse.begin(batch, now)
     if now.processes:
         _on_processes(batch, now.processes, chunksize)
     elif now.threads == 1:
@@ -296,6 +302,21 @@ def run_map(
         _on_threads(batch, now.threads)
     results = batch.results()
     return results, MapReport(report(name, plan, now, len(items), batch.done, batch.failures, began))
+
+
+class Glimpse:
+    """A map seen from outside, at any moment."""
+
+    def __init__(self) -> None:
+        self._batch: _Batch | None = None
+        self._plan = _plan.Plan()
+
+    def begin(self, batch: _Batch, plan: _plan.Plan) -> None:
+        self._batch, self._plan = batch, plan
+
+    def look(self) -> tuple[tuple[int, int], tuple[int, int, int]]:
+        counts = (0, 0) if self._batch is None else (self._batch.done, self._batch.failures)
+        return counts, (*self._plan, self._plan.workers)
 
 
 class MapReport:
