@@ -178,17 +178,15 @@ def test_the_total_of_a_lazy_map_is_what_is_known_of_it(iterables: Any, total: i
     assert watcher.last.done == len(results)
 
 
+@pytest.mark.parametrize("plan", ["serial", fr.Plan(threads=2)], ids=str)
 def test_calls_are_counted_within_their_chunk(plan: Any) -> None:
-    if plan in ("processes", "hybrid", "auto"):
-        pytest.skip("what travels together comes back together")
     watcher = Watcher()
 
     def call(number: int) -> None:
         if number == 30:
             until(lambda: watcher.told and watcher.told[-1].done >= 30, "30 calls are told of")
 
-    # One call is on its way; on threads, others run in its company.
-    fr.map(call, range(31), plan="serial" if plan == "serial" else fr.Plan(threads=2), chunksize=31, progress=watcher)
+    fr.map(call, range(31), plan=plan, chunksize=31, progress=watcher)
     assert watcher.last.done == 31
 
 
