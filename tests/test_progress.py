@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy  # noqa: F401 - whose threads would else be taken for ours
 import pytest
 
 import forkright as fr
