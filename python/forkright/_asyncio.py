@@ -13,7 +13,7 @@ import contextvars
 import sys
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from . import _coroutines, _gathering, _lazy, _map, _options, _plan
 from ._executor import Executor
@@ -21,13 +21,18 @@ from ._executor import Executor
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from ._map import IMapOptions, MapOptions, OnError, PlanLike, ProgressLike
+    from ._map import EagerOptions, IMapOptions, MapOptions, OnError, PlanLike, ProgressLike
     from ._progress import Display
 
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
 R = TypeVar("R")
 T = TypeVar("T")
 Call = tuple[Any, ...]
-Source = Iterable[Any] | AsyncIterable[Any]
+Source = Iterable[A] | AsyncIterable[A]
 
 # Calls of a coroutine function under way or not taken, for each that may be under way, so that a slow one does not hold
 # up those behind it.
@@ -36,10 +41,120 @@ _AHEAD = 4
 
 @overload
 async def amap(
-    fn: Callable[..., Coroutine[Any, Any, R]], /, *iterables: Iterable[Any], **options: Unpack[MapOptions]
+    fn: Callable[[A], Coroutine[Any, Any, R]],
+    a: Iterable[A],
+    /,
+    *,
+    on_error: Literal["return"],
+    **options: Unpack[EagerOptions],
+) -> list[R | Exception]: ...
+@overload
+async def amap(
+    fn: Callable[..., Coroutine[Any, Any, R]],
+    a: Iterable[Any],
+    b: Iterable[Any],
+    /,
+    *iterables: Iterable[Any],
+    on_error: Literal["return"],
+    **options: Unpack[EagerOptions],
+) -> list[R | Exception]: ...
+@overload
+async def amap(
+    fn: Callable[[A], R], a: Iterable[A], /, *, on_error: Literal["return"], **options: Unpack[EagerOptions]
+) -> list[R | Exception]: ...
+@overload
+async def amap(
+    fn: Callable[[A, B], R],
+    a: Iterable[A],
+    b: Iterable[B],
+    /,
+    *,
+    on_error: Literal["return"],
+    **options: Unpack[EagerOptions],
+) -> list[R | Exception]: ...
+@overload
+async def amap(
+    fn: Callable[..., R],
+    a: Iterable[Any],
+    b: Iterable[Any],
+    c: Iterable[Any],
+    /,
+    *iterables: Iterable[Any],
+    on_error: Literal["return"],
+    **options: Unpack[EagerOptions],
+) -> list[R | Exception]: ...
+@overload
+async def amap(
+    fn: Callable[[A], Coroutine[Any, Any, R]], a: Iterable[A], /, **options: Unpack[MapOptions]
 ) -> list[R]: ...
 @overload
-async def amap(fn: Callable[..., R], /, *iterables: Iterable[Any], **options: Unpack[MapOptions]) -> list[R]: ...
+async def amap(
+    fn: Callable[[A, B], Coroutine[Any, Any, R]], a: Iterable[A], b: Iterable[B], /, **options: Unpack[MapOptions]
+) -> list[R]: ...
+@overload
+async def amap(
+    fn: Callable[[A, B, C], Coroutine[Any, Any, R]],
+    a: Iterable[A],
+    b: Iterable[B],
+    c: Iterable[C],
+    /,
+    **options: Unpack[MapOptions],
+) -> list[R]: ...
+@overload
+async def amap(
+    fn: Callable[..., Coroutine[Any, Any, R]],
+    a: Iterable[Any],
+    b: Iterable[Any],
+    c: Iterable[Any],
+    d: Iterable[Any],
+    /,
+    *iterables: Iterable[Any],
+    **options: Unpack[MapOptions],
+) -> list[R]: ...
+@overload
+async def amap(fn: Callable[[A], R], a: Iterable[A], /, **options: Unpack[MapOptions]) -> list[R]: ...
+@overload
+async def amap(
+    fn: Callable[[A, B], R], a: Iterable[A], b: Iterable[B], /, **options: Unpack[MapOptions]
+) -> list[R]: ...
+@overload
+async def amap(
+    fn: Callable[[A, B, C], R], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **options: Unpack[MapOptions]
+) -> list[R]: ...
+@overload
+async def amap(
+    fn: Callable[[A, B, C, D], R],
+    a: Iterable[A],
+    b: Iterable[B],
+    c: Iterable[C],
+    d: Iterable[D],
+    /,
+    **options: Unpack[MapOptions],
+) -> list[R]: ...
+@overload
+async def amap(
+    fn: Callable[[A, B, C, D, E], R],
+    a: Iterable[A],
+    b: Iterable[B],
+    c: Iterable[C],
+    d: Iterable[D],
+    e: Iterable[E],
+    /,
+    **options: Unpack[MapOptions],
+) -> list[R]: ...
+@overload
+async def amap(
+    fn: Callable[..., R],
+    a: Iterable[Any],
+    b: Iterable[Any],
+    c: Iterable[Any],
+    d: Iterable[Any],
+    e: Iterable[Any],
+    f: Iterable[Any],
+    /,
+    *iterables: Iterable[Any],
+    **options: Unpack[MapOptions],
+) -> list[R]: ...
 async def amap(
     fn: Callable[..., Any],
     /,
@@ -105,14 +220,80 @@ async def amap(
 
 @overload
 def aimap(
-    fn: Callable[..., Coroutine[Any, Any, R]], /, *iterables: Source, **options: Unpack[IMapOptions]
+    fn: Callable[[A], Coroutine[Any, Any, R]], a: Source[A], /, **options: Unpack[IMapOptions]
 ) -> AsyncGenerator[R, None]: ...
 @overload
-def aimap(fn: Callable[..., R], /, *iterables: Source, **options: Unpack[IMapOptions]) -> AsyncGenerator[R, None]: ...
+def aimap(
+    fn: Callable[[A, B], Coroutine[Any, Any, R]], a: Source[A], b: Source[B], /, **options: Unpack[IMapOptions]
+) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(
+    fn: Callable[[A, B, C], Coroutine[Any, Any, R]],
+    a: Source[A],
+    b: Source[B],
+    c: Source[C],
+    /,
+    **options: Unpack[IMapOptions],
+) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(
+    fn: Callable[..., Coroutine[Any, Any, R]],
+    a: Source[Any],
+    b: Source[Any],
+    c: Source[Any],
+    d: Source[Any],
+    /,
+    *iterables: Source[Any],
+    **options: Unpack[IMapOptions],
+) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(fn: Callable[[A], R], a: Source[A], /, **options: Unpack[IMapOptions]) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(
+    fn: Callable[[A, B], R], a: Source[A], b: Source[B], /, **options: Unpack[IMapOptions]
+) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(
+    fn: Callable[[A, B, C], R], a: Source[A], b: Source[B], c: Source[C], /, **options: Unpack[IMapOptions]
+) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(
+    fn: Callable[[A, B, C, D], R],
+    a: Source[A],
+    b: Source[B],
+    c: Source[C],
+    d: Source[D],
+    /,
+    **options: Unpack[IMapOptions],
+) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(
+    fn: Callable[[A, B, C, D, E], R],
+    a: Source[A],
+    b: Source[B],
+    c: Source[C],
+    d: Source[D],
+    e: Source[E],
+    /,
+    **options: Unpack[IMapOptions],
+) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(
+    fn: Callable[..., R],
+    a: Source[Any],
+    b: Source[Any],
+    c: Source[Any],
+    d: Source[Any],
+    e: Source[Any],
+    f: Source[Any],
+    /,
+    *iterables: Source[Any],
+    **options: Unpack[IMapOptions],
+) -> AsyncGenerator[R, None]: ...
 def aimap(
     fn: Callable[..., Any],
     /,
-    *iterables: Source,
+    *iterables: Source[Any],
     plan: PlanLike = "auto",
     workers: int | None = None,
     chunksize: int = 1,
@@ -248,7 +429,7 @@ class _Concurrent(_lazy.Work):
 
 
 async def _stream(
-    place: _OnLoop | _OnWorkers, iterables: tuple[Source, ...], timeout: float | None, display: Display | None
+    place: _OnLoop | _OnWorkers, iterables: tuple[Source[Any], ...], timeout: float | None, display: Display | None
 ) -> AsyncGenerator[Any, None]:
     """Read and start calls in a task of their own, so that a slow source holds up no result that is there."""
     started = asyncio.Queue[asyncio.Future[Any] | BaseException | None]()
@@ -308,7 +489,7 @@ async def _take(calls: AsyncIterator[Call], size: int) -> tuple[list[Any], Excep
     return chunk, None
 
 
-async def _calls(iterables: tuple[Source, ...]) -> AsyncIterator[Call]:
+async def _calls(iterables: tuple[Source[Any], ...]) -> AsyncIterator[Call]:
     """The iterables, walked together; the shortest ends it."""
     readers = [aiter(it) if isinstance(it, AsyncIterable) else _plain(it) for it in iterables]
     while True:

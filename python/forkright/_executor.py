@@ -7,21 +7,28 @@ import contextlib
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from . import _apart, _options, _plan, _threads
 from ._core import Pool, cpu_count
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Unpack
 
     from ._future import Future
-    from ._map import PlanLike, ProgressLike
+    from ._map import ExecutorMapOptions, PlanLike, ProgressLike, UnseededExecutorMapOptions
     from ._report import Report
     from ._seeding import Seed
 
 P = ParamSpec("P")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+R = TypeVar("R")
 T = TypeVar("T")
 
 _names = itertools.count()
@@ -147,16 +154,75 @@ class Executor(concurrent.futures.Executor):
         """
         return _options.Options(self, _options.parse(task_timeout, retries, priority))
 
+    @overload  # type: ignore[override]  # the standard library's checks nothing
+    def map(
+        self, fn: Callable[..., R], /, *iterables: Iterable[Any], seed: Seed, **options: Unpack[ExecutorMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A], R], a: Iterable[A], /, **options: Unpack[UnseededExecutorMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A, B], R], a: Iterable[A], b: Iterable[B], /, **options: Unpack[UnseededExecutorMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
     def map(
         self,
-        fn: Callable[..., T],
+        fn: Callable[[A, B, C], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        /,
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[A, B, C, D], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        /,
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[A, B, C, D, E], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        e: Iterable[E],
+        /,
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., R],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        e: Iterable[Any],
+        f: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    def map(
+        self,
+        fn: Callable[..., R],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
         seed: Seed | None = None,
         progress: ProgressLike = False,
-    ) -> Iterator[T]:
+    ) -> Generator[R, None, None]:
         """Call ``fn`` with the items of the iterables; an iterator of the results, in order.
 
         Args:

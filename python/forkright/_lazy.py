@@ -11,7 +11,7 @@ import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ def imap_ordered(
     terms: _options.Terms,
     seeds: Seeds | None,
     display: Display | None,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """An iterator of results in the order of the items; nothing is read or begun before its first `next`."""
     if not iterables:
         raise TypeError("imap() needs at least one iterable")
@@ -65,7 +65,7 @@ def imap_as_completed(
     terms: _options.Terms,
     seeds: Seeds | None,
     display: Display | None,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """As `imap_ordered`, with each result as soon as it is there."""
     if not iterables:
         raise TypeError("imap_unordered() needs at least one iterable")
@@ -84,7 +84,7 @@ def executor_map(
     seed: Seed | None,
     progress: ProgressLike,
     terms: _options.Terms = _options.NONE,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """What `concurrent.futures.Executor.map` promises: items are read and calls submitted from the start."""
     check_sizes(chunksize, buffersize)
     until = None if timeout is None else time.monotonic() + timeout
@@ -249,7 +249,7 @@ class Job:
         executor.shutdown(wait=wait, cancel_futures=True)
 
 
-def _ordered(job: Job, timeout: float | None) -> Iterator[Any]:
+def _ordered(job: Job, timeout: float | None) -> Generator[Any, None, None]:
     executor, work = job.hire(), job.work
     futures = deque[Any]()
     whole = False
@@ -269,7 +269,7 @@ def _ordered(job: Job, timeout: float | None) -> Iterator[Any]:
         raise work.error
 
 
-def _as_completed(job: Job, timeout: float | None) -> Iterator[Any]:
+def _as_completed(job: Job, timeout: float | None) -> Generator[Any, None, None]:
     executor, work = job.hire(), job.work
     done = queue.SimpleQueue[Any]()
     futures = set[Any]()
@@ -302,7 +302,7 @@ def _more(executor: Executor, work: Work, under_way: Sized) -> Iterator[Future[A
 
 def _until_deadline(
     executor: weakref.ref[Executor], work: Work, futures: deque[Any], until: float | None
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     try:
         while futures:
             if work.width is not None and (alive := executor()) is not None and (calls := work.take()):

@@ -8,14 +8,24 @@ from . import _core, _plan, _threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator
-    from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
+    from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+    from typing import Any, Literal, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
     from ._progress import Display, Progress
     from ._report import Report
     from ._seeding import Seed, Seeds
 
+    # What functions take of their iterables, and what they return. The types of more than five iterables are not
+    # checked, as by the built-in `map`, nor are any where there is a seed: functions then take a keyword of ours.
+    A = TypeVar("A")
+    B = TypeVar("B")
+    C = TypeVar("C")
+    D = TypeVar("D")
+    E = TypeVar("E")
     R = TypeVar("R")
+    Ts = TypeVarTuple("Ts")
+    # Arguments of whose types and number nothing is known. Not tuples, whose are.
+    Loose = list[Any] | Iterator[Any]
     PlanLike = _plan.Plan | Literal["auto", "serial", "threads", "processes", "hybrid"]
     OnError = Literal["raise", "return"]
     ProgressLike = bool | str | Callable[[Progress], object]
@@ -29,16 +39,33 @@ if TYPE_CHECKING:
         retries: int
         progress: ProgressLike
 
-    class MapOptions(AnyMapOptions, total=False):
+    class EagerOptions(AnyMapOptions, total=False):
         chunksize: int | None
-        on_error: OnError
 
-    class SeededMapOptions(MapOptions, total=False):
-        seed: Seed | None
+    class ReturningMapOptions(EagerOptions, total=False):
+        seed: None
+
+    class MapOptions(EagerOptions, total=False):
+        on_error: Literal["raise"]
+
+    class UnseededMapOptions(MapOptions, total=False):
+        seed: None
 
     class IMapOptions(AnyMapOptions, total=False):
         chunksize: int
         buffersize: int | None
+
+    class UnseededIMapOptions(IMapOptions, total=False):
+        seed: None
+
+    class ExecutorMapOptions(TypedDict, total=False):
+        timeout: float | None
+        chunksize: int
+        buffersize: int | None
+        progress: ProgressLike
+
+    class UnseededExecutorMapOptions(ExecutorMapOptions, total=False):
+        seed: None
 
 
 _last: _core.MapReport | Report | None = None
@@ -51,10 +78,142 @@ if TYPE_CHECKING:
 
     @overload
     def map(
-        fn: Callable[..., Coroutine[Any, Any, R]], /, *iterables: Iterable[Any], **options: Unpack[SeededMapOptions]
+        fn: Callable[..., R],
+        /,
+        *iterables: Iterable[Any],
+        seed: Seed,
+        on_error: Literal["return"],
+        **options: Unpack[EagerOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def map(
+        fn: Callable[..., R], /, *iterables: Iterable[Any], seed: Seed, **options: Unpack[MapOptions]
     ) -> list[R]: ...
     @overload
-    def map(fn: Callable[..., R], /, *iterables: Iterable[Any], **options: Unpack[SeededMapOptions]) -> list[R]: ...
+    def map(
+        fn: Callable[[A], Coroutine[Any, Any, R]],
+        a: Iterable[A],
+        /,
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def map(
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def map(
+        fn: Callable[[A], R], a: Iterable[A], /, *, on_error: Literal["return"], **options: Unpack[ReturningMapOptions]
+    ) -> list[R | Exception]: ...
+    @overload
+    def map(
+        fn: Callable[[A, B], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        /,
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def map(
+        fn: Callable[..., R],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def map(
+        fn: Callable[[A], Coroutine[Any, Any, R]], a: Iterable[A], /, **options: Unpack[UnseededMapOptions]
+    ) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[[A, B], Coroutine[Any, Any, R]],
+        a: Iterable[A],
+        b: Iterable[B],
+        /,
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[[A, B, C], Coroutine[Any, Any, R]],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        /,
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def map(fn: Callable[[A], R], a: Iterable[A], /, **options: Unpack[UnseededMapOptions]) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[[A, B], R], a: Iterable[A], b: Iterable[B], /, **options: Unpack[UnseededMapOptions]
+    ) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[[A, B, C], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        /,
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[[A, B, C, D], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        /,
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[[A, B, C, D, E], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        e: Iterable[E],
+        /,
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[..., R],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        e: Iterable[Any],
+        f: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
 
 
 def map(
@@ -149,14 +308,72 @@ if TYPE_CHECKING:
 
     @overload
     def starmap(
-        fn: Callable[..., Coroutine[Any, Any, R]],
+        fn: Callable[..., R],
         iterable: Iterable[Iterable[Any]],
         /,
-        **options: Unpack[SeededMapOptions],
+        *,
+        seed: Seed,
+        on_error: Literal["return"],
+        **options: Unpack[EagerOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def starmap(
+        fn: Callable[..., R], iterable: Iterable[Iterable[Any]], /, *, seed: Seed, **options: Unpack[MapOptions]
     ) -> list[R]: ...
     @overload
     def starmap(
-        fn: Callable[..., R], iterable: Iterable[Iterable[Any]], /, **options: Unpack[SeededMapOptions]
+        fn: Callable[[*Ts], Coroutine[Any, Any, R]],
+        iterable: Iterable[tuple[*Ts]],
+        /,
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def starmap(
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        iterable: Iterable[Loose],
+        /,
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def starmap(
+        fn: Callable[[*Ts], R],
+        iterable: Iterable[tuple[*Ts]],
+        /,
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def starmap(
+        fn: Callable[..., R],
+        iterable: Iterable[Loose],
+        /,
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def starmap(
+        fn: Callable[[*Ts], Coroutine[Any, Any, R]],
+        iterable: Iterable[tuple[*Ts]],
+        /,
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def starmap(
+        fn: Callable[..., Coroutine[Any, Any, R]], iterable: Iterable[Loose], /, **options: Unpack[UnseededMapOptions]
+    ) -> list[R]: ...
+    @overload
+    def starmap(
+        fn: Callable[[*Ts], R], iterable: Iterable[tuple[*Ts]], /, **options: Unpack[UnseededMapOptions]
+    ) -> list[R]: ...
+    @overload
+    def starmap(
+        fn: Callable[..., R], iterable: Iterable[Loose], /, **options: Unpack[UnseededMapOptions]
     ) -> list[R]: ...
 
 
@@ -195,6 +412,65 @@ def starmap(
     )
 
 
+if TYPE_CHECKING:
+
+    @overload
+    def imap(
+        fn: Callable[..., R], /, *iterables: Iterable[Any], seed: Seed, **options: Unpack[IMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap(
+        fn: Callable[[A], R], a: Iterable[A], /, **options: Unpack[UnseededIMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap(
+        fn: Callable[[A, B], R], a: Iterable[A], b: Iterable[B], /, **options: Unpack[UnseededIMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap(
+        fn: Callable[[A, B, C], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        /,
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap(
+        fn: Callable[[A, B, C, D], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        /,
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap(
+        fn: Callable[[A, B, C, D, E], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        e: Iterable[E],
+        /,
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap(
+        fn: Callable[..., R],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        e: Iterable[Any],
+        f: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
+
+
 def imap(
     fn: Callable[..., R],
     /,
@@ -209,7 +485,7 @@ def imap(
     retries: int = 0,
     seed: Seed | None = None,
     progress: ProgressLike = False,
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """As `map`, but lazily: an iterator of results in order, with a bounded number of calls ahead of them.
 
     An endless iterable works and memory stays flat: items are read as results are taken.
@@ -229,6 +505,65 @@ def imap(
     )
 
 
+if TYPE_CHECKING:
+
+    @overload
+    def imap_unordered(
+        fn: Callable[..., R], /, *iterables: Iterable[Any], seed: Seed, **options: Unpack[IMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap_unordered(
+        fn: Callable[[A], R], a: Iterable[A], /, **options: Unpack[UnseededIMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap_unordered(
+        fn: Callable[[A, B], R], a: Iterable[A], b: Iterable[B], /, **options: Unpack[UnseededIMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap_unordered(
+        fn: Callable[[A, B, C], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        /,
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap_unordered(
+        fn: Callable[[A, B, C, D], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        /,
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap_unordered(
+        fn: Callable[[A, B, C, D, E], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        e: Iterable[E],
+        /,
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap_unordered(
+        fn: Callable[..., R],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        e: Iterable[Any],
+        f: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
+
+
 def imap_unordered(
     fn: Callable[..., R],
     /,
@@ -243,7 +578,7 @@ def imap_unordered(
     retries: int = 0,
     seed: Seed | None = None,
     progress: ProgressLike = False,
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """As `imap`, with the results in the order in which they come."""
     from ._lazy import imap_as_completed
 

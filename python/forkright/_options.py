@@ -8,21 +8,29 @@ from __future__ import annotations
 import concurrent.futures
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from . import _functions
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from ._executor import Executor
     from ._future import Future
-    from ._map import PlanLike, ProgressLike
+    from ._map import ExecutorMapOptions, PlanLike, ProgressLike, UnseededExecutorMapOptions
     from ._progress import Display
     from ._report import Report
     from ._seeding import Seed, Seeds
 
 P = ParamSpec("P")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+R = TypeVar("R")
 T = TypeVar("T")
 
 # Seconds, reruns, priority: as the engine takes them.
@@ -106,16 +114,75 @@ class Options:
         """
         return self._executor._submit(fn, args, kwargs, self._terms)  # type: ignore[no-any-return]
 
+    @overload
+    def map(
+        self, fn: Callable[..., R], /, *iterables: Iterable[Any], seed: Seed, **options: Unpack[ExecutorMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A], R], a: Iterable[A], /, **options: Unpack[UnseededExecutorMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A, B], R], a: Iterable[A], b: Iterable[B], /, **options: Unpack[UnseededExecutorMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
     def map(
         self,
-        fn: Callable[..., T],
+        fn: Callable[[A, B, C], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        /,
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[A, B, C, D], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        /,
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[A, B, C, D, E], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        e: Iterable[E],
+        /,
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., R],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        e: Iterable[Any],
+        f: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    def map(
+        self,
+        fn: Callable[..., R],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
         seed: Seed | None = None,
         progress: ProgressLike = False,
-    ) -> Iterator[T]:
+    ) -> Generator[R, None, None]:
         """As `Executor.map`, each call on these terms. With a limit or reruns every call travels by itself."""
         from . import _lazy
 

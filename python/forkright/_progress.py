@@ -15,7 +15,7 @@ import traceback
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, cycle, repeat
 from operator import length_hint
@@ -149,14 +149,14 @@ class Display:
         if self._problem is not None:
             _warn(self._problem, self._callback)
 
-    def over(self, results: Iterator[Any]) -> Iterator[Any]:
+    def over(self, results: Iterator[Any]) -> Generator[Any, None, None]:
         """The results of a lazy map, with which the display ends, taken or not."""
         shown = self._with_end(results)
         # One that nobody has asked for anything has no end of its own.
         weakref.finalize(shown, self.end, wait=False).atexit = False
         return shown
 
-    def _with_end(self, results: Iterator[Any]) -> Iterator[Any]:
+    def _with_end(self, results: Iterator[Any]) -> Generator[Any, None, None]:
         try:
             yield from results
         finally:
