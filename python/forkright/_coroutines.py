@@ -142,8 +142,9 @@ class Meter:
 
 
 async def _limited(call: Awaitable[T], fn: Callable[..., Any], limit: float) -> T:
+    clock = asyncio.timeout(limit)
     try:
-        async with asyncio.timeout(limit) as clock:
+        async with clock:
             return await call
     except TimeoutError:
         if not clock.expired():
@@ -224,8 +225,9 @@ async def run_here(
     if display is not None:
         display.total = len(calls)
         display.begin(meter.look)
+    clock = asyncio.timeout(seconds(timeout))
     try:
-        async with asyncio.timeout(seconds(timeout)) as clock:
+        async with clock:
             call = functools.partial(meter.call, fn, limit)
             results = await run_all(call, calls, most, return_errors)
     except TimeoutError:

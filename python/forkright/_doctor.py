@@ -96,7 +96,7 @@ def _standard_library() -> dict[str, Any]:
             memory = _machine.memory(process.pid or 0)
             ours.send("that is all")
             process.join()
-        found[method] = {"start": statistics.median(taken), "memory": memory}
+        found[method] = {"start": statistics.median(taken), "memory": memory}  # pyright: ignore[reportPossiblyUnboundVariable]
     return found
 
 

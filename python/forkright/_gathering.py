@@ -51,7 +51,8 @@ class Gathering:
         most: int | None = None,
     ) -> None:
         self._fn, self._calls, self._return_errors = fn, calls, return_errors
-        self._plan, self._workers, self._shared_state = plan, workers, shared_state
+        self._plan: PlanLike = plan
+        self._workers, self._shared_state = workers, shared_state
         self._timeout = _coroutines.seconds(timeout)
         self._chunksize, self._terms, self._most = chunksize, terms, most
         self._results: list[Any] = [None] * len(calls)

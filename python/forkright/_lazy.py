@@ -228,7 +228,8 @@ class Job:
         check_sizes(chunksize, buffersize)
         fixed = _plan.parse(plan, workers)
         _plan.check_shared_state(shared_state, fixed)
-        self._plan, self._workers, self._shared_state = plan, workers, shared_state
+        self._plan: PlanLike = plan
+        self._workers, self._shared_state = workers, shared_state
         # What is chosen may become many threads; they can't be more than there are calls.
         count = fixed.workers if fixed else workers or min(32, cpu_count() + 4)
         serial = fixed is not None and fixed.kind == "serial"

@@ -230,7 +230,7 @@ def map(
     retries: int = 0,
     seed: Seed | None = None,
     progress: ProgressLike = False,
-) -> list[R]:
+) -> list[Any]:
     """Call ``fn`` with the items of the iterables, many at once, and return the results in order.
 
     These two lines give the same list; the second runs the calls on the workers that suit them::
@@ -282,15 +282,14 @@ def map(
         ImportError: If there is a ``seed`` and no NumPy, or a bar is to be shown and there is no tqdm.
         ValueError, TypeError: If an argument makes no sense.
     """
-    items: Any
     if not iterables:
         raise TypeError("map() needs at least one iterable")
-    star = len(iterables) > 1
-    items = list(zip(*iterables)) if star else iterables[0]  # noqa: B905 - the shortest ends it, as in map
+    first, *others = iterables
+    items = list(zip(first, *others)) if others else first  # noqa: B905 - the shortest ends it, as in map
     return _run(
         fn,
         items,
-        star,
+        bool(others),
         plan,
         workers,
         chunksize,
@@ -392,7 +391,7 @@ def starmap(
     retries: int = 0,
     seed: Seed | None = None,
     progress: ProgressLike = False,
-) -> list[R]:
+) -> list[Any]:
     """As `map`, for items that are tuples of arguments: ``fn(*item)``."""
     items = [tuple(item) for item in iterable]
     return _run(

@@ -54,7 +54,7 @@ _closers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 def cpu_count() -> int:
     """Cores this process may use, as far as the standard library can tell."""
     if hasattr(os, "process_cpu_count"):
-        return os.process_cpu_count() or 1
+        return os.process_cpu_count() or 1  # pyright: ignore[reportAttributeAccessIssue]
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -178,7 +178,7 @@ class Pool:
         return not self._closer.is_alive()
 
     def now(self, function: Callable[..., Any]) -> tuple[int, int, int]:
-        return (*self._plan, self._plan.workers)
+        return self._plan.processes, self._plan.threads, self._plan.workers
 
     def report(self) -> str:
         calls = self._calls
@@ -316,7 +316,7 @@ class Glimpse:
 
     def look(self) -> tuple[tuple[int, int], tuple[int, int, int]]:
         counts = (0, 0) if self._batch is None else (self._batch.done, self._batch.failures)
-        return counts, (*self._plan, self._plan.workers)
+        return counts, (self._plan.processes, self._plan.threads, self._plan.workers)
 
 
 class MapReport:
