@@ -27,7 +27,8 @@ else:
 from ._map import imap, imap_unordered, map, report, starmap
 from ._plan import Plan
 
-TYPE_CHECKING = False
+# Not simply False: jedi would take what follows for out of reach, and IPython and editors would know nothing of it.
+TYPE_CHECKING = bool()  # noqa: UP018
 if TYPE_CHECKING:
     from typing import Any
 

@@ -28,9 +28,21 @@ class Future(FutureBase, concurrent.futures.Future[T], Generic[T]):
     __slots__ = ()
 
     if TYPE_CHECKING:
+        # As in `_core`, with the type of the result.
 
-        def result(self, timeout: float | None = None) -> T: ...
-        def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None: ...
+        def result(self, timeout: float | None = None) -> T:
+            """Waits for the end of the call; what it returned.
+
+            Raises:
+                TimeoutError: If it takes longer than `timeout` seconds.
+                CancelledError: If it was cancelled.
+                BaseException: Whatever it raised.
+            """
+            ...
+
+        def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+            """Has `fn` called with this future when the call is over, or at once if it is."""
+
         def set_result(self, result: T) -> None: ...
 
     def __await__(self) -> Generator[Any, Any, T]:
