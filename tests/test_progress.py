@@ -157,7 +157,9 @@ def test_the_plan_is_told_as_it_changes() -> None:
 
 def test_no_more_workers_are_told_than_there_are_calls() -> None:
     watcher = Watcher()
-    fr.map(nap, range(3), plan=fr.Plan(threads=16), progress=watcher)
+    with fr.Executor(8, plan="threads") as executor:
+        list(executor.map(time.sleep, [0.05] * 40))
+        list(executor.map(nap, range(3), progress=watcher))
     assert watcher.last.workers == 3
 
 

@@ -195,11 +195,11 @@ class Tally:
     def watch(self, future: Future[Any], calls: int = 1) -> None:
         """Count so many calls when this future is done, unless it was cancelled."""
 
-        def count(future: Future[Any]) -> None:
+        def take(future: Future[Any]) -> None:
             if not future.cancelled():
                 self.add(calls, _has_failed(future))
 
-        future.add_done_callback(count)
+        future.add_done_callback(take)
 
     def add(self, done: int, failed: int) -> None:
         """So many more have ended, or, if it is negative, are found not to have been run."""
