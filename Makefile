@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-libraries test-browser test-memory test-instructions \
+.PHONY: help build demo test test-rust test-python test-types test-libraries test-browser test-memory test-instructions \
 	test-nohang test-cpython test-joblib test-chaos test-models soak lint bench bench-quick bench-choice \
 	bench-choice-quick bench-simulated bench-meter bench-meter-debian bench-joblib docs wheel clean
 
@@ -58,6 +58,15 @@ test-python: build $(VENV)/.dev  ## the tests of the Python package
 	$(call say,Python tests)
 	@$(py) -m pytest
 	$(call say,Python tests passed)
+
+# basedpyright is pyright with a node of its own: nothing but PyPI is needed.
+test-types: build $(VENV)/.dev  ## what type checkers know of the API, tests/typing included: mypy and pyright
+	$(call say,types: mypy)
+	@$(py) -m mypy --strict
+	$(call say,types: pyright)
+	@$(pip_install) -r requirements-types.txt || { echo '==> SKIPPED: pyright can not be installed' >&2; exit 0; }; \
+		$(VENV)/bin/basedpyright && $(VENV)/bin/basedpyright --project tests/typing
+	$(call say,types checked)
 
 test-libraries: build $(VENV)/.dev $(VENV)/.libraries  ## that frames, tables and maps of files travel as they are
 	$(call say,tests of what libraries make)

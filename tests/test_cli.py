@@ -273,9 +273,15 @@ def on_terminal(folder: Path, *arguments: str, **environment: str) -> bytes:
 
 def test_a_terminal_gets_colours_and_progress(folder: Path) -> None:
     environment = {"NO_COLOR": ""}
-    shown = on_terminal(folder, "compare", "listed.py:double", "--plans", "serial", "--runs", "1", **environment)
+    shown = on_terminal(folder, "compare", "listed.py:double", "--plans", "serial", "--runs", "2", **environment)
     assert b"\x1b[1mlisted.py:double" in shown
-    assert b"round 1 of 1: serial" in shown
+    assert b"round 1 of 2: serial" in shown
+    assert re.search(rb"round 2 of 2: serial, about \d+ s left", shown)
+
+
+def test_json_comes_without_progress_on_a_terminal_too(folder: Path) -> None:
+    shown = on_terminal(folder, "compare", "listed.py:double", "--plans", "serial", "--runs", "1", "--json")
+    assert json.loads(shown)["plans"]
 
 
 def test_no_color_is_respected(folder: Path) -> None:

@@ -627,3 +627,26 @@ def test_coroutine_functions_and_asyncio_programs_run_too(folder: Path) -> None:
         "[0, 1, 4, 9] [0, 2, 4, 6]",
         "[0, 1, 4, 9]",
     ]
+
+
+# Progress
+
+
+def test_progress_is_shown(folder: Path) -> None:
+    lines = run(
+        """
+        import forkright as fr
+        from work import square
+        if __name__ == "__main__":
+            told = []
+            for plan in ("serial", "threads", "processes", "hybrid", "auto"):
+                fr.map(square, range(20), plan=plan, progress=told.append)
+                list(fr.imap(square, range(20), plan=plan, progress=told.append))
+                print(*[(last.done, last.failed, last.plan) for last in told if last.over])
+                told.clear()
+        """,
+        folder,
+        *QUIET,
+    )
+    kinds = ["serial", "threads", "processes", "processes", "threads"]
+    assert lines == [f"(20, 0, '{kind}') (20, 0, '{kind}')" for kind in kinds]

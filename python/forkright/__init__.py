@@ -1,11 +1,11 @@
 """Runs many calls on the workers that suit them, threads or processes, and shows why.
 
-General layout: `_map` and `_executor` take calls, `_asyncio` those of asyncio programs; `_future` is what they return;
-`_coroutines` runs coroutine functions; `_pool`, `_thread` and `_process` have the standard library's other shapes;
-`_report` words what was measured; `_why` measures other programs. `_core` is the engine, in Rust. `_pickling`,
-`_functions`, `_by_value` and `_stale` carry values to worker processes, `_share` lets all see the same ones; `_zygote`
-forks workers, `_worker` is what they run, and `_logging` brings back what they log; `_guard` tells what must not leave
-this process. Where `_core` can't be imported, `_fallback` stands in.
+General layout: `_map` and `_executor` take calls, `_asyncio` those of asyncio programs; `_future` is what they
+return; `_coroutines` runs coroutine functions; `_pool`, `_thread` and `_process` have the standard library's other
+shapes; `_report` words what was measured, `_progress` shows how far a map is; `_why` measures other programs. `_core`
+is the engine, in Rust. `_pickling`, `_functions`, `_by_value` and `_stale` carry values to worker processes, `_share`
+lets all see the same ones; `_zygote` forks workers, `_worker` is what they run, and `_logging` brings back what they
+log; `_guard` tells what must not leave this process. Where `_core` can't be imported, `_fallback` stands in.
 
 Names are loaded when first used: `import forkright` costs a few milliseconds.
 """
@@ -27,7 +27,8 @@ else:
 from ._map import imap, imap_unordered, map, report, starmap
 from ._plan import Plan
 
-TYPE_CHECKING = False
+# Not simply False: jedi would take what follows for out of reach, and IPython and editors would know nothing of it.
+TYPE_CHECKING = bool()  # noqa: UP018
 if TYPE_CHECKING:
     from typing import Any
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ._pickling import RemoteError, UnpicklableError
     from ._pool import Pool
     from ._process import Process
+    from ._progress import Progress
     from ._report import Report
     from ._share import share
     from ._thread import Thread
@@ -52,6 +54,7 @@ _HOMES = {
     "Pool": "_pool",
     "Process": "_process",
     "ProcessPoolExecutor": "_executor",
+    "Progress": "_progress",
     "RemoteError": "_pickling",
     "Report": "_report",
     "TaskKilledError": "_errors",
@@ -79,6 +82,7 @@ __all__ = [
     "Pool",
     "Process",
     "ProcessPoolExecutor",
+    "Progress",
     "RemoteError",
     "Report",
     "TaskKilledError",

@@ -13,7 +13,7 @@ import contextvars
 import sys
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from . import _coroutines, _gathering, _lazy, _map, _options, _plan
 from ._executor import Executor
@@ -21,12 +21,18 @@ from ._executor import Executor
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from ._map import IMapOptions, MapOptions, OnError, PlanLike
+    from ._map import EagerOptions, IMapOptions, MapOptions, OnError, PlanLike, ProgressLike
+    from ._progress import Display
 
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
 R = TypeVar("R")
 T = TypeVar("T")
 Call = tuple[Any, ...]
-Source = Iterable[Any] | AsyncIterable[Any]
+Source = Iterable[A] | AsyncIterable[A]
 
 # Calls of a coroutine function under way or not taken, for each that may be under way, so that a slow one does not hold
 # up those behind it.
@@ -35,10 +41,120 @@ _AHEAD = 4
 
 @overload
 async def amap(
-    fn: Callable[..., Coroutine[Any, Any, R]], /, *iterables: Iterable[Any], **options: Unpack[MapOptions]
+    fn: Callable[[A], Coroutine[Any, Any, R]],
+    a: Iterable[A],
+    /,
+    *,
+    on_error: Literal["return"],
+    **options: Unpack[EagerOptions],
+) -> list[R | Exception]: ...
+@overload
+async def amap(
+    fn: Callable[..., Coroutine[Any, Any, R]],
+    a: Iterable[Any],
+    b: Iterable[Any],
+    /,
+    *iterables: Iterable[Any],
+    on_error: Literal["return"],
+    **options: Unpack[EagerOptions],
+) -> list[R | Exception]: ...
+@overload
+async def amap(
+    fn: Callable[[A], R], a: Iterable[A], /, *, on_error: Literal["return"], **options: Unpack[EagerOptions]
+) -> list[R | Exception]: ...
+@overload
+async def amap(
+    fn: Callable[[A, B], R],
+    a: Iterable[A],
+    b: Iterable[B],
+    /,
+    *,
+    on_error: Literal["return"],
+    **options: Unpack[EagerOptions],
+) -> list[R | Exception]: ...
+@overload
+async def amap(
+    fn: Callable[..., R],
+    a: Iterable[Any],
+    b: Iterable[Any],
+    c: Iterable[Any],
+    /,
+    *iterables: Iterable[Any],
+    on_error: Literal["return"],
+    **options: Unpack[EagerOptions],
+) -> list[R | Exception]: ...
+@overload
+async def amap(
+    fn: Callable[[A], Coroutine[Any, Any, R]], a: Iterable[A], /, **options: Unpack[MapOptions]
 ) -> list[R]: ...
 @overload
-async def amap(fn: Callable[..., R], /, *iterables: Iterable[Any], **options: Unpack[MapOptions]) -> list[R]: ...
+async def amap(
+    fn: Callable[[A, B], Coroutine[Any, Any, R]], a: Iterable[A], b: Iterable[B], /, **options: Unpack[MapOptions]
+) -> list[R]: ...
+@overload
+async def amap(
+    fn: Callable[[A, B, C], Coroutine[Any, Any, R]],
+    a: Iterable[A],
+    b: Iterable[B],
+    c: Iterable[C],
+    /,
+    **options: Unpack[MapOptions],
+) -> list[R]: ...
+@overload
+async def amap(
+    fn: Callable[..., Coroutine[Any, Any, R]],
+    a: Iterable[Any],
+    b: Iterable[Any],
+    c: Iterable[Any],
+    d: Iterable[Any],
+    /,
+    *iterables: Iterable[Any],
+    **options: Unpack[MapOptions],
+) -> list[R]: ...
+@overload
+async def amap(fn: Callable[[A], R], a: Iterable[A], /, **options: Unpack[MapOptions]) -> list[R]: ...
+@overload
+async def amap(
+    fn: Callable[[A, B], R], a: Iterable[A], b: Iterable[B], /, **options: Unpack[MapOptions]
+) -> list[R]: ...
+@overload
+async def amap(
+    fn: Callable[[A, B, C], R], a: Iterable[A], b: Iterable[B], c: Iterable[C], /, **options: Unpack[MapOptions]
+) -> list[R]: ...
+@overload
+async def amap(
+    fn: Callable[[A, B, C, D], R],
+    a: Iterable[A],
+    b: Iterable[B],
+    c: Iterable[C],
+    d: Iterable[D],
+    /,
+    **options: Unpack[MapOptions],
+) -> list[R]: ...
+@overload
+async def amap(
+    fn: Callable[[A, B, C, D, E], R],
+    a: Iterable[A],
+    b: Iterable[B],
+    c: Iterable[C],
+    d: Iterable[D],
+    e: Iterable[E],
+    /,
+    **options: Unpack[MapOptions],
+) -> list[R]: ...
+@overload
+async def amap(
+    fn: Callable[..., R],
+    a: Iterable[Any],
+    b: Iterable[Any],
+    c: Iterable[Any],
+    d: Iterable[Any],
+    e: Iterable[Any],
+    f: Iterable[Any],
+    /,
+    *iterables: Iterable[Any],
+    **options: Unpack[MapOptions],
+) -> list[R]: ...
 async def amap(
     fn: Callable[..., Any],
     /,
@@ -51,6 +167,7 @@ async def amap(
     shared_state: bool | None = None,
     task_timeout: float | None = None,
     retries: int = 0,
+    progress: ProgressLike = False,
 ) -> list[Any]:
     """As `forkright.map`, awaited: the event loop goes on meanwhile.
 
@@ -76,20 +193,25 @@ async def amap(
         raise TypeError("amap() needs at least one iterable")
     _map.check(fn, plan, workers, chunksize, on_error, shared_state)
     terms = _options.parse(task_timeout, retries)
+    display = _map.display_of(progress)
     calls = list(zip(*iterables))  # noqa: B905 - the shortest ends it, as in map
     return_errors = on_error == "return"
     most = None
     if _map.is_coroutine_function(fn):
         processes, most = _coroutines.parse(plan, workers)
         if not processes:
-            results, report = await _coroutines.run_here(fn, calls, most, timeout, return_errors, terms[0])
+            try:
+                results, report = await _coroutines.run_here(fn, calls, most, timeout, return_errors, terms[0], display)
+            finally:
+                if display is not None:
+                    await _in_thread(display.end)
             _map.keep(report)
             return results
         plan, workers = _plan.Plan(processes=processes), None
     else:
         plan, workers = _beside_the_loop(plan, workers)
     gathering = _gathering.Gathering(
-        fn, calls, plan, workers, chunksize, timeout, return_errors, shared_state, terms, most
+        fn, calls, plan, workers, chunksize, timeout, return_errors, shared_state, terms, display, most
     )
     results, report = await _in_thread(gathering.run, gathering.stop)
     _map.keep(report)
@@ -98,14 +220,80 @@ async def amap(
 
 @overload
 def aimap(
-    fn: Callable[..., Coroutine[Any, Any, R]], /, *iterables: Source, **options: Unpack[IMapOptions]
+    fn: Callable[[A], Coroutine[Any, Any, R]], a: Source[A], /, **options: Unpack[IMapOptions]
 ) -> AsyncGenerator[R, None]: ...
 @overload
-def aimap(fn: Callable[..., R], /, *iterables: Source, **options: Unpack[IMapOptions]) -> AsyncGenerator[R, None]: ...
+def aimap(
+    fn: Callable[[A, B], Coroutine[Any, Any, R]], a: Source[A], b: Source[B], /, **options: Unpack[IMapOptions]
+) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(
+    fn: Callable[[A, B, C], Coroutine[Any, Any, R]],
+    a: Source[A],
+    b: Source[B],
+    c: Source[C],
+    /,
+    **options: Unpack[IMapOptions],
+) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(
+    fn: Callable[..., Coroutine[Any, Any, R]],
+    a: Source[Any],
+    b: Source[Any],
+    c: Source[Any],
+    d: Source[Any],
+    /,
+    *iterables: Source[Any],
+    **options: Unpack[IMapOptions],
+) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(fn: Callable[[A], R], a: Source[A], /, **options: Unpack[IMapOptions]) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(
+    fn: Callable[[A, B], R], a: Source[A], b: Source[B], /, **options: Unpack[IMapOptions]
+) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(
+    fn: Callable[[A, B, C], R], a: Source[A], b: Source[B], c: Source[C], /, **options: Unpack[IMapOptions]
+) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(
+    fn: Callable[[A, B, C, D], R],
+    a: Source[A],
+    b: Source[B],
+    c: Source[C],
+    d: Source[D],
+    /,
+    **options: Unpack[IMapOptions],
+) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(
+    fn: Callable[[A, B, C, D, E], R],
+    a: Source[A],
+    b: Source[B],
+    c: Source[C],
+    d: Source[D],
+    e: Source[E],
+    /,
+    **options: Unpack[IMapOptions],
+) -> AsyncGenerator[R, None]: ...
+@overload
+def aimap(
+    fn: Callable[..., R],
+    a: Source[Any],
+    b: Source[Any],
+    c: Source[Any],
+    d: Source[Any],
+    e: Source[Any],
+    f: Source[Any],
+    /,
+    *iterables: Source[Any],
+    **options: Unpack[IMapOptions],
+) -> AsyncGenerator[R, None]: ...
 def aimap(
     fn: Callable[..., Any],
     /,
-    *iterables: Source,
+    *iterables: Source[Any],
     plan: PlanLike = "auto",
     workers: int | None = None,
     chunksize: int = 1,
@@ -114,6 +302,7 @@ def aimap(
     shared_state: bool | None = None,
     task_timeout: float | None = None,
     retries: int = 0,
+    progress: ProgressLike = False,
 ) -> AsyncGenerator[Any, None]:
     """As `forkright.imap`, for ``async for``: results in order, with a bounded number of calls ahead of them::
 
@@ -136,17 +325,20 @@ def aimap(
         raise TypeError(f"the first argument must be callable, not {fn!r}")
     terms = _options.parse(task_timeout, retries)
     timeout = _coroutines.seconds(timeout)
+    display = _map.display_of(progress, iterables)  # type: ignore[arg-type]
     if not _map.is_coroutine_function(fn):
         plan, workers = _beside_the_loop(plan, workers)
-        job = _lazy.Job(fn, (), plan, workers, chunksize, buffersize, shared_state, terms)
-        return _stream(_OnWorkers(job), iterables, timeout)
+        job = _lazy.Job(fn, (), plan, workers, chunksize, buffersize, shared_state, terms, display=display)
+        return _stream(_OnWorkers(job), iterables, timeout, display)
     _lazy.check_sizes(chunksize, buffersize)
     _plan.check_shared_state(shared_state, _plan.parse(plan, workers))
     processes, most = _coroutines.parse(plan, workers)
     if not processes:
-        return _stream(_OnLoop(fn, most, buffersize or most * _AHEAD, terms[0]), iterables, timeout)
-    job = _lazy.Job(fn, (), _plan.Plan(processes), None, chunksize, buffersize, shared_state, terms, kind=_Concurrent)
-    return _stream(_OnWorkers(job), iterables, timeout)
+        place = _OnLoop(fn, most, buffersize or most * _AHEAD, terms[0], display)
+        return _stream(place, iterables, timeout, display)
+    plan = _plan.Plan(processes)
+    job = _lazy.Job(fn, (), plan, None, chunksize, buffersize, shared_state, terms, display=display, kind=_Concurrent)
+    return _stream(_OnWorkers(job), iterables, timeout, display)
 
 
 def _beside_the_loop(plan: PlanLike, workers: int | None) -> tuple[PlanLike, int | None]:
@@ -160,15 +352,19 @@ class _OnLoop:
 
     size = 1
 
-    def __init__(self, fn: Callable[..., Any], most: int, width: int, limit: float | None) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], most: int, width: int, limit: float | None, display: Display | None
+    ) -> None:
         self.width = width
+        self._display = display
         self._fn, self._limit = fn, limit
         self._slots = asyncio.Semaphore(most)
         self._meter = _coroutines.Meter()
         self._running = set[asyncio.Task[Any]]()
 
     async def begin(self) -> None:
-        pass
+        if self._display is not None:
+            self._display.begin(self._meter.look)
 
     async def start(self, calls: list[Call]) -> asyncio.Future[Any]:
         await self._slots.acquire()
@@ -219,18 +415,21 @@ class _OnWorkers:
 class _Concurrent(_lazy.Work):
     """Calls of a coroutine function, a chunk of which runs at a time on a worker's loop."""
 
-    def submit(self, executor: Executor, calls: list[Call]) -> Any:
+    def _submit(self, executor: Executor, calls: list[Call]) -> Any:
         limit, retries, priority = self._terms
         arguments = (self._fn, calls, len(calls), True, limit)
         terms = (None, retries, priority) if retries else None
         return executor._pool.submit(_coroutines.run_chunk, arguments, None, self._fn, terms)
 
     def values(self, outcome: list[Any]) -> Generator[Any, None, None]:
-        yield from _coroutines.unpack(*outcome.pop())
+        told = outcome.pop()
+        if self.tally is not None:
+            self.tally.add(0, len(told[1]))
+        yield from _coroutines.unpack(*told)
 
 
 async def _stream(
-    place: _OnLoop | _OnWorkers, iterables: tuple[Source, ...], timeout: float | None
+    place: _OnLoop | _OnWorkers, iterables: tuple[Source[Any], ...], timeout: float | None, display: Display | None
 ) -> AsyncGenerator[Any, None]:
     """Read and start calls in a task of their own, so that a slow source holds up no result that is there."""
     started = asyncio.Queue[asyncio.Future[Any] | BaseException | None]()
@@ -272,6 +471,8 @@ async def _stream(
     finally:
         starting.cancel()
         await asyncio.wait([starting])
+        if display is not None:
+            await _in_thread(display.end)
         await place.end(whole)
 
 
@@ -288,7 +489,7 @@ async def _take(calls: AsyncIterator[Call], size: int) -> tuple[list[Any], Excep
     return chunk, None
 
 
-async def _calls(iterables: tuple[Source, ...]) -> AsyncIterator[Call]:
+async def _calls(iterables: tuple[Source[Any], ...]) -> AsyncIterator[Call]:
     """The iterables, walked together; the shortest ends it."""
     readers = [aiter(it) if isinstance(it, AsyncIterable) else _plain(it) for it in iterables]
     while True:

@@ -288,7 +288,7 @@ def _body(cls: type) -> _Body:
     *made_of, _tracker, extra = made_of
     slots = vars(cls).get("__slots__")
     if slots and maker is cloudpickle._make_skeleton_class and isinstance(slots, (str, tuple, list, dict)):
-        made_of[3]["__slots__"] = slots  # only a class made with slots has no `__dict__`
+        made_of[3]["__slots__"] = slots  # only a class made with slots has no `__dict__`  # pyright: ignore[reportIndexIssue]
     state[0]["__qualname__"] = cls.__qualname__  # pickle finds a class in another by it
     if _is_structure(cls):
         state = _state_of_structure(*state)
@@ -431,7 +431,7 @@ Pickler.dispatch_table = ChainMap(
         types.CellType: _reduce_cell,
         io.TextIOWrapper: _reduce_file,
     },
-    cloudpickle.Pickler.dispatch_table,
+    cloudpickle.Pickler.dispatch_table,  # pyright: ignore[reportArgumentType]
 )
 
 

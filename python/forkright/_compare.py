@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from . import _core, _machine, _plan
 from ._report import Report, beaten, count, figure, seconds, size, table, times, wrap
-from ._terminal import Ink, Progress, Trouble, similar
+from ._terminal import Ink, StatusLine, Trouble, similar
 
 # Runs of each plan when the user says nothing: what fits into so many seconds, within these bounds ...
 ENOUGH = 22.0
@@ -108,11 +108,11 @@ def compare(command: dict[str, Any]) -> None:
 
 
 def _take_turns(command: dict[str, Any], columns: list[Column]) -> None:
-    progress = Progress()
+    status = StatusLine(command["json"])
     request = {name: command[name] for name in ("file", "function", "items", "calls")}
     began = time.monotonic()
     wanted = command["runs"]
-    finished = 0
+    finished = made = 0
     try:
         while wanted is None or finished < wanted:
             # Each round begins with another plan, so that none always follows the same one.
@@ -120,9 +120,13 @@ def _take_turns(command: dict[str, Any], columns: list[Column]) -> None:
             for column in columns[first:] + columns[:first]:
                 if column.failure:
                     continue
+                left = ""
+                if made and wanted and (some := sum(not one.failure for one in columns) * wanted - made) > 0:
+                    left = f", about {(time.monotonic() - began) / made * some:.0f} s left"
                 of = f" of {wanted}" if wanted else ""
-                progress.say(f"round {finished + 1}{of}: {column.label}")
+                status.say(f"round {finished + 1}{of}: {column.label}{left}")
                 _run_once(column, request)
+                made += 1
             if all(column.failure for column in columns):
                 raise Trouble(columns[0].failure, code=1)
             finished += 1
@@ -130,7 +134,7 @@ def _take_turns(command: dict[str, Any], columns: list[Column]) -> None:
                 took = time.monotonic() - began
                 wanted = max(1 if took > LONG else FEWEST, min(MOST, int(ENOUGH / took)))
     finally:
-        progress.say("")
+        status.say("")
 
 
 def _run_once(column: Column, request: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from ._spec import Initializer
 
 __all__ = [
     "FutureBase",
+    "Glimpse",
     "MapReport",
     "Pool",
     "Sink",
@@ -100,8 +101,20 @@ def run_map(
     return_errors: bool,
     shared_state: bool | None,
     seeds: Seeds | None,
+    glimpse: Glimpse | None,
 ) -> tuple[list[Any], MapReport]:
-    """Runs a map to its end; its results and its report. ``plan`` None: it is chosen on the way."""
+    """Runs a map to its end; its results and its report. ``plan`` None: it is chosen on the way.
+
+    ``glimpse`` tells others how far it is.
+    """
+
+@final
+class Glimpse:
+    """A map seen from outside, at any moment; it begins with the `run_map` that gets it."""
+
+    def __new__(cls) -> Glimpse: ...
+    def look(self) -> tuple[tuple[int, int], tuple[int, int, int]]:
+        """Items that have ended and those that failed; processes, threads in each, and workers that are there."""
 
 @final
 class MapReport:
@@ -127,6 +140,9 @@ class FutureBase:
     def set_running_or_notify_cancel(self) -> bool: ...
     def set_result(self, result: Any) -> None: ...
     def set_exception(self, exception: BaseException | None) -> None: ...
+    def _failed(self) -> bool:
+        """Whether it is over and has failed, as far as that is known without unpickling."""
+
     def reading(self) -> dict[str, float] | None:
         """What the call cost: seconds of wall clock and CPU; None while it is not known."""
 
@@ -188,6 +204,9 @@ class Pool:
 
     def report(self) -> str:
         """What its workers did, and what was measured and chosen for each function, as JSON."""
+
+    def now(self, function: Callable[..., Any]) -> tuple[int, int, int]:
+        """How calls of this function run now: processes, threads in each, and workers that are there."""
 
     def memory(self) -> tuple[int, int]:
         """Bytes of shared memory in use and idle."""

@@ -25,6 +25,7 @@ from ._core import cpu_count
 if TYPE_CHECKING:
     from ._map import PlanLike
     from ._options import Terms
+    from ._progress import Display, Seen
 
 T = TypeVar("T")
 Call = tuple[Any, ...]
@@ -73,6 +74,12 @@ class Meter:
         took, computed, item = other.hog
         self.most = max(self.most, other.most)
         self.hog = max(self.hog, (took, computed, first + item))
+
+    def look(self) -> Seen:
+        """How far the calls of one loop in this process are."""
+        from ._progress import Seen
+
+        return Seen(self.done, self.failed, "event loop", self.under_way)
 
     async def call(self, fn: Callable[..., Awaitable[T]], limit: float | None, item: int, arguments: Call) -> T:
         """``await fn(*arguments)``, measured, for `limit` seconds at most.
@@ -135,8 +142,9 @@ class Meter:
 
 
 async def _limited(call: Awaitable[T], fn: Callable[..., Any], limit: float) -> T:
+    clock = asyncio.timeout(limit)
     try:
-        async with asyncio.timeout(limit) as clock:
+        async with clock:
             return await call
     except TimeoutError:
         if not clock.expired():
@@ -206,15 +214,20 @@ async def run_here(
     timeout: float | None,
     return_errors: bool,
     limit: float | None,
+    display: Display | None,
 ) -> tuple[list[Any], str]:
-    """A map on the running loop: its results and the report's JSON.
+    """A map on the running loop: its results and the report's JSON. Whoever calls it ends the display.
 
     Raises:
         TimeoutError: If `timeout` seconds are not enough.
     """
     meter, began = Meter(), time.perf_counter()
+    if display is not None:
+        display.total = len(calls)
+        display.begin(meter.look)
+    clock = asyncio.timeout(seconds(timeout))
     try:
-        async with asyncio.timeout(seconds(timeout)) as clock:
+        async with clock:
             call = functools.partial(meter.call, fn, limit)
             results = await run_all(call, calls, most, return_errors)
     except TimeoutError:
@@ -236,16 +249,23 @@ def run_map(
     return_errors: bool,
     shared_state: bool | None,
     terms: Terms,
+    display: Display | None,
 ) -> tuple[list[Any], str]:
     """A map from code that is no coroutine: its results and the report's JSON."""
     calls = list(items) if star else [(item,) for item in items]
     processes, most = parse(plan, workers)
     if not processes:
-        return run(lambda: run_here(fn, calls, most, timeout, return_errors, terms[0]))
+        try:
+            return run(lambda: run_here(fn, calls, most, timeout, return_errors, terms[0], display))
+        finally:
+            if display is not None:
+                display.end()
     from ._gathering import Gathering
 
     fixed = _plan.Plan(processes=processes)
-    return Gathering(fn, calls, fixed, None, chunksize, timeout, return_errors, shared_state, terms, most).run()
+    return Gathering(
+        fn, calls, fixed, None, chunksize, timeout, return_errors, shared_state, terms, display, most
+    ).run()
 
 
 def seconds(timeout: float | None) -> float | None:

@@ -19,7 +19,7 @@ from . import _core, _machine
 from ._executor import Executor
 from ._plan import Plan
 from ._report import count, seconds, size, table, times, wrap
-from ._terminal import Ink, Progress
+from ._terminal import Ink, StatusLine
 
 # How often something is measured: the median counts.
 OFTEN, SELDOM = 200, 5
@@ -44,7 +44,7 @@ notes: list[str] = []
 
 def doctor(command: dict[str, Any]) -> None:
     """Run the command; prints its result."""
-    found = examine(Progress())
+    found = examine(StatusLine(command["json"]))
     found["warnings"] = _warnings(found)
     found["summary"] = _summary(found)
     if command["json"]:
@@ -53,7 +53,7 @@ def doctor(command: dict[str, Any]) -> None:
         print("\n".join(_text(found, Ink(command["color"], sys.stdout))))
 
 
-def examine(progress: Progress) -> dict[str, Any]:
+def examine(status: StatusLine) -> dict[str, Any]:
     """Measure everything; times in seconds, memory in bytes."""
     found: dict[str, Any] = {"form": 1, "machine": _machine.describe()}
     questions: list[tuple[str, Callable[[], dict[str, Any]]]] = [
@@ -67,10 +67,10 @@ def examine(progress: Progress) -> dict[str, Any]:
         # Last, as all the others are observed.
         ("choice", _choice),
     ]
-    for name, question in questions:
-        progress.say(f"measuring: {name.replace('_', ' ')}")
+    for number, (name, question) in enumerate(questions, 1):
+        status.say(f"measuring, {number} of {len(questions)}: {name.replace('_', ' ')}")
         found[name] = question()
-    progress.say("")
+    status.say("")
     return found
 
 
@@ -96,7 +96,7 @@ def _standard_library() -> dict[str, Any]:
             memory = _machine.memory(process.pid or 0)
             ours.send("that is all")
             process.join()
-        found[method] = {"start": statistics.median(taken), "memory": memory}
+        found[method] = {"start": statistics.median(taken), "memory": memory}  # pyright: ignore[reportPossiblyUnboundVariable]
     return found
 
 

@@ -21,7 +21,7 @@ class ForkrightWarning(UserWarning):
     """Something works otherwise than one may think."""
 
 
-class WorkerDied(BrokenProcessPool):
+class WorkerDied(BrokenProcessPool):  # pyright: ignore[reportGeneralTypeIssues]
     """The worker process died while it ran the task. Other tasks are not affected, and the pool is not broken.
 
     Programs that were written for the standard library catch it as its ``BrokenProcessPool``.
@@ -46,7 +46,7 @@ class WorkerDied(BrokenProcessPool):
         return (WorkerDied, (self.task, self.pid, self.exitcode, self._how, self.traceback))
 
 
-class UndecodableError(UnpicklableError, BrokenProcessPool):
+class UndecodableError(UnpicklableError, BrokenProcessPool):  # pyright: ignore[reportGeneralTypeIssues]
     """What arrived in another process could not be rebuilt there. Other tasks are not affected.
 
     The standard library's pool breaks then, so this is a ``BrokenProcessPool``, too.

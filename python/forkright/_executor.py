@@ -7,21 +7,28 @@ import contextlib
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from . import _apart, _options, _plan, _threads
 from ._core import Pool, cpu_count
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Unpack
 
     from ._future import Future
-    from ._map import PlanLike
+    from ._map import ExecutorMapOptions, PlanLike, ProgressLike, UnseededExecutorMapOptions
     from ._report import Report
     from ._seeding import Seed
 
 P = ParamSpec("P")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+R = TypeVar("R")
 T = TypeVar("T")
 
 _names = itertools.count()
@@ -147,15 +154,75 @@ class Executor(concurrent.futures.Executor):
         """
         return _options.Options(self, _options.parse(task_timeout, retries, priority))
 
+    @overload  # type: ignore[override]  # the standard library's checks nothing
+    def map(
+        self, fn: Callable[..., R], /, *iterables: Iterable[Any], seed: Seed, **options: Unpack[ExecutorMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A], R], a: Iterable[A], /, **options: Unpack[UnseededExecutorMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A, B], R], a: Iterable[A], b: Iterable[B], /, **options: Unpack[UnseededExecutorMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
     def map(
         self,
-        fn: Callable[..., T],
+        fn: Callable[[A, B, C], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        /,
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[A, B, C, D], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        /,
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[A, B, C, D, E], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        e: Iterable[E],
+        /,
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., R],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        e: Iterable[Any],
+        f: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    def map(
+        self,
+        fn: Callable[..., R],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
         seed: Seed | None = None,
-    ) -> Iterator[T]:
+        progress: ProgressLike = False,
+    ) -> Generator[R, None, None]:
         """Call ``fn`` with the items of the iterables; an iterator of the results, in order.
 
         Args:
@@ -166,10 +233,11 @@ class Executor(concurrent.futures.Executor):
             buffersize: Calls submitted whose results have not been taken, at most. None reads the iterables to
                 their end at once, as the standard library does.
             seed: Has each call get a random generator of its own as ``rng``; as for `forkright.map`.
+            progress: What to show of the calls until the last result is taken; as for `forkright.map`.
         """
         from . import _lazy
 
-        return _lazy.executor_map(self, fn, iterables, timeout, chunksize, buffersize, seed)
+        return _lazy.executor_map(self, fn, iterables, timeout, chunksize, buffersize, seed, progress)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; what was submitted still runs.
@@ -235,6 +303,15 @@ class Executor(concurrent.futures.Executor):
         abandoned = [entry for executor in (self, *others) for entry in executor._abandoned.told()]
         return joined(self._pool.report(), [other._pool.report() for other in others], abandoned)
 
+    def _now(self, fn: Callable[..., Any], terms: _options.Terms) -> tuple[int, int, int]:
+        """How calls of `fn` on these terms run now: processes, threads in each, and workers that are there."""
+        pool, (limit, retries, _) = self._pool, terms
+        if self._plan is None and (limit is not None or retries):
+            # There is none before the first of them has been submitted.
+            other = self._others.get("threads" if not Pool.kills or self._known_to_stay(fn) else "processes")
+            pool = self._pool if other is None else other._pool
+        return pool.now(fn)
+
     def _submit(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], terms: _options.Terms
     ) -> Any:
@@ -266,10 +343,7 @@ class Executor(concurrent.futures.Executor):
             return self._others[kind]
 
     def _must_stay(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> bool:
-        try:
-            known = self._stays.get(fn)
-        except TypeError:  # it can't be referred to weakly, or has no hash
-            known = None
+        known = self._known_to_stay(fn)
         if known is None:
             from ._leave import consider
 
@@ -278,6 +352,12 @@ class Executor(concurrent.futures.Executor):
             with contextlib.suppress(TypeError):
                 self._stays[fn] = known
         return known
+
+    def _known_to_stay(self, fn: Callable[..., Any]) -> bool | None:
+        try:
+            return self._stays.get(fn)
+        except TypeError:  # it can't be referred to weakly, or has no hash
+            return None
 
     def __repr__(self) -> str:
         return f"<forkright.{type(self).__name__} {self._plan or 'auto'}>"

@@ -249,7 +249,7 @@ class Reach:
             return
         self._seen.add(id(obj))
         if type(obj) in (tuple, frozenset):
-            for item in obj:
+            for item in obj:  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
                 self.visit(item)
         elif isinstance(obj, types.FunctionType):
             if importable(obj):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Generator
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._core import FutureBase
 
 T = TypeVar("T")
 
 
-class Future(FutureBase, concurrent.futures.Future, Generic[T]):  # type: ignore[type-arg]
+class Future(FutureBase, concurrent.futures.Future[T], Generic[T]):
     """The outcome of a call that may not have happened yet.
 
     It is a `concurrent.futures.Future`: ``wait``, ``as_completed``, ``asyncio.wrap_future``, callbacks, ``cancel`` and
@@ -26,6 +26,24 @@ class Future(FutureBase, concurrent.futures.Future, Generic[T]):  # type: ignore
     """
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        # As in `_core`, with the type of the result.
+
+        def result(self, timeout: float | None = None) -> T:
+            """Waits for the end of the call; what it returned.
+
+            Raises:
+                TimeoutError: If it takes longer than `timeout` seconds.
+                CancelledError: If it was cancelled.
+                BaseException: Whatever it raised.
+            """
+            ...
+
+        def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+            """Has `fn` called with this future when the call is over, or at once if it is."""
+
+        def set_result(self, result: T) -> None: ...
 
     def __await__(self) -> Generator[Any, Any, T]:
         from ._asyncio import wait_for

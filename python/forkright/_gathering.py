@@ -19,6 +19,7 @@ from ._executor import Executor
 if TYPE_CHECKING:
     from ._future import Future
     from ._map import PlanLike
+    from ._progress import Display, Tally
 
 Call = tuple[Any, ...]
 
@@ -31,7 +32,8 @@ _ROUNDS = 4
 class Gathering:
     """One map: `run` makes all calls and waits for them, `stop` ends it from another thread.
 
-    `most` calls of a coroutine function may be under way in each worker process; None stands for a plain function.
+    `most` calls of a coroutine function may be under way in each worker process;
+    None stands for a plain function.
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class Gathering:
         return_errors: bool,
         shared_state: bool | None,
         terms: _options.Terms,
+        display: Display | None,
         most: int | None = None,
     ) -> None:
         self._fn, self._calls, self._return_errors = fn, calls, return_errors
-        self._plan, self._workers, self._shared_state = plan, workers, shared_state
+        self._plan: PlanLike = plan
+        self._workers, self._shared_state = workers, shared_state
         self._timeout = _coroutines.seconds(timeout)
         self._chunksize, self._terms, self._most = chunksize, terms, most
         self._results: list[Any] = [None] * len(calls)
@@ -58,6 +62,8 @@ class Gathering:
         self._news = queue.SimpleQueue[Any]()
         self._work: _lazy.Work
         self._stopped = False
+        self._display = display
+        self._tally: Tally | None = None
 
     def stop(self) -> None:
         """End it: what has not begun is cancelled, what runs in worker processes is killed."""
@@ -76,6 +82,9 @@ class Gathering:
         executor = Executor(self._workers, plan=self._plan, shared_state=self._shared_state)
         in_time = False
         try:
+            if self._display is not None:
+                self._display.total = len(self._calls)
+                self._tally = self._display.begin_tally(executor, self._fn, self._terms)
             for future, places in self._submit(executor):
                 self._under_way[future] = places
                 future.add_done_callback(self._news.put)
@@ -90,6 +99,8 @@ class Gathering:
                 raise self._failures[min(self._failures)]
             return self._results, self._report(executor, time.monotonic() - began)
         finally:
+            if self._display is not None:
+                self._display.end()
             self._under_way.clear()
             self._failures.clear()
             if not in_time:
@@ -135,6 +146,7 @@ class Gathering:
         except BaseException as error:
             for place in places:
                 self._fail(place, error)
+            self._count(len(places), len(places))
             return
         if self._most is not None:
             self._take_told(places, outcome.pop())
@@ -146,13 +158,21 @@ class Gathering:
                 place += 1
         except BaseException as error:
             self._fail(place, error)
+            self._count(place + 1 - places.start, 1)
+        else:
+            self._count(len(places), 0)
 
     def _take_told(self, places: range, told: _coroutines.Told) -> None:
         values, failures, meter = told
         self._meter.add(meter, places.start)
+        self._count(meter.done, meter.failed)
         self._results[places.start : places.start + len(values)] = values
         for place, stream in failures.items():
             self._fail(places.start + place, _pickling.decode_exception(stream))
+
+    def _count(self, done: int, failed: int) -> None:
+        if self._tally is not None:
+            self._tally.add(done, failed)
 
     def _fail(self, place: int, error: BaseException) -> None:
         if self._return_errors and isinstance(error, Exception):

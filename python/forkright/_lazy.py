@@ -11,7 +11,7 @@ import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ from ._executor import Executor
 
 if TYPE_CHECKING:
     from ._future import Future
-    from ._map import PlanLike
+    from ._map import PlanLike, ProgressLike
+    from ._progress import Display, Tally
     from ._seeding import Seed, Seeds
 
 Iterables = tuple[Iterable[Any], ...]
@@ -42,11 +43,14 @@ def imap_ordered(
     shared_state: bool | None,
     terms: _options.Terms,
     seeds: Seeds | None,
-) -> Iterator[Any]:
+    display: Display | None,
+) -> Generator[Any, None, None]:
     """An iterator of results in the order of the items; nothing is read or begun before its first `next`."""
     if not iterables:
         raise TypeError("imap() needs at least one iterable")
-    return _ordered(Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds), timeout)
+    job = Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds, display)
+    results = _ordered(job, timeout)
+    return results if display is None else display.over(results)
 
 
 def imap_as_completed(
@@ -60,12 +64,14 @@ def imap_as_completed(
     shared_state: bool | None,
     terms: _options.Terms,
     seeds: Seeds | None,
-) -> Iterator[Any]:
+    display: Display | None,
+) -> Generator[Any, None, None]:
     """As `imap_ordered`, with each result as soon as it is there."""
     if not iterables:
         raise TypeError("imap_unordered() needs at least one iterable")
-    job = Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds)
-    return _as_completed(job, timeout)
+    job = Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds, display)
+    results = _as_completed(job, timeout)
+    return results if display is None else display.over(results)
 
 
 def executor_map(
@@ -76,30 +82,37 @@ def executor_map(
     chunksize: int,
     buffersize: int | None,
     seed: Seed | None,
+    progress: ProgressLike,
     terms: _options.Terms = _options.NONE,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """What `concurrent.futures.Executor.map` promises: items are read and calls submitted from the start."""
     check_sizes(chunksize, buffersize)
     until = None if timeout is None else time.monotonic() + timeout
     seeds = _map.seeds_of(seed)
+    display = _map.display_of(progress, iterables)
     work = Work(fn, _calls(iterables), executor._plan, chunksize, buffersize, terms=terms, seeds=seeds)
     futures = deque[Any]()
+    if display is not None:
+        work.tally = display.begin_tally(executor, fn, terms)
     try:
         futures.extend(work.submit(executor, calls) for calls in islice(iter(work.take, []), work.width))
         if work.error is not None and buffersize is None:
             raise work.error
     except BaseException:
         _cancel(futures)
+        if display is not None:
+            display.end()
         raise
     # The results must not keep the executor: nobody may want to submit to it any more.
-    return _until_deadline(weakref.ref(executor), work, futures, until)
+    results = _until_deadline(weakref.ref(executor), work, futures, until)
+    return results if display is None else display.over(results)
 
 
 def run_chunk(
     fn: Callable[..., Any], calls: list[Call], seeds: Seeds | None, start: int
-) -> tuple[list[Any], bytes | None]:
-    """In a worker process: make the calls in turn, the first of which has the index `start`; their values, and the
-    exception that ended them if any."""
+) -> tuple[list[Any], bytes | None, int]:
+    """In a worker process: make the calls in turn, the first of which has the index `start`; their values, the
+    exception that ended them if any, and the number of those that it kept from being made."""
     values: list[Any] = []
     try:
         if seeds is None:
@@ -107,8 +120,8 @@ def run_chunk(
         else:
             seeds.call_each(fn, iter(calls), values, True, start)
     except BaseException as error:
-        return values, _pickling.encode_exception(error)
-    return values, None
+        return values, _pickling.encode_exception(error), len(calls) - len(values) - 1
+    return values, None, 0
 
 
 class Work:
@@ -142,6 +155,8 @@ class Work:
             self.size = min(self.size, buffersize)
             self.width = buffersize // self.size
         self.error: Exception | None = None
+        # Counts them, if somebody wants to see how far they are.
+        self.tally: Tally | None = None
 
     def take(self) -> list[Call]:
         """Read the next chunk; an empty one at the end."""
@@ -156,6 +171,12 @@ class Work:
         return calls
 
     def submit(self, executor: Executor, calls: list[Call]) -> Future[Any]:
+        future = self._submit(executor, calls)
+        if self.tally is not None:
+            self.tally.watch(future, len(calls))
+        return future
+
+    def _submit(self, executor: Executor, calls: list[Call]) -> Future[Any]:
         start = self._count
         self._count += len(calls)
         if self.size > 1:
@@ -175,7 +196,9 @@ class Work:
         if self.size == 1:
             yield outcome.pop()
             return
-        values, failure = outcome.pop()
+        values, failure, left = outcome.pop()
+        if failure is not None and self.tally is not None:
+            self.tally.add(-left, 1)
         values.reverse()
         while values:
             yield values.pop()
@@ -197,6 +220,7 @@ class Job:
         shared_state: bool | None,
         terms: _options.Terms,
         seeds: Seeds | None = None,
+        display: Display | None = None,
         kind: type[Work] = Work,
     ) -> None:
         if not callable(fn):
@@ -204,18 +228,29 @@ class Job:
         check_sizes(chunksize, buffersize)
         fixed = _plan.parse(plan, workers)
         _plan.check_shared_state(shared_state, fixed)
-        self._plan, self._workers, self._shared_state = plan, workers, shared_state
+        self._plan: PlanLike = plan
+        self._workers, self._shared_state = workers, shared_state
         # What is chosen may become many threads; they can't be more than there are calls.
         count = fixed.workers if fixed else workers or min(32, cpu_count() + 4)
         serial = fixed is not None and fixed.kind == "serial"
         ahead = 1 if serial else _AHEAD * count
         self.work = kind(fn, _calls(iterables), fixed, chunksize, buffersize, ahead, terms, seeds)
+        self._fn, self._terms, self._display = fn, terms, display
 
     def hire(self) -> Executor:
-        return Executor(self._workers, plan=self._plan, shared_state=self._shared_state)
+        executor = Executor(self._workers, plan=self._plan, shared_state=self._shared_state)
+        if self._display is not None:
+            self.work.tally = self._display.begin_tally(executor, self._fn, self._terms)
+        return executor
+
+    def dismiss(self, executor: Executor, wait: bool) -> None:
+        # First, so that what it shows last are the workers that there were.
+        if self._display is not None:
+            self._display.end()
+        executor.shutdown(wait=wait, cancel_futures=True)
 
 
-def _ordered(job: Job, timeout: float | None) -> Iterator[Any]:
+def _ordered(job: Job, timeout: float | None) -> Generator[Any, None, None]:
     executor, work = job.hire(), job.work
     futures = deque[Any]()
     whole = False
@@ -230,12 +265,12 @@ def _ordered(job: Job, timeout: float | None) -> Iterator[Any]:
             yield from work.values([_first_result(futures, timeout)])
     finally:
         # Whoever stops early, or has waited for long enough, does not wait for the calls that run.
-        executor.shutdown(wait=whole, cancel_futures=True)
+        job.dismiss(executor, whole)
     if work.error is not None:
         raise work.error
 
 
-def _as_completed(job: Job, timeout: float | None) -> Iterator[Any]:
+def _as_completed(job: Job, timeout: float | None) -> Generator[Any, None, None]:
     executor, work = job.hire(), job.work
     done = queue.SimpleQueue[Any]()
     futures = set[Any]()
@@ -255,7 +290,7 @@ def _as_completed(job: Job, timeout: float | None) -> Iterator[Any]:
             del future
             yield from work.values(outcome)
     finally:
-        executor.shutdown(wait=not futures, cancel_futures=True)
+        job.dismiss(executor, not futures)
     if work.error is not None:
         raise work.error
 
@@ -268,7 +303,7 @@ def _more(executor: Executor, work: Work, under_way: Sized) -> Iterator[Future[A
 
 def _until_deadline(
     executor: weakref.ref[Executor], work: Work, futures: deque[Any], until: float | None
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     try:
         while futures:
             if work.width is not None and (alive := executor()) is not None and (calls := work.take()):

@@ -8,15 +8,27 @@ from . import _core, _plan, _threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator
-    from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
+    from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+    from typing import Any, Literal, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
+    from ._progress import Display, Progress
     from ._report import Report
     from ._seeding import Seed, Seeds
 
+    # What functions take of their iterables, and what they return. The types of more than five iterables are not
+    # checked, as by the built-in `map`, nor are any where there is a seed: functions then take a keyword of ours.
+    A = TypeVar("A")
+    B = TypeVar("B")
+    C = TypeVar("C")
+    D = TypeVar("D")
+    E = TypeVar("E")
     R = TypeVar("R")
+    Ts = TypeVarTuple("Ts")
+    # Arguments of whose types and number nothing is known. Not tuples, whose are.
+    Loose = list[Any] | Iterator[Any]
     PlanLike = _plan.Plan | Literal["auto", "serial", "threads", "processes", "hybrid"]
     OnError = Literal["raise", "return"]
+    ProgressLike = bool | str | Callable[[Progress], object]
 
     class AnyMapOptions(TypedDict, total=False):
         plan: PlanLike
@@ -25,17 +37,35 @@ if TYPE_CHECKING:
         shared_state: bool | None
         task_timeout: float | None
         retries: int
+        progress: ProgressLike
 
-    class MapOptions(AnyMapOptions, total=False):
+    class EagerOptions(AnyMapOptions, total=False):
         chunksize: int | None
-        on_error: OnError
 
-    class SeededMapOptions(MapOptions, total=False):
-        seed: Seed | None
+    class ReturningMapOptions(EagerOptions, total=False):
+        seed: None
+
+    class MapOptions(EagerOptions, total=False):
+        on_error: Literal["raise"]
+
+    class UnseededMapOptions(MapOptions, total=False):
+        seed: None
 
     class IMapOptions(AnyMapOptions, total=False):
         chunksize: int
         buffersize: int | None
+
+    class UnseededIMapOptions(IMapOptions, total=False):
+        seed: None
+
+    class ExecutorMapOptions(TypedDict, total=False):
+        timeout: float | None
+        chunksize: int
+        buffersize: int | None
+        progress: ProgressLike
+
+    class UnseededExecutorMapOptions(ExecutorMapOptions, total=False):
+        seed: None
 
 
 _last: _core.MapReport | Report | None = None
@@ -48,10 +78,142 @@ if TYPE_CHECKING:
 
     @overload
     def map(
-        fn: Callable[..., Coroutine[Any, Any, R]], /, *iterables: Iterable[Any], **options: Unpack[SeededMapOptions]
+        fn: Callable[..., R],
+        /,
+        *iterables: Iterable[Any],
+        seed: Seed,
+        on_error: Literal["return"],
+        **options: Unpack[EagerOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def map(
+        fn: Callable[..., R], /, *iterables: Iterable[Any], seed: Seed, **options: Unpack[MapOptions]
     ) -> list[R]: ...
     @overload
-    def map(fn: Callable[..., R], /, *iterables: Iterable[Any], **options: Unpack[SeededMapOptions]) -> list[R]: ...
+    def map(
+        fn: Callable[[A], Coroutine[Any, Any, R]],
+        a: Iterable[A],
+        /,
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def map(
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def map(
+        fn: Callable[[A], R], a: Iterable[A], /, *, on_error: Literal["return"], **options: Unpack[ReturningMapOptions]
+    ) -> list[R | Exception]: ...
+    @overload
+    def map(
+        fn: Callable[[A, B], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        /,
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def map(
+        fn: Callable[..., R],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def map(
+        fn: Callable[[A], Coroutine[Any, Any, R]], a: Iterable[A], /, **options: Unpack[UnseededMapOptions]
+    ) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[[A, B], Coroutine[Any, Any, R]],
+        a: Iterable[A],
+        b: Iterable[B],
+        /,
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[[A, B, C], Coroutine[Any, Any, R]],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        /,
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def map(fn: Callable[[A], R], a: Iterable[A], /, **options: Unpack[UnseededMapOptions]) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[[A, B], R], a: Iterable[A], b: Iterable[B], /, **options: Unpack[UnseededMapOptions]
+    ) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[[A, B, C], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        /,
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[[A, B, C, D], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        /,
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[[A, B, C, D, E], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        e: Iterable[E],
+        /,
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def map(
+        fn: Callable[..., R],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        e: Iterable[Any],
+        f: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
 
 
 def map(
@@ -67,7 +229,8 @@ def map(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
-) -> list[R]:
+    progress: ProgressLike = False,
+) -> list[Any]:
     """Call ``fn`` with the items of the iterables, many at once, and return the results in order.
 
     These two lines give the same list; the second runs the calls on the workers that suit them::
@@ -108,34 +271,108 @@ def map(
             integer, several, or a ``SeedSequence``, which is left as it is. What ``fn`` draws from `random` and
             `numpy.random` themselves does not follow from it: a process has one of each, which its threads share. Not
             for coroutine functions.
+        progress: What to show meanwhile: True shows a bar of tqdm's, on a terminal and in notebooks, a text does so
+            with that text before it. A callable is called with a `Progress` some ten times a second, in a thread of
+            its own, and once more at the end, however the map ends; see docs/progress.md.
 
     Raises:
         TimeoutError: If the time is up; calls that have not started never will.
         UnpicklableError: If the plan asks for processes and something can't travel there.
         WorkerDied: If a worker process died under an item.
-        ImportError: If there is a ``seed`` and no NumPy.
+        ImportError: If there is a ``seed`` and no NumPy, or a bar is to be shown and there is no tqdm.
         ValueError, TypeError: If an argument makes no sense.
     """
-    items: Any
     if not iterables:
         raise TypeError("map() needs at least one iterable")
-    star = len(iterables) > 1
-    items = list(zip(*iterables)) if star else iterables[0]  # noqa: B905 - the shortest ends it, as in map
-    return _run(fn, items, star, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries, seed)
+    first, *others = iterables
+    items = list(zip(first, *others)) if others else first  # noqa: B905 - the shortest ends it, as in map
+    return _run(
+        fn,
+        items,
+        bool(others),
+        plan,
+        workers,
+        chunksize,
+        timeout,
+        on_error,
+        shared_state,
+        task_timeout,
+        retries,
+        seed,
+        progress,
+    )
 
 
 if TYPE_CHECKING:
 
     @overload
     def starmap(
-        fn: Callable[..., Coroutine[Any, Any, R]],
+        fn: Callable[..., R],
         iterable: Iterable[Iterable[Any]],
         /,
-        **options: Unpack[SeededMapOptions],
+        *,
+        seed: Seed,
+        on_error: Literal["return"],
+        **options: Unpack[EagerOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def starmap(
+        fn: Callable[..., R], iterable: Iterable[Iterable[Any]], /, *, seed: Seed, **options: Unpack[MapOptions]
     ) -> list[R]: ...
     @overload
     def starmap(
-        fn: Callable[..., R], iterable: Iterable[Iterable[Any]], /, **options: Unpack[SeededMapOptions]
+        fn: Callable[[*Ts], Coroutine[Any, Any, R]],
+        iterable: Iterable[tuple[*Ts]],
+        /,
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def starmap(
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        iterable: Iterable[Loose],
+        /,
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def starmap(
+        fn: Callable[[*Ts], R],
+        iterable: Iterable[tuple[*Ts]],
+        /,
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def starmap(
+        fn: Callable[..., R],
+        iterable: Iterable[Loose],
+        /,
+        *,
+        on_error: Literal["return"],
+        **options: Unpack[ReturningMapOptions],
+    ) -> list[R | Exception]: ...
+    @overload
+    def starmap(
+        fn: Callable[[*Ts], Coroutine[Any, Any, R]],
+        iterable: Iterable[tuple[*Ts]],
+        /,
+        **options: Unpack[UnseededMapOptions],
+    ) -> list[R]: ...
+    @overload
+    def starmap(
+        fn: Callable[..., Coroutine[Any, Any, R]], iterable: Iterable[Loose], /, **options: Unpack[UnseededMapOptions]
+    ) -> list[R]: ...
+    @overload
+    def starmap(
+        fn: Callable[[*Ts], R], iterable: Iterable[tuple[*Ts]], /, **options: Unpack[UnseededMapOptions]
+    ) -> list[R]: ...
+    @overload
+    def starmap(
+        fn: Callable[..., R], iterable: Iterable[Loose], /, **options: Unpack[UnseededMapOptions]
     ) -> list[R]: ...
 
 
@@ -153,10 +390,84 @@ def starmap(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
-) -> list[R]:
+    progress: ProgressLike = False,
+) -> list[Any]:
     """As `map`, for items that are tuples of arguments: ``fn(*item)``."""
     items = [tuple(item) for item in iterable]
-    return _run(fn, items, True, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries, seed)
+    return _run(
+        fn,
+        items,
+        True,
+        plan,
+        workers,
+        chunksize,
+        timeout,
+        on_error,
+        shared_state,
+        task_timeout,
+        retries,
+        seed,
+        progress,
+    )
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def imap(
+        fn: Callable[..., R], /, *iterables: Iterable[Any], seed: Seed, **options: Unpack[IMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap(
+        fn: Callable[[A], R], a: Iterable[A], /, **options: Unpack[UnseededIMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap(
+        fn: Callable[[A, B], R], a: Iterable[A], b: Iterable[B], /, **options: Unpack[UnseededIMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap(
+        fn: Callable[[A, B, C], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        /,
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap(
+        fn: Callable[[A, B, C, D], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        /,
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap(
+        fn: Callable[[A, B, C, D, E], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        e: Iterable[E],
+        /,
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap(
+        fn: Callable[..., R],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        e: Iterable[Any],
+        f: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
 
 
 def imap(
@@ -172,7 +483,8 @@ def imap(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
-) -> Iterator[R]:
+    progress: ProgressLike = False,
+) -> Generator[R, None, None]:
     """As `map`, but lazily: an iterator of results in order, with a bounded number of calls ahead of them.
 
     An endless iterable works and memory stays flat: items are read as results are taken.
@@ -186,7 +498,69 @@ def imap(
 
     terms = _terms(task_timeout, retries)
     seeds = seeds_of(seed)
-    return imap_ordered(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds)
+    display = display_of(progress, iterables)
+    return imap_ordered(
+        fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds, display
+    )
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def imap_unordered(
+        fn: Callable[..., R], /, *iterables: Iterable[Any], seed: Seed, **options: Unpack[IMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap_unordered(
+        fn: Callable[[A], R], a: Iterable[A], /, **options: Unpack[UnseededIMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap_unordered(
+        fn: Callable[[A, B], R], a: Iterable[A], b: Iterable[B], /, **options: Unpack[UnseededIMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap_unordered(
+        fn: Callable[[A, B, C], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        /,
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap_unordered(
+        fn: Callable[[A, B, C, D], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        /,
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap_unordered(
+        fn: Callable[[A, B, C, D, E], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        e: Iterable[E],
+        /,
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def imap_unordered(
+        fn: Callable[..., R],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        e: Iterable[Any],
+        f: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        **options: Unpack[UnseededIMapOptions],
+    ) -> Generator[R, None, None]: ...
 
 
 def imap_unordered(
@@ -202,13 +576,17 @@ def imap_unordered(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
-) -> Iterator[R]:
+    progress: ProgressLike = False,
+) -> Generator[R, None, None]:
     """As `imap`, with the results in the order in which they come."""
     from ._lazy import imap_as_completed
 
     terms = _terms(task_timeout, retries)
     seeds = seeds_of(seed)
-    return imap_as_completed(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds)
+    display = display_of(progress, iterables)
+    return imap_as_completed(
+        fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds, display
+    )
 
 
 def call_each(fn: Callable[..., R], items: Iterator[Any], results: list[R], star: bool) -> None:
@@ -253,6 +631,15 @@ def seeds_of(seed: Seed | None) -> Seeds | None:
     return Seeds(seed)
 
 
+def display_of(progress: ProgressLike, iterables: Iterable[Iterable[Any]] = ()) -> Display | None:
+    """What shows how far a map is, a lazy one of these iterables or another, if somebody asked for that."""
+    if progress is False:
+        return None
+    from ._progress import Display
+
+    return Display(progress, iterables)
+
+
 def _run(
     fn: Callable[..., Any],
     items: Any,
@@ -266,10 +653,12 @@ def _run(
     task_timeout: float | None,
     retries: int,
     seed: Seed | None,
+    progress: ProgressLike,
 ) -> list[Any]:
     global _last
     fixed = check(fn, plan, workers, chunksize, on_error, shared_state)
     seeds = seeds_of(seed)
+    display = display_of(progress)
     awaited = is_coroutine_function(fn)
     if awaited or task_timeout is not None or retries != 0:
         from . import _options
@@ -282,11 +671,13 @@ def _run(
             from . import _coroutines
 
             results, told = _coroutines.run_map(
-                fn, items, star, plan, workers, chunksize, timeout, several, shared_state, terms
+                fn, items, star, plan, workers, chunksize, timeout, several, shared_state, terms, display
             )
             keep(told)
             return results
-        results, _last = _options.run_map(fn, items, star, plan, workers, timeout, several, shared_state, terms, seeds)
+        results, _last = _options.run_map(
+            fn, items, star, plan, workers, timeout, several, shared_state, terms, seeds, display
+        )
         return results
     if chunksize is not None:
         chunksize = min(chunksize, sys.maxsize)
@@ -295,11 +686,14 @@ def _run(
         items = list(items)
     name = (getattr(fn, "__qualname__", None) or type(fn).__qualname__).replace("<locals>.", "")
     return_errors = on_error == "return"
+    glimpse = None if display is None else display.begin_map(len(items))
     try:
         results, _last = _core.run_map(
-            fn, name, items, star, fixed, workers, chunksize, timeout, return_errors, shared_state, seeds
+            fn, name, items, star, fixed, workers, chunksize, timeout, return_errors, shared_state, seeds, glimpse
         )
     finally:
+        if display is not None:
+            display.end()
         _threads.drain_logging()
     return results
 

@@ -8,20 +8,29 @@ from __future__ import annotations
 import concurrent.futures
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from . import _functions
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from ._executor import Executor
     from ._future import Future
-    from ._map import PlanLike
+    from ._map import ExecutorMapOptions, PlanLike, ProgressLike, UnseededExecutorMapOptions
+    from ._progress import Display
     from ._report import Report
     from ._seeding import Seed, Seeds
 
 P = ParamSpec("P")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+R = TypeVar("R")
 T = TypeVar("T")
 
 # Seconds, reruns, priority: as the engine takes them.
@@ -105,19 +114,81 @@ class Options:
         """
         return self._executor._submit(fn, args, kwargs, self._terms)  # type: ignore[no-any-return]
 
+    @overload
+    def map(
+        self, fn: Callable[..., R], /, *iterables: Iterable[Any], seed: Seed, **options: Unpack[ExecutorMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A], R], a: Iterable[A], /, **options: Unpack[UnseededExecutorMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A, B], R], a: Iterable[A], b: Iterable[B], /, **options: Unpack[UnseededExecutorMapOptions]
+    ) -> Generator[R, None, None]: ...
+    @overload
     def map(
         self,
-        fn: Callable[..., T],
+        fn: Callable[[A, B, C], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        /,
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[A, B, C, D], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        /,
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[A, B, C, D, E], R],
+        a: Iterable[A],
+        b: Iterable[B],
+        c: Iterable[C],
+        d: Iterable[D],
+        e: Iterable[E],
+        /,
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., R],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        e: Iterable[Any],
+        f: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        **options: Unpack[UnseededExecutorMapOptions],
+    ) -> Generator[R, None, None]: ...
+    def map(
+        self,
+        fn: Callable[..., R],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
         seed: Seed | None = None,
-    ) -> Iterator[T]:
+        progress: ProgressLike = False,
+    ) -> Generator[R, None, None]:
         """As `Executor.map`, each call on these terms. With a limit or reruns every call travels by itself."""
         from . import _lazy
 
-        return _lazy.executor_map(self._executor, fn, iterables, timeout, chunksize, buffersize, seed, self._terms)
+        return _lazy.executor_map(
+            self._executor, fn, iterables, timeout, chunksize, buffersize, seed, progress, self._terms
+        )
 
     def options(
         self,
@@ -146,17 +217,25 @@ def run_map(
     shared_state: bool | None,
     terms: Terms,
     seeds: Seeds | None,
+    display: Display | None,
 ) -> tuple[list[Any], Report]:
     """A map whose calls have terms; its results and its report."""
     from ._executor import Executor
 
+    items = list(items)
     executor = Executor(workers, plan=plan, shared_state=shared_state)
     futures: list[Any] = []
+    tally = None
     in_time = False
     try:
+        if display is not None:
+            display.total = len(items)
+            tally = display.begin_tally(executor, fn, terms)
         for index, item in enumerate(items):
             options = {} if seeds is None else {"rng": seeds.generator(index)}
             futures.append(executor._submit(fn, tuple(item) if star else (item,), options, terms))
+            if tally is not None:
+                tally.watch(futures[-1])
         until = concurrent.futures.ALL_COMPLETED if return_errors else concurrent.futures.FIRST_EXCEPTION
         left = concurrent.futures.wait(futures, timeout, until).not_done
         failed = [future for future in futures if future.done() and future.exception() is not None]
@@ -172,6 +251,8 @@ def run_map(
         results = [future.result() if future.exception() is None else future.exception() for future in futures]
         return results, executor.report()
     finally:
+        if display is not None:
+            display.end()
         for future in futures:
             if not in_time and not future.done() and hasattr(future, "kill"):
                 future.kill()

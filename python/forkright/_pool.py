@@ -17,7 +17,7 @@ from itertools import islice
 from multiprocessing import TimeoutError as PoolTimeoutError
 from pickle import PicklingError
 from signal import SIGKILL, SIGTERM
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, TypeVarTuple, overload
 
 from . import _pickling, _plan, _threads
 from ._core import cpu_count
@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._future import Future
-    from ._map import PlanLike
+    from ._map import Loose, PlanLike
 
+A = TypeVar("A")
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 Function = Callable[..., Any]
-Callback = Callable[[Any], object] | None
+Callback = Callable[[R], object] | None
 
 # Chunks that a map makes for each worker, as multiprocessing does: fewer would leave some idle at the end.
 _SHARES = 4
@@ -87,60 +90,87 @@ class Pool:
         self._state = "running"
         _pools.add(self)
 
-    def apply(self, func: Function, args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:
+    def apply(self, func: Callable[..., R], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> R:
         """``func(*args, **kwds)``, called by a worker."""
         return self.apply_async(func, args, kwds).get()
 
     def apply_async(
         self,
-        func: Function,
+        func: Callable[..., R],
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] = {},
-        callback: Callback = None,
-        error_callback: Callback = None,
-    ) -> AsyncResult:
+        callback: Callback[R] = None,
+        error_callback: Callback[BaseException] = None,
+    ) -> AsyncResult[R]:
         """As `apply`, without waiting."""
         self._check_running()
         future = self._executor.submit(func, *args, **kwds)
         return AsyncResult(self, [future], callback, error_callback)
 
-    def map(self, func: Function, iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+    def map(self, func: Callable[[A], R], iterable: Iterable[A], chunksize: int | None = None) -> list[R]:
         """``[func(x) for x in iterable]``, called by the workers."""
-        return self.map_async(func, iterable, chunksize).get()  # type: ignore[no-any-return]
+        return self.map_async(func, iterable, chunksize).get()
 
     def map_async(
         self,
-        func: Function,
-        iterable: Iterable[Any],
+        func: Callable[[A], R],
+        iterable: Iterable[A],
         chunksize: int | None = None,
-        callback: Callback = None,
-        error_callback: Callback = None,
-    ) -> MapResult:
+        callback: Callback[list[R]] = None,
+        error_callback: Callback[BaseException] = None,
+    ) -> MapResult[R]:
         """As `map`, without waiting."""
         calls = [(item,) for item in iterable]
         return self._map(func, calls, chunksize, callback, error_callback)
 
-    def starmap(self, func: Function, iterable: Iterable[Iterable[Any]], chunksize: int | None = None) -> list[Any]:
+    @overload
+    def starmap(
+        self, func: Callable[[*Ts], R], iterable: Iterable[tuple[*Ts]], chunksize: int | None = None
+    ) -> list[R]: ...
+    @overload
+    def starmap(self, func: Callable[..., R], iterable: Iterable[Loose], chunksize: int | None = None) -> list[R]: ...
+    def starmap(
+        self, func: Callable[..., R], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[R]:
         """``[func(*x) for x in iterable]``, called by the workers."""
-        return self.starmap_async(func, iterable, chunksize).get()  # type: ignore[no-any-return]
+        calls = [tuple(item) for item in iterable]
+        return self._map(func, calls, chunksize, None, None).get()
 
+    @overload
     def starmap_async(
         self,
-        func: Function,
+        func: Callable[[*Ts], R],
+        iterable: Iterable[tuple[*Ts]],
+        chunksize: int | None = None,
+        callback: Callback[list[R]] = None,
+        error_callback: Callback[BaseException] = None,
+    ) -> MapResult[R]: ...
+    @overload
+    def starmap_async(
+        self,
+        func: Callable[..., R],
+        iterable: Iterable[Loose],
+        chunksize: int | None = None,
+        callback: Callback[list[R]] = None,
+        error_callback: Callback[BaseException] = None,
+    ) -> MapResult[R]: ...
+    def starmap_async(
+        self,
+        func: Callable[..., R],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-        callback: Callback = None,
-        error_callback: Callback = None,
-    ) -> MapResult:
+        callback: Callback[list[R]] = None,
+        error_callback: Callback[BaseException] = None,
+    ) -> MapResult[R]:
         """As `starmap`, without waiting."""
         calls = [tuple(item) for item in iterable]
         return self._map(func, calls, chunksize, callback, error_callback)
 
-    def imap(self, func: Function, iterable: Iterable[Any], chunksize: int = 1) -> IMapIterator:
+    def imap(self, func: Callable[[A], R], iterable: Iterable[A], chunksize: int = 1) -> IMapIterator[R]:
         """An iterator of results in order; a thread reads the iterable meanwhile."""
         return self._imap(IMapIterator, func, iterable, chunksize)
 
-    def imap_unordered(self, func: Function, iterable: Iterable[Any], chunksize: int = 1) -> IMapIterator:
+    def imap_unordered(self, func: Callable[[A], R], iterable: Iterable[A], chunksize: int = 1) -> IMapIterator[R]:
         """As `imap`, with the results in the order in which they come."""
         return self._imap(IMapUnorderedIterator, func, iterable, chunksize)
 
@@ -200,9 +230,9 @@ class Pool:
         func: Function,
         calls: list[tuple[Any, ...]],
         chunksize: int | None,
-        callback: Callback,
-        error_callback: Callback,
-    ) -> MapResult:
+        callback: Callback[Any],
+        error_callback: Callback[Any],
+    ) -> MapResult[Any]:
         self._check_running()
         if chunksize is None:
             chunksize = -(-len(calls) // (self._workers * _SHARES)) or 1
@@ -210,7 +240,9 @@ class Pool:
         futures = [work.submit(self._executor, chunk) for chunk in iter(work.take, [])]
         return MapResult(self, futures, callback, error_callback, work)
 
-    def _imap(self, kind: type[IMapIterator], func: Function, iterable: Iterable[Any], chunksize: int) -> IMapIterator:
+    def _imap(
+        self, kind: type[IMapIterator[Any]], func: Function, iterable: Iterable[Any], chunksize: int
+    ) -> IMapIterator[Any]:
         self._check_running()
         items = iter(iterable)
         work = self._work(func, ((item,) for item in _whole_chunks(items, chunksize)), chunksize)
@@ -225,7 +257,7 @@ class Pool:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
         return Work(func, calls, self._plan, chunksize)
 
-    def _feed(self, work: Work, results: IMapIterator) -> None:
+    def _feed(self, work: Work, results: IMapIterator[Any]) -> None:
         """Submit calls as the workers go on; what the iterable raises comes after them."""
         recent = deque[Any]()
         try:
@@ -266,10 +298,12 @@ def _as_pickling_raised(error: BaseException) -> BaseException:
     return cause
 
 
-class AsyncResult:
+class AsyncResult(Generic[R]):
     """The result of a call that may not have ended yet, as `multiprocessing.pool.AsyncResult`."""
 
-    def __init__(self, pool: Pool, futures: list[Future[Any]], callback: Callback, error_callback: Callback) -> None:
+    def __init__(
+        self, pool: Pool, futures: list[Future[Any]], callback: Callback[R], error_callback: Callback[BaseException]
+    ) -> None:
         self._pool: Pool | None = pool
         self._futures = futures
         self._callback, self._error_callback = callback, error_callback
@@ -314,7 +348,7 @@ class AsyncResult:
             except TimeoutError:
                 return
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> R:
         """The value of the call.
 
         Raises:
@@ -327,7 +361,7 @@ class AsyncResult:
         self._pool = None
         succeeded, value = self._outcome()
         if succeeded:
-            return value
+            return value  # type: ignore[no-any-return]
         raise value
 
     def _outcome(self) -> tuple[bool, Any]:
@@ -340,8 +374,8 @@ class AsyncResult:
                 self._futures = []
             return self._ended
 
-    def _value(self) -> Any:
-        return self._futures[0].result()
+    def _value(self) -> R:
+        return self._futures[0].result()  # type: ignore[no-any-return]
 
     def _count(self, _: object) -> None:
         with self._lock:
@@ -363,25 +397,25 @@ class AsyncResult:
             self._pool = None
 
 
-class MapResult(AsyncResult):
+class MapResult(AsyncResult[list[R]]):
     """The results of a map: a list, or the first exception, when all its calls have ended."""
 
     def __init__(
         self,
         pool: Pool,
         futures: list[Future[Any]],
-        callback: Callback,
-        error_callback: Callback,
+        callback: Callback[list[R]],
+        error_callback: Callback[BaseException],
         work: Work,
     ) -> None:
         self._work = work
         super().__init__(pool, futures, callback, error_callback)
 
-    def _value(self) -> list[Any]:
+    def _value(self) -> list[R]:
         return [value for future in self._futures for value in self._work.values([future.result()])]
 
 
-class IMapIterator:
+class IMapIterator(Generic[R]):
     """Results in order, as `multiprocessing.pool.IMapIterator`: an exception does not end it."""
 
     def __init__(self, pool: Pool, work: Work) -> None:
@@ -393,13 +427,13 @@ class IMapIterator:
         self._left = 0
         self._fed = False
 
-    def __iter__(self) -> IMapIterator:
+    def __iter__(self) -> IMapIterator[R]:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> R:
         return self.next()
 
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> R:
         """The next result.
 
         Raises:
@@ -410,7 +444,7 @@ class IMapIterator:
         until = None if timeout is None else time.monotonic() + timeout
         while True:
             for value in self._values:
-                return value
+                return value  # type: ignore[no-any-return]
             self._values = self._work.values([self._take(until)])
 
     def _take(self, until: float | None) -> Any:
@@ -453,7 +487,7 @@ class IMapIterator:
             self._condition.notify_all()
 
 
-class IMapUnorderedIterator(IMapIterator):
+class IMapUnorderedIterator(IMapIterator[R]):
     """Results in the order in which they come."""
 
     def _add(self, future: Any) -> None:

@@ -13,23 +13,47 @@ import sys
 import threading
 import time
 from multiprocessing import process as _multiprocessing
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 # The process imports this module, too: what only its parent needs is imported there.
 from . import _pickling, _spawning
 from ._core import Pool, prepare_process
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from typing_extensions import TypeVar
+
+    R = TypeVar("R", default=Any)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
+
 # The exit code of a process of which nobody can tell how it ended, as multiprocessing has it.
 _UNKNOWN = 255
 
 
-class Process(_multiprocessing.BaseProcess):
+class Process(_multiprocessing.BaseProcess, Generic[R]):
     """A `multiprocessing.Process` with a result.
 
     Constructor, methods and subclassing with ``run`` are those of `multiprocessing.Process`, as under its start
     method spawn: the process begins clean, and what it is given must pickle (functions may be lambdas or nested).
     The main module is not imported and needs no guard; standard input is the caller's.
     """
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            group: None = None,
+            target: Callable[..., R] | None = None,
+            name: str | None = None,
+            args: Iterable[Any] = (),
+            kwargs: Mapping[str, Any] = {},
+            *,
+            daemon: bool | None = None,
+        ) -> None: ...
 
     _popen: _Launch | None
 
@@ -42,7 +66,7 @@ class Process(_multiprocessing.BaseProcess):
             return self._target(*self._args, **self._kwargs)  # type: ignore[attr-defined]
         return None
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> R:
         """Wait for the target's end; what it returned. The process itself ends a moment later: see `join`.
 
         Raises:
@@ -55,7 +79,8 @@ class Process(_multiprocessing.BaseProcess):
         self._check_closed()  # type: ignore[attr-defined]
         if self._popen is None:
             raise ValueError("process not started")
-        return self._popen.result(timeout)
+        value: R = self._popen.result(timeout)
+        return value
 
     @property
     def reading(self) -> dict[str, float] | None:

@@ -151,7 +151,7 @@ def _arrow(frame: Any) -> Any:
 
 
 def _frame(table: Any) -> Any:
-    import polars
+    import polars  # pyright: ignore[reportMissingImports]
 
     return polars.from_arrow(table)
 

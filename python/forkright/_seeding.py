@@ -73,7 +73,7 @@ def _entropy(seed: object) -> int | list[int]:
     words = seed if isinstance(seed, (list, tuple)) else (seed,)
     if any(isinstance(word, bool) or not hasattr(type(word), "__index__") for word in words):
         raise TypeError(f"seed must be an integer, several, a numpy.random.SeedSequence or None, not {seed!r}")
-    numbers = [word.__index__() for word in words]
+    numbers = [word.__index__() for word in words]  # pyright: ignore[reportAttributeAccessIssue]
     if any(number < 0 for number in numbers):
         raise ValueError(f"seed must not be negative, as {seed!r} is")
     return numbers if isinstance(seed, (list, tuple)) else numbers[0]

@@ -9,14 +9,22 @@ from __future__ import annotations
 import _pickle as pickle
 import io
 import sys
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import _core, _reducers
+
+if TYPE_CHECKING:
+    from array import array
+    from mmap import mmap
 
 T = TypeVar("T")
 
 
-def share(obj: T, /, *, writable: bool = False) -> T:
+@overload
+def share(obj: bytes | bytearray | array[Any] | mmap, /, *, writable: bool = False) -> memoryview: ...
+@overload
+def share(obj: T, /, *, writable: bool = False) -> T: ...
+def share(obj: Any, /, *, writable: bool = False) -> Any:
     """An equal object whose arrays lie in shared memory: passing it to a call costs the same whatever its size.
 
     These two lines give the same sums; the first copies the array for each call, the second did so once::
@@ -49,14 +57,14 @@ def share(obj: T, /, *, writable: bool = False) -> T:
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(obj, numpy.ndarray):
         if type(obj) in (numpy.ndarray, numpy.memmap):
-            return _array(numpy, obj, writable)  # type: ignore[no-any-return]
+            return _array(numpy, obj, writable)
     elif not hasattr(obj, "dtype"):
         try:
-            view = memoryview(obj)  # type: ignore[arg-type]
+            view = memoryview(obj)
         except TypeError:
             pass
         else:
-            return _view(view, writable)  # type: ignore[return-value]
+            return _view(view, writable)
     file, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
     pickler = pickle.Pickler(file, 5, buffer_callback=buffers.append)
     pickler.dispatch_table = _reducers.table()[0]
@@ -66,8 +74,7 @@ def share(obj: T, /, *, writable: bool = False) -> T:
         raise TypeError(f"a `{type(obj).__qualname__}` can't be shared, as it can't be pickled: {error}") from error
     if not buffers:
         raise TypeError(f"a `{type(obj).__qualname__}` has no buffers of its own that could be shared")
-    shared: T = pickle.loads(file.getvalue(), buffers=_core.share(buffers, writable))
-    return shared
+    return pickle.loads(file.getvalue(), buffers=_core.share(buffers, writable))
 
 
 def _array(numpy: Any, array: Any, writable: bool) -> Any:

@@ -258,7 +258,7 @@ _FOLDER = "/dev/shm/sem."
 
 
 def _reduce_semaphore(lock: Any) -> Any:
-    from multiprocessing import context
+    from multiprocessing import context  # pyright: ignore[reportAttributeAccessIssue]
 
     context.get_spawning_popen().keep(lock)  # type: ignore[union-attr]
     if lock._semlock.name is not None:

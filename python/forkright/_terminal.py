@@ -75,11 +75,15 @@ def similar(name: str, candidates: Iterable[str]) -> str:
     return next(iter(difflib.get_close_matches(name, list(candidates), 1)), "")
 
 
-class Progress:
-    """One line on the terminal that tells what is going on; nothing where standard error is no terminal."""
+class StatusLine:
+    """One line on the terminal that tells what is going on; nothing where standard error is no terminal.
 
-    def __init__(self) -> None:
-        self._shows = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    Args:
+        machine: The result is for a program to read: nothing is shown then either.
+    """
+
+    def __init__(self, machine: bool) -> None:
+        self._shows = not machine and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     def say(self, text: str) -> None:
         """Show `text` instead of what was shown before; an empty one clears the line."""

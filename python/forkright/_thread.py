@@ -9,16 +9,40 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from typing_extensions import TypeVar
+
+    R = TypeVar("R", default=Any)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
 
 
-class Thread(threading.Thread):
+class Thread(threading.Thread, Generic[R]):
     """A `threading.Thread` with a result.
 
     Constructor, methods and subclassing with ``run`` are those of `threading.Thread`. What the target (or an
     overridden ``run``) returns or raises is had with `result`. An exception for which nobody waits there when
     it is raised goes to `threading.excepthook`, as always.
     """
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            group: None = None,
+            target: Callable[..., R] | None = None,
+            name: str | None = None,
+            args: Iterable[Any] = (),
+            kwargs: Mapping[str, Any] | None = None,
+            *,
+            daemon: bool | None = None,
+        ) -> None: ...
 
     _value: Any = None
     _error: BaseException | None = None
@@ -40,7 +64,7 @@ class Thread(threading.Thread):
             # As `threading` does: the thread must not keep what its target refers to.
             del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> R:
         """Wait for the end of the thread; what its target returned.
 
         Raises:
@@ -59,7 +83,8 @@ class Thread(threading.Thread):
             raise TimeoutError(f"{self.name} still runs")
         if self._error is not None:
             raise self._error
-        return self._value
+        value: R = self._value
+        return value
 
     @property
     def reading(self) -> dict[str, float] | None:

@@ -55,7 +55,7 @@ def _settle_in(spec: dict[str, Any]) -> None:
 
         process.current_process().authkey = spec["authkey"]
     if spec["start_method"] is not None:
-        from multiprocessing import context
+        from multiprocessing import context  # pyright: ignore[reportAttributeAccessIssue]
 
         context._force_start_method(spec["start_method"])
     if spec["tracker"] is not None:
@@ -70,7 +70,7 @@ def _settle_in(spec: dict[str, Any]) -> None:
     for stream in (sys.stdout, sys.stderr):
         # Lines of several processes must not mix, and what was written must not be lost if this one is killed.
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True)
+            stream.reconfigure(line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue]
     if spec["main"] is not None:
         from . import _spawning
 
@@ -115,7 +115,7 @@ def _work(worker: Worker) -> None:
             worker.serve(index, grow)
         except BaseException:
             # A thread that ended alone would leave its task without an answer; the caller notices a death.
-            sys.excepthook(*sys.exc_info())
+            sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType]
             os._exit(1)
 
     worker.serve(0, grow)

@@ -64,7 +64,7 @@ class ForkrightBackend(joblib.parallel.AutoBatchingMixin, joblib.parallel.Parall
         # Calls that are under way: those of one `joblib.parallel_config` share this object, and so their workers.
         self._calls = 0
 
-    def effective_n_jobs(self, n_jobs: int | None) -> int:
+    def effective_n_jobs(self, n_jobs: int | None) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Tasks that run at a time: -1 stands for one for each core, None for one.
 
         Raises:
@@ -83,7 +83,7 @@ class ForkrightBackend(joblib.parallel.AutoBatchingMixin, joblib.parallel.Parall
             return max(int(joblib.parallel.cpu_count()) + 1 + n_jobs, 1)
         return n_jobs
 
-    def configure(
+    def configure(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         n_jobs: int = 1,
         parallel: Any = None,

@@ -58,6 +58,8 @@ pub(crate) struct Batch {
     stopped: AtomicBool,
     results: Py<PyList>,
     error: Mutex<Option<(usize, Py<PyAny>)>>,
+    /// Items that raised, or were lost with their worker.
+    failed: AtomicUsize,
     differing: Differing,
     /// The plan is chosen as it runs: what workers can't take runs here.
     chosen: bool,
@@ -109,6 +111,7 @@ impl Batch {
             stopped: AtomicBool::new(false),
             results: results.unbind(),
             error: Mutex::default(),
+            failed: AtomicUsize::new(0),
             differing,
             chosen,
             described: Mutex::default(),
@@ -229,9 +232,11 @@ impl Batch {
                 break Ok(());
             }
             results.append(error)?;
+            self.failed.fetch_add(1, AcqRel);
         };
         let done = results.len();
         self.results.bind(py).set_slice(start, start + done, results)?;
+        self.failed.fetch_add(ended as usize, AcqRel);
         self.progress.count(stint, done as u32 + ended, failed);
         ran
     }
@@ -242,6 +247,7 @@ impl Batch {
     }
 
     fn fail(&self, py: Python<'_>, index: usize, error: Py<PyAny>) {
+        self.failed.fetch_add(1, AcqRel);
         if self.is_result(py, &error) {
             return self.keep(py, index, error.into_bound(py));
         }
@@ -326,7 +332,9 @@ impl Batch {
         self.give_back();
     }
 
-    fn place(&self, py: Python<'_>, range: &Range<usize>, delivery: &Delivery) -> f64 {
+    /// Puts what came of a chunk in its place. Gives the bytes of it, and the number of items that were run: those after
+    /// one that ended the chunk were not.
+    fn place(&self, py: Python<'_>, range: &Range<usize>, delivery: &Delivery) -> (f64, usize) {
         let failed = |error: Py<PyAny>| {
             for index in range.clone() {
                 self.fail(py, index, error.clone_ref(py));
@@ -336,24 +344,24 @@ impl Batch {
             if let Err(error) = call::open(py, delivery, self.progress.name()) {
                 failed(error);
             }
-            return 0.0;
+            return (0.0, range.len());
         };
         let value = match call::open(py, delivery, self.progress.name()) {
             Ok(value) => value.into_bound(py),
             Err(error) => {
                 failed(error);
-                return 0.0;
+                return (0.0, range.len());
             }
         };
         let Ok(list) = value.cast_into::<PyList>() else {
             failed(self.nonsense(py));
-            return 0.0;
+            return (0.0, range.len());
         };
         let mut complete = list.len() == range.len();
         if complete && *kind == Outcome::Value {
             // The list is ours and has these places, so this can not fail.
             let _ = self.results.bind(py).set_slice(range.start, range.end, &list);
-            return parcel.bytes() as f64;
+            return (parcel.bytes() as f64, range.len());
         }
         for (index, outcome) in range.clone().zip(list.iter()) {
             if *kind == Outcome::Value {
@@ -372,7 +380,7 @@ impl Batch {
         if !complete {
             failed(self.nonsense(py));
         }
-        parcel.bytes() as f64
+        (parcel.bytes() as f64, list.len().min(range.len()))
     }
 
     /// A worker gave something else than an outcome for each item.
@@ -380,6 +388,15 @@ impl Batch {
         let name = self.progress.name();
         let error = PyValueError::new_err("they are not one for each item: its worker process is damaged");
         errors::undecodable(py, error, &format!("the results of `{name}`")).into_value(py).into_any()
+    }
+
+    /// Items that have ended, and those of them that failed.
+    pub(crate) fn counts(&self, py: Python<'_>) -> (usize, usize) {
+        // Attached, as those are who move a run's results from one to the other, so none of them is counted twice.
+        let fresh: usize = lock(&self.under_way).iter().map(|run| run.results.bind(py).len()).sum();
+        let done = self.progress.done() + fresh;
+        // A chunk's failures are known a moment before its end is.
+        (done, self.failed.load(Acquire).min(done))
     }
 
     /// The results, or the error of the first item that raised.
@@ -493,12 +510,12 @@ impl Work for Batch {
                 continue;
             }
             let began = clock::monotonic();
-            let bytes = self.place(py, &range, &delivery);
+            let (bytes, done) = self.place(py, &range, &delivery);
             let decode = clock::monotonic().saturating_sub(began).as_secs_f64();
             if let Delivery::Outcome { cost, pid, .. } = &delivery {
                 self.progress.learn(cost, *pid, sent, Some(decode), bytes);
             }
-            self.progress.arrive(range.len());
+            self.progress.arrive(range.len(), done);
             self.give_back();
         }
         some

@@ -407,7 +407,7 @@ impl Call {
         }
     }
 
-    fn has_failed(&self, py: Python<'_>) -> bool {
+    pub(crate) fn has_failed(&self, py: Python<'_>) -> bool {
         match &*lock(&self.result) {
             Holding::Error(_) => return true,
             Holding::Value(_) | Holding::Nothing => return false,

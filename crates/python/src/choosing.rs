@@ -17,7 +17,7 @@ use crate::hands::Hands;
 use crate::memory::{self, Learned};
 use crate::recruit::Manner;
 use crate::report::Facts;
-use crate::run::Run;
+use crate::run::{Now, Run};
 use crate::submissions::{Submissions, Submitted};
 use crate::work::Work;
 
@@ -120,6 +120,13 @@ impl Choosing {
             idle.end(function.py());
         }
         Ok(stream)
+    }
+
+    /// How the calls of this function run now; none of it has come if nothing is known.
+    pub(crate) fn now(&self, function: &Bound<'_, PyAny>) -> Now {
+        let address = kind_of(function).as_ptr() as usize;
+        let stream = lock(&self.streams).get(&address).cloned();
+        stream.map_or((0, 1, 0), |stream| stream.run.now())
     }
 
     /// Cancels the calls that have not started.

@@ -77,18 +77,22 @@ impl FutureBase {
     // Defined so that the standard library's __init__, which makes a lock and a list, does not run.
     fn __init__(&self) {}
 
+    /// Whether the call is over: has returned, raised or been cancelled.
     fn done(&self) -> bool {
         self.call.is_over()
     }
 
+    /// Whether it was cancelled.
     fn cancelled(&self) -> bool {
         matches!(self.call.state.phase(), Phase::Cancelled | Phase::Acknowledged)
     }
 
+    /// Whether a worker runs it now.
     fn running(&self) -> bool {
         self.call.is_running()
     }
 
+    /// Cancels the call unless a worker has begun it; whether it is cancelled.
     fn cancel(slf: &Bound<'_, Self>) -> bool {
         slf.get().call.cancel(slf.py(), slf.as_any())
     }
@@ -98,6 +102,12 @@ impl FutureBase {
         slf.get().call.kill(slf.py(), slf.as_any())
     }
 
+    /// Waits for the end of the call; what it returned.
+    ///
+    /// Raises:
+    ///     TimeoutError: If it takes longer than `timeout` seconds.
+    ///     CancelledError: If it was cancelled.
+    ///     BaseException: Whatever it raised.
     #[pyo3(signature = (timeout=None))]
     fn result(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         Self::settle(slf, timeout)?;
@@ -105,12 +115,14 @@ impl FutureBase {
         slf.get().call.outcome(py).map_err(|error| PyErr::from_value(error.into_bound(py)))
     }
 
+    /// Waits for the end of the call; what it raised, None if it returned. Raises as `result` if it is late or cancelled.
     #[pyo3(signature = (timeout=None))]
     fn exception(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
         Self::settle(slf, timeout)?;
         Ok(slf.get().call.outcome(slf.py()).err())
     }
 
+    /// Has `fn` called with this future when the call is over, or at once if it is.
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: &Bound<'_, PyAny>) {
         if !slf.get().call.add_callback(slf.as_any(), r#fn)
             && let Err(error) = r#fn.invoke((slf,))
@@ -137,6 +149,11 @@ impl FutureBase {
 
     fn set_exception(slf: &Bound<'_, Self>, exception: Py<PyAny>) -> PyResult<()> {
         Self::end(slf, Err(exception))
+    }
+
+    /// Whether it is over and has failed, as far as that is known without unpickling.
+    fn _failed(&self, py: Python<'_>) -> bool {
+        self.call.has_failed(py)
     }
 
     /// What the call cost: seconds of wall clock and CPU, in a dict; `None` while it is not known.

@@ -7,7 +7,7 @@
 //! `serve` is a worker process from the inside. `codec`, `stream`, `functions` and `window` carry values, and
 //! whatever calls Python code goes by `outward`; `meter` registers threads with the sampler, an `onlooker` has it
 //! look where nobody chooses, a `ledger` keeps what was measured of each function, `memory` what the next map of it
-//! starts with and an `opening` what was so before; `report`, `errors` and `cli` speak to people; `why` records
+//! starts with and an `opening` what was so before; a `glimpse` tells how far a map is; `report`, `errors` and `cli` speak to people; `why` records
 //! programs that were not written for forkright, a `guide` knows where their threads are, and `account` tells what
 //! came of it; `replay` makes the choice of a report again; `machine` says where what is measured of this one is
 //! kept.
@@ -23,6 +23,7 @@ mod collector;
 mod errors;
 mod functions;
 mod future;
+mod glimpse;
 mod governing;
 mod guide;
 mod hands;
@@ -60,6 +61,8 @@ mod _core {
     use super::codec::Sink;
     #[pymodule_export]
     use super::future::FutureBase;
+    #[pymodule_export]
+    use super::glimpse::Glimpse;
     #[pymodule_export]
     use super::machine::constants;
     #[pymodule_export]

@@ -24,6 +24,7 @@ use crate::hands::{Hands, Job};
 use crate::outward::Outward as _;
 use crate::recruit::{Initializer, Manner, Staff};
 use crate::report;
+use crate::run::Now;
 use crate::submissions::Submitted;
 
 #[pyclass(frozen, weakref, module = "forkright._core")]
@@ -279,6 +280,17 @@ impl Pool {
             Route::Processes(staff) => (report::of_ledger(&staff.ledger, self.plan), None),
         };
         report::of_pool(self.plan, &self.used(), is_process, functions, wall, since.as_ref())
+    }
+
+    /// How calls of this function run now: processes, threads in each, and workers that are there.
+    fn now(&self, function: &Bound<'_, PyAny>) -> Now {
+        let (processes, threads) = self.plan.map_or((0, 1), |plan| (plan.processes(), plan.threads()));
+        match &self.route {
+            Route::Serial => (0, 1, 1),
+            Route::Threads { hands, .. } => (0, threads, hands.alive()),
+            Route::Processes(staff) => (processes, threads, staff.crew().ready() * threads),
+            Route::Auto(choosing) => choosing.now(function),
+        }
     }
 
     /// Bytes of shared memory in use and idle.

@@ -148,13 +148,18 @@ impl Progress {
         self.away.load(Acquire)
     }
 
+    /// Threads of this process that run tasks now.
+    pub(crate) fn here(&self) -> u32 {
+        self.here.load(Acquire)
+    }
+
     pub(crate) fn totals(&self) -> Totals {
         lock(&self.totals).clone()
     }
 
     /// Whether one task at most runs in this process. More may wait now and all compute a moment later.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.here.load(Acquire) <= 1
+        self.here() <= 1
     }
 
     /// Seconds a task takes, as far as known, and of how many that is known.
@@ -294,10 +299,10 @@ impl Progress {
         self.refusal.get().map(String::as_str)
     }
 
-    /// They are done, or failed, wherever they were.
-    pub(crate) fn arrive(&self, tasks: usize) {
+    /// They are back from wherever they were, and so many of them are done or failed.
+    pub(crate) fn arrive(&self, tasks: usize, done: usize) {
         self.away.fetch_sub(tasks, AcqRel);
-        self.done.fetch_add(tasks, AcqRel);
+        self.done.fetch_add(done, AcqRel);
     }
 
     /// They will not run.

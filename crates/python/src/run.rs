@@ -20,6 +20,7 @@ use pyo3::types::{PyAny, PyList};
 use crate::batch::{Batch, OnError};
 use crate::call::SIGNALS;
 use crate::functions::Differing;
+use crate::glimpse::Glimpse;
 use crate::governing::Governing;
 use crate::hands::{Hands, Hurry, Job};
 use crate::memory::{self, Learned};
@@ -64,6 +65,9 @@ pub(crate) static STARTERS: AtomicU32 = AtomicU32::new(0);
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Processes, threads in each, and workers that are there.
+pub(crate) type Now = (u32, u32, u32);
 
 /// One map that is under way.
 pub(crate) struct Run {
@@ -257,6 +261,21 @@ impl Run {
         lock(&self.staff).as_ref().map_or(0, |staff| staff.crew().ready())
     }
 
+    /// The plan by its processes and threads as it is carried out now, and how many workers there are for it.
+    pub(crate) fn now(&self) -> Now {
+        let progress = self.work.progress();
+        match self.away() {
+            Some(plan) => {
+                let ready = self.processes().min(plan.processes());
+                (plan.processes(), plan.threads(), ready * plan.threads() + progress.here())
+            }
+            None => {
+                let threads = progress.width.load(Acquire).max(1);
+                (0, threads, threads)
+            }
+        }
+    }
+
     fn coordinate_or_report(self: &Arc<Self>, py: Python<'_>) {
         if let Err(error) = self.coordinate(py, None) {
             self.fail(py, error);
@@ -424,7 +443,7 @@ impl Run {
 
 /// Runs a map to its end; its results and its report. `plan` is `None` for the choice to be made.
 #[pyfunction]
-#[pyo3(signature = (function, name, items, star, plan, workers, chunksize, timeout, return_errors, shared_state, seeds))]
+#[pyo3(signature = (function, name, items, star, plan, workers, chunksize, timeout, return_errors, shared_state, seeds, glimpse))]
 #[expect(clippy::too_many_arguments, reason = "called in one place, by forkright._map")]
 pub(crate) fn run_map<'py>(
     py: Python<'py>,
@@ -439,6 +458,7 @@ pub(crate) fn run_map<'py>(
     return_errors: bool,
     shared_state: Option<bool>,
     seeds: Option<Py<PyAny>>,
+    glimpse: Option<&Bound<'py, Glimpse>>,
 ) -> PyResult<(Bound<'py, PyList>, Bound<'py, MapReport>)> {
     let until = crate::future::deadline(timeout)?;
     let on_error = if return_errors { OnError::Return } else { OnError::Raise };
@@ -452,6 +472,7 @@ pub(crate) fn run_map<'py>(
     let work: Arc<dyn Work> = Arc::clone(&batch) as Arc<dyn Work>;
     let run = Run::new(work, common());
     run.attended.store(true, Release);
+    let shown = glimpse.map(|glimpse| Glimpse::begin(glimpse, &run, &batch));
     let fixed = match plan {
         Some((processes, threads)) => Some(
             Plan::new(processes, threads)
@@ -479,6 +500,8 @@ pub(crate) fn run_map<'py>(
         }
     };
     let outcome = started.and_then(|()| run.attend(py, &batch, until));
+    // What it shows last are the workers that it had.
+    drop(shown);
     run.end(py);
     if let Some(governing) = &governing {
         let profile = lock(&batch.progress().profile).clone();

@@ -239,7 +239,7 @@ impl Recipient for CallOut {
     fn send(&self) -> bool {
         let goes = self.call.send();
         if !goes {
-            self.work.progress.arrive(1);
+            self.work.progress.arrive(1, 1);
             self.work.give_back();
         }
         goes
@@ -250,7 +250,7 @@ impl Recipient for CallOut {
     }
 
     fn abandon(self: Arc<Self>) {
-        self.work.progress.arrive(1);
+        self.work.progress.arrive(1, 1);
         self.work.give_back();
         Arc::clone(&self.call).abandon();
     }
@@ -269,7 +269,7 @@ impl Recipient for CallOut {
         if let Delivery::Outcome { cost, pid, parcel, .. } = &delivery {
             self.work.progress.learn(cost, *pid, self.sent, None, parcel.bytes() as f64);
         }
-        self.work.progress.arrive(1);
+        self.work.progress.arrive(1, 1);
         self.work.give_back();
         Arc::clone(&self.call).deliver(delivery);
     }

@@ -54,7 +54,7 @@ _closers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 def cpu_count() -> int:
     """Cores this process may use, as far as the standard library can tell."""
     if hasattr(os, "process_cpu_count"):
-        return os.process_cpu_count() or 1
+        return os.process_cpu_count() or 1  # pyright: ignore[reportAttributeAccessIssue]
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -181,6 +181,9 @@ class Pool:
         self._closer.join(timeout)
         return not self._closer.is_alive()
 
+    def now(self, function: Callable[..., Any]) -> tuple[int, int, int]:
+        return self._plan.processes, self._plan.threads, self._plan.workers
+
     def report(self) -> str:
         calls = self._calls
         return report(None, self._asked, self._plan, calls.submitted, calls.done, calls.failed, self._began)
@@ -280,6 +283,7 @@ def run_map(
     return_errors: bool,
     shared_state: bool | None,
     seeds: Seeds | None,
+    glimpse: Glimpse | None,
 ) -> tuple[list[Any], MapReport]:
     """Runs a map to its end; its results and its report.
 
@@ -292,6 +296,8 @@ def run_map(
         calls = items if star else [(item,) for item in items]
         function, items, star = functools.partial(seeds.call, function), list(enumerate(calls)), True
     batch = _Batch(function, name, items, star, return_errors, timeout)
+    if glimpse is not None:
+        glimpse.begin(batch, now)
     if now.processes:
         _on_processes(batch, now.processes, chunksize)
     elif now.threads == 1:
@@ -300,6 +306,21 @@ def run_map(
         _on_threads(batch, now.threads)
     results = batch.results()
     return results, MapReport(report(name, plan, now, len(items), batch.done, batch.failures, began))
+
+
+class Glimpse:
+    """A map seen from outside, at any moment."""
+
+    def __init__(self) -> None:
+        self._batch: _Batch | None = None
+        self._plan = _plan.Plan()
+
+    def begin(self, batch: _Batch, plan: _plan.Plan) -> None:
+        self._batch, self._plan = batch, plan
+
+    def look(self) -> tuple[tuple[int, int], tuple[int, int, int]]:
+        counts = (0, 0) if self._batch is None else (self._batch.done, self._batch.failures)
+        return counts, (self._plan.processes, self._plan.threads, self._plan.workers)
 
 
 class MapReport:

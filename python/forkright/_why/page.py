@@ -59,7 +59,7 @@ def render(data: dict[str, Any]) -> str:
 
 
 def _asset(name: str) -> str:
-    return (files(__package__) / "assets" / name).read_text(encoding="utf-8")
+    return (files(__package__) / "assets" / name).read_text(encoding="utf-8")  # pyright: ignore[reportArgumentType]
 
 
 def _name(text: object) -> str:
