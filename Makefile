@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-libraries test-browser test-memory test-instructions \
+.PHONY: help build demo test test-rust test-python test-libraries test-gallery test-browser test-memory test-instructions \
 	test-nohang test-cpython test-joblib test-chaos test-models soak lint bench bench-quick bench-choice \
 	bench-choice-quick bench-simulated bench-meter bench-meter-debian bench-joblib docs wheel clean
 
@@ -63,6 +63,11 @@ test-libraries: build $(VENV)/.dev $(VENV)/.libraries  ## that frames, tables an
 	$(call say,tests of what libraries make)
 	@$(py) -m pytest -rs tests/libraries
 	$(call say,library tests done)
+
+test-gallery: build $(VENV)/.dev $(VENV)/.gallery  ## the programs of examples/gallery, run for real; half a minute
+	$(call say,tests of the gallery)
+	@$(py) -m pytest -rs tests/gallery
+	$(call say,gallery tests done)
 
 test-browser: build $(VENV)/.dev $(VENV)/.browser  ## the page of `forkright why` in Chromium, where there is one
 	$(call say,browser tests)
@@ -244,6 +249,11 @@ $(VENV)/.dev: requirements-dev.txt | $(VENV)/.made
 	@touch $@
 
 $(VENV)/.libraries: requirements-libraries.txt | $(VENV)/.made
+	$(call say,installing the libraries: $<)
+	@$(pip_install) -r $<
+	@touch $@
+
+$(VENV)/.gallery: requirements-gallery.txt | $(VENV)/.made
 	$(call say,installing the libraries: $<)
 	@$(pip_install) -r $<
 	@touch $@
