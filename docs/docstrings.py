@@ -1,7 +1,7 @@
 """Makes Markdown of the package's docstrings, for the reference. Called by mkdocstrings.
 
 In an editor they read as they are: a block of code after `::` is indented, a name stands in backticks. On the site the
-block is coloured, and a name that the reference knows leads there.
+block is coloured, and a page or a name that the reference knows leads there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import griffe
 
 PACKAGE = "forkright"
 BLOCK = re.compile(r"::\n\n((?:[ ]{4,}.*\n|\n)+)")
+PAGE = re.compile(r"docs/([a-z-]+)\.md")
 NAME = re.compile(r"(?<![`\w])`([A-Za-z_][\w.]*)`(?!`)")
 
 
@@ -33,6 +34,7 @@ class Docstrings(griffe.Extension):
 
     def _markdown(self, text: str) -> str:
         text = BLOCK.sub(_fenced, text + "\n").rstrip()
+        text = PAGE.sub(r"[\g<0>](../\1.md)", text)
         return NAME.sub(self._link, text)
 
     def _link(self, name: re.Match[str]) -> str:

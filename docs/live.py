@@ -42,7 +42,7 @@ def build(name: str, blocks: dict[str, str], pages: dict[str, str]) -> str:
     if kind == "doctor":
         return f"```text\n{_run('doctor')}```\n\n{_where()}"
     if kind == "help":
-        return "\n\n".join(f"## `forkright {it}`".replace(" `", "`") + f"\n\n```text\n{_help(it)}```" for it in COMMANDS)
+        return "\n\n".join(f"## `{f'forkright {it}'.strip()}`\n\n```text\n{_help(it)}```" for it in COMMANDS)
     if kind == "timeline":
         told, data, pages[f"timelines/{argument}.html"] = measure(argument, blocks[argument])
         return f"{picture(argument, data)}\n\n```text\n{told}```\n\n{_where()}"
@@ -107,8 +107,7 @@ def picture(name: str, data: dict[str, Any]) -> str:
 
 def _lanes(data: dict[str, Any]) -> Iterator[tuple[str, list[tuple[float, float, str]]]]:
     """The threads that did something, with their pieces: begin, end, state."""
-    several = len(data["processes"]) > 1
-    for process in data["processes"]:
+    for number, process in enumerate(data["processes"]):
         for thread in process["threads"]:
             starts, states = thread["timeline"]["at"], thread["timeline"]["state"]
             ends = [*(at / 1e6 for at in starts[1:]), thread["ended"] or process["ended"]]
@@ -118,7 +117,7 @@ def _lanes(data: dict[str, Any]) -> Iterator[tuple[str, list[tuple[float, float,
             ]
             if pieces and any(state not in ("idle", "unknown") for *_, state in pieces):
                 name = thread["name"].removesuffix(" (calc)")
-                yield f"{process['pid']} {name}" if several else name, pieces
+                yield f"child {number}, {name}" if number else name, pieces
 
 
 @functools.cache
