@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
@@ -165,3 +167,15 @@ class Tab:
         """What was loaded since last asked."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         return [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
+
+
+@pytest.fixture
+def tab(driver: webdriver.Chrome, tmp_path: Path) -> Iterator[Tab]:
+    """A tab; afterwards its console must be empty, and nothing but the page itself may have been loaded."""
+    tab = Tab(driver, tmp_path)
+    tab.requests()
+    yield tab
+    assert tab.complaints() == []
+    # What the browser's own pages load is none of ours.
+    own = (tmp_path.as_uri(), "data:", "chrome:")
+    assert [url for url in tab.requests() if not url.startswith(own)] == []
