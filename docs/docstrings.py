@@ -12,7 +12,7 @@ from typing import Any
 import griffe
 
 PACKAGE = "forkright"
-BLOCK = re.compile(r"::\n\n((?:[ ]{4,}.*\n|\n)+)")
+BLOCK = re.compile(r"(\n\n|\A)?::\n\n((?:[ ]{4,}.*\n|\n)+)")
 PAGE = re.compile(r"docs/([a-z-]+)\.md")
 NAME = re.compile(r"(?<![`\w])`([A-Za-z_][\w.]*)`(?!`)")
 
@@ -46,7 +46,9 @@ class Docstrings(griffe.Extension):
 
 
 def _fenced(block: re.Match[str]) -> str:
-    lines = block[1].rstrip().splitlines()
+    lines = block[2].rstrip().splitlines()
     indent = min(len(line) - len(line.lstrip()) for line in lines if line)
     code = "\n".join(line[indent:] for line in lines)
-    return f":\n\n```python\n{code}\n```\n\n"
+    # A `::` that stands alone says nothing by itself.
+    before = ":" if block[1] is None else ""
+    return f"{before}\n\n```python\n{code}\n```\n\n"
