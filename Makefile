@@ -9,7 +9,8 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-types test-libraries test-browser test-memory test-instructions \
+.PHONY: help build demo test test-rust test-python test-types test-libraries test-gallery test-browser test-docs \
+	test-memory test-instructions \
 	test-nohang test-cpython test-joblib test-chaos test-models soak lint bench bench-quick bench-choice \
 	bench-choice-quick bench-simulated bench-meter bench-meter-debian bench-joblib docs wheel clean
 
@@ -73,10 +74,20 @@ test-libraries: build $(VENV)/.dev $(VENV)/.libraries  ## that frames, tables an
 	@$(py) -m pytest -rs tests/libraries
 	$(call say,library tests done)
 
+test-gallery: build $(VENV)/.dev $(VENV)/.gallery  ## the programs of examples/gallery, run for real; half a minute
+	$(call say,tests of the gallery)
+	@$(py) -m pytest -rs tests/gallery
+	$(call say,gallery tests done)
+
 test-browser: build $(VENV)/.dev $(VENV)/.browser  ## the page of `forkright why` in Chromium, where there is one
 	$(call say,browser tests)
 	@$(py) -m pytest tests/browser
 	$(call say,browser tests done)
+
+test-docs: build $(VENV)/.dev $(VENV)/.docs $(VENV)/.browser  ## the site: built strictly, each page in Chromium, where there is one
+	$(call say,building the site and looking at its pages)
+	@$(py) -m pytest -rs tests/site
+	$(call say,docs tests done)
 
 # Under valgrind one thread runs at a time, and the meter's second look at one without a core always comes too late:
 # what computes beside the sampler can't be told from what waits for a core.
@@ -211,9 +222,11 @@ bench-joblib: build $(VENV)/.dev  ## scikit-learn and joblib on forkright's work
 	@$(py) benchmarks/estimators.py --keep
 	$(call say,benchmarks of joblib done)
 
-docs: $(VENV)/.docs  ## the site in site/ and the Rust documentation in target/doc; a dead link is an error
+# The builders of MkDocs and of its theme differ, and the theme says so on every run.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: build $(VENV)/.docs  ## the site in site/ and the Rust documentation in target/doc; a dead link is an error
 	$(call say,mkdocs)
-	@$(py) -m mkdocs build --strict
+	@$(py) -m mkdocs build --quiet --strict
 	$(call say,rustdoc)
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-private-items
 	$(call say,docs are in site/ and target/doc/)
@@ -253,6 +266,11 @@ $(VENV)/.dev: requirements-dev.txt | $(VENV)/.made
 	@touch $@
 
 $(VENV)/.libraries: requirements-libraries.txt | $(VENV)/.made
+	$(call say,installing the libraries: $<)
+	@$(pip_install) -r $<
+	@touch $@
+
+$(VENV)/.gallery: requirements-gallery.txt | $(VENV)/.made
 	$(call say,installing the libraries: $<)
 	@$(pip_install) -r $<
 	@touch $@

@@ -107,9 +107,16 @@ def run(text: str, folder: Path, *flags: str, arguments: tuple[str, ...] = ()) -
         return script.out.splitlines()
 
 
+def start_command(
+    command: list[str], folder: Path, stdin: str | None = None
+) -> contextlib.AbstractContextManager[Script]:
+    """As `start`, for an interpreter that is given its program in another way."""
+    return _started(Script(command, folder, stdin))
+
+
 def run_command(command: list[str], folder: Path, stdin: str | None = None) -> list[str]:
     """As `run`, for an interpreter that is given its program in another way."""
-    with _started(Script(command, folder, stdin)) as script:
+    with start_command(command, folder, stdin) as script:
         assert script.wait() == 0, script.err
         script.until_gone()
         return script.out.splitlines()

@@ -52,6 +52,31 @@ def square_inside(number: int) -> list[int]:
     return joblib.Parallel(n_jobs=2)(joblib.delayed(tasks.square)(number + more) for more in range(3))
 
 
+def test_the_report_tells_of_the_workers_of_the_last_call() -> None:
+    call(tasks.square, range(6), batch_size=1)
+    report = forkright.joblib.report()
+    assert report.plan == fr.Plan(processes=2)
+    assert report.data["tasks"] == 6
+    call(tasks.square, range(4), batch_size=2, prefer="threads")
+    assert forkright.joblib.report().plan == fr.Plan(threads=2)
+    assert forkright.joblib.report().data["tasks"] == 2
+
+
+def test_a_report_of_nothing_is_an_error(tmp_path: Path) -> None:
+    run(
+        """
+        import forkright.joblib
+        try:
+            forkright.joblib.report()
+        except LookupError as error:
+            assert "nothing has run" in str(error)
+        else:
+            raise AssertionError("there was a report")
+        """,
+        tmp_path,
+    )
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"batch_size": 7}, {"prefer": "threads"}, {"pre_dispatch": "all"}, {"n_jobs": 1}]
 )

@@ -19,20 +19,38 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import joblib.parallel  # type: ignore[import-untyped]
+import joblib.parallel
 
 from . import _inner, _plan
 from ._executor import Executor
 
 if TYPE_CHECKING:
     from ._future import Future
+    from ._report import Report
 
-__all__ = ["ForkrightBackend"]
+__all__ = ["ForkrightBackend", "report"]
 
 # Seconds for which worker processes are kept for the next call, as loky keeps its own.
 IDLE = 300.0
 
 Key: TypeAlias = tuple[Any, ...]
+
+_told = ""
+
+
+def report() -> Report:
+    """What the workers of the last `joblib.Parallel` that is over did: their tasks are the batches that joblib made.
+
+    Worker processes that served earlier calls tell of those, too.
+
+    Raises:
+        LookupError: If there has been none.
+    """
+    from ._report import Report
+
+    if not _told:
+        raise LookupError("there is no report yet: nothing has run on the backend")
+    return Report(_told)
 
 
 class ForkrightBackend(joblib.parallel.AutoBatchingMixin, joblib.parallel.ParallelBackendBase):  # type: ignore[misc]
@@ -136,7 +154,10 @@ class ForkrightBackend(joblib.parallel.AutoBatchingMixin, joblib.parallel.Parall
 
     def terminate(self) -> None:
         """A call is over: worker processes wait for the next one, threads are made in no time."""
+        global _told
         self._calls -= 1
+        if self._workers is not None:
+            _told = self._workers._told()
         if self._workers is not None and self._calls <= 0:
             workers, self._workers = self._workers, None
             if _has_processes(workers):

@@ -260,6 +260,28 @@ def moves_copy(number: int) -> int:
     return origin.moved(number).x
 
 
+@dataclasses.dataclass
+class Survey:
+    seen: dict[int, int] = dataclasses.field(default_factory=dict)
+    order: list[int] = dataclasses.field(default_factory=list)
+
+
+@move("changes what a dataclass made for a field of a fresh object")
+def surveys(number: int) -> list[int]:
+    survey = Survey()
+    survey.seen[number] = number
+    survey.order.append(number)
+    return survey.order
+
+
+common = Survey()
+
+
+@keep("changes what a dataclass made for a field of a global object")
+def surveys_for_all(number: int) -> None:
+    common.order.append(number)
+
+
 class Table:
     def __init__(self, size: int) -> None:
         self.size = size

@@ -202,6 +202,8 @@ ATOM_NAMES = frozenset(
         *("re.Pattern", "re.Match", "decimal.Decimal", "fractions.Fraction", "uuid.UUID"),
         *("datetime.datetime", "datetime.date", "datetime.time", "datetime.timedelta"),
         *("pathlib.PosixPath", "pathlib.PurePosixPath", "pathlib._local.PosixPath"),
+        # The default of a field that a factory makes: an `__init__` puts what that gives in its place.
+        *("dataclasses._HAS_DEFAULT_FACTORY_CLASS", "attr._make._Nothing"),
     )
 )
 
