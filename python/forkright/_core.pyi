@@ -9,6 +9,7 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
+from ._context import Within
 from ._seeding import Seeds
 from ._spec import Initializer
 
@@ -99,6 +100,7 @@ def run_map(
     return_errors: bool,
     shared_state: bool | None,
     seeds: Seeds | None,
+    around: Within | None,
 ) -> tuple[list[Any], MapReport]:
     """Runs a map to its end; its results and its report. ``plan`` None: it is chosen on the way."""
 

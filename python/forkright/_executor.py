@@ -10,12 +10,13 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from . import _apart, _options, _plan, _threads
+from . import _apart, _functions, _map, _options, _plan, _threads
 from ._core import Pool, cpu_count
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import EllipsisType, TracebackType
 
+    from ._context import Contextual
     from ._future import Future
     from ._map import PlanLike
     from ._report import Report
@@ -41,6 +42,8 @@ class Executor(concurrent.futures.Executor):
             with files and other processes. It is looked at between tasks, after a garbage collection: one that is over
             takes no more tasks, and ends when those on its other threads are done. No task is interrupted or lost.
         shared_state: Whether calls share state with this process; as for `forkright.map`.
+        context: Has each call run in a copy of the context in which it was submitted; as for `forkright.map`. None has
+            calls see no context variables but those of their worker's thread.
 
     Raises:
         ValueError, TypeError: If an argument makes no sense.
@@ -57,6 +60,7 @@ class Executor(concurrent.futures.Executor):
         max_memory_per_child: int | str | None = None,
         thread_name_prefix: str = "",
         shared_state: bool | None = None,
+        context: Contextual | None = None,
     ) -> None:
         _positive(max_workers)
         if initializer is not None and not callable(initializer):
@@ -69,6 +73,7 @@ class Executor(concurrent.futures.Executor):
         max_memory = _options.parse_memory(max_memory_per_child)
         fixed = _plan.parse(plan, max_workers)
         _plan.check_shared_state(shared_state, fixed)
+        self._context = _context_asked_for(context)
         self._plan = fixed
         self._made = (initializer, tuple(initargs), max_tasks_per_child, max_memory, shared_state)
         self._abandoned = _apart.Abandoned()
@@ -126,9 +131,18 @@ class Executor(concurrent.futures.Executor):
         Raises:
             RuntimeError: If the executor has been shut down, or belongs to the process this one was forked from.
         """
+        if self._context is not None:
+            fn = self._within(fn)
         return self._pool.submit(fn, args, kwargs)  # type: ignore[no-any-return]
 
-    def options(self, *, task_timeout: float | None = None, retries: int = 0, priority: int = 0) -> _options.Options:
+    def options(
+        self,
+        *,
+        task_timeout: float | None = None,
+        retries: int = 0,
+        priority: int = 0,
+        context: Contextual | EllipsisType | None = ...,
+    ) -> _options.Options:
         """A view on the same workers, whose ``submit`` and ``map`` take calls on these terms.
 
         Args:
@@ -141,11 +155,13 @@ class Executor(concurrent.futures.Executor):
                 its time was up; for functions that may run twice. What the function raises is its result: it is not run
                 again for that.
             priority: Of the calls that wait, those with a higher one begin first; those with the same, as they came.
+            context: Instead of the executor's.
 
         Raises:
             ValueError, TypeError: If an argument makes no sense.
         """
-        return _options.Options(self, _options.parse(task_timeout, retries, priority))
+        asked = self._context if context is ... else _context_asked_for(context)
+        return _options.Options(self, _options.parse(task_timeout, retries, priority), asked)
 
     def map(
         self,
@@ -169,7 +185,7 @@ class Executor(concurrent.futures.Executor):
         """
         from . import _lazy
 
-        return _lazy.executor_map(self, fn, iterables, timeout, chunksize, buffersize, seed)
+        return _lazy.executor_map(self, self._within(fn), iterables, timeout, chunksize, buffersize, seed)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; what was submitted still runs.
@@ -248,6 +264,10 @@ class Executor(concurrent.futures.Executor):
         apart = (limit, abandoned, fn, args, kwargs)
         return self._pool.submit(_apart.run_apart, apart, None, fn, (None, retries, priority))
 
+    def _within(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn`, its calls in the context that is asked for, if any is."""
+        return _map.within(fn, self._context)
+
     def _other(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Executor:
         """Where calls of `fn` go that only a fixed plan can keep the terms of."""
         kind = "threads" if not Pool.kills or self._must_stay(fn, args) else "processes"
@@ -266,8 +286,10 @@ class Executor(concurrent.futures.Executor):
             return self._others[kind]
 
     def _must_stay(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+        # What is bound to a context is made anew for each call.
+        called = _functions.without_context(fn)
         try:
-            known = self._stays.get(fn)
+            known = self._stays.get(called)
         except TypeError:  # it can't be referred to weakly, or has no hash
             known = None
         if known is None:
@@ -276,7 +298,7 @@ class Executor(concurrent.futures.Executor):
             shared_state = self._made[-1]
             known = bool(shared_state) or consider(fn, args, None, shared_state is None)[0] is not None
             with contextlib.suppress(TypeError):
-                self._stays[fn] = known
+                self._stays[called] = known
         return known
 
     def __repr__(self) -> str:
@@ -331,6 +353,14 @@ class ProcessPoolExecutor(Executor):
             max_tasks_per_child=max_tasks_per_child,
             max_memory_per_child=max_memory_per_child,
         )
+
+
+def _context_asked_for(context: Contextual | None) -> Contextual | None:
+    if not context:
+        return None
+    from . import _context
+
+    return _context.check(context)
 
 
 def _positive(max_workers: int | None) -> None:

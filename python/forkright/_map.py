@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
     from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
+    from ._context import Contextual, Within
     from ._report import Report
     from ._seeding import Seed, Seeds
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         shared_state: bool | None
         task_timeout: float | None
         retries: int
+        context: Contextual | None
 
     class MapOptions(AnyMapOptions, total=False):
         chunksize: int | None
@@ -67,6 +69,7 @@ def map(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
+    context: Contextual | None = None,
 ) -> list[R]:
     """Call ``fn`` with the items of the iterables, many at once, and return the results in order.
 
@@ -108,6 +111,12 @@ def map(
             integer, several, or a ``SeedSequence``, which is left as it is. What ``fn`` draws from `random` and
             `numpy.random` themselves does not follow from it: a process has one of each, which its threads share. Not
             for coroutine functions.
+        context: Has each call run in a copy of your context, so that it sees your context variables (`contextvars`,
+            `decimal`, NumPy's error state) and what it sets is seen by nobody else. True takes what is set now, several
+            ``ContextVar`` these alone, a ``Context`` that one. To worker processes goes what can be pickled; of what is
+            named, all must. None: threads and worker processes see none of it, as those of the standard library, but
+            under ``"auto"`` calls see what they would see in the calling thread, which may run some: all of it in this
+            process, your own modules' variables elsewhere. See docs/context.md.
 
     Raises:
         TimeoutError: If the time is up; calls that have not started never will.
@@ -121,7 +130,9 @@ def map(
         raise TypeError("map() needs at least one iterable")
     star = len(iterables) > 1
     items = list(zip(*iterables)) if star else iterables[0]  # noqa: B905 - the shortest ends it, as in map
-    return _run(fn, items, star, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries, seed)
+    return _run(
+        fn, items, star, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries, seed, context
+    )
 
 
 if TYPE_CHECKING:
@@ -153,10 +164,13 @@ def starmap(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
+    context: Contextual | None = None,
 ) -> list[R]:
     """As `map`, for items that are tuples of arguments: ``fn(*item)``."""
     items = [tuple(item) for item in iterable]
-    return _run(fn, items, True, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries, seed)
+    return _run(
+        fn, items, True, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries, seed, context
+    )
 
 
 def imap(
@@ -172,6 +186,7 @@ def imap(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
+    context: Contextual | None = None,
 ) -> Iterator[R]:
     """As `map`, but lazily: an iterator of results in order, with a bounded number of calls ahead of them.
 
@@ -186,6 +201,7 @@ def imap(
 
     terms = _terms(task_timeout, retries)
     seeds = seeds_of(seed)
+    fn = within(fn, context)
     return imap_ordered(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds)
 
 
@@ -202,12 +218,14 @@ def imap_unordered(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
+    context: Contextual | None = None,
 ) -> Iterator[R]:
     """As `imap`, with the results in the order in which they come."""
     from ._lazy import imap_as_completed
 
     terms = _terms(task_timeout, retries)
     seeds = seeds_of(seed)
+    fn = within(fn, context)
     return imap_as_completed(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds)
 
 
@@ -253,6 +271,30 @@ def seeds_of(seed: Seed | None) -> Seeds | None:
     return Seeds(seed)
 
 
+def within(fn: Callable[..., Any], context: Contextual | None) -> Callable[..., Any]:
+    """`fn`, its calls in the context that is asked for, if any is."""
+    if context is None or context is False:
+        return fn
+    from . import _context
+
+    return _context.bind(fn, context)
+
+
+def _ambient(fn: Callable[..., Any]) -> Within | None:
+    """`fn` as it is called elsewhere, to see what it would see here; None if there is nothing to see."""
+    # Whatever has a context variable has imported one of these.
+    if "_contextvars" not in sys.modules and "_decimal" not in sys.modules:
+        return None
+    from _contextvars import copy_context
+
+    context = copy_context()
+    if not len(context):
+        return None
+    from . import _context
+
+    return _context.within(fn, context, everywhere=False)
+
+
 def _run(
     fn: Callable[..., Any],
     items: Any,
@@ -266,13 +308,19 @@ def _run(
     task_timeout: float | None,
     retries: int,
     seed: Seed | None,
+    context: Contextual | None,
 ) -> list[Any]:
     global _last
     fixed = check(fn, plan, workers, chunksize, on_error, shared_state)
     seeds = seeds_of(seed)
     awaited = is_coroutine_function(fn)
+    name = (getattr(fn, "__qualname__", None) or type(fn).__qualname__).replace("<locals>.", "")
+    fn = within(fn, context)
+    around = _ambient(fn) if fixed is None and not awaited and not context else None
     if awaited or task_timeout is not None or retries != 0:
         from . import _options
+
+        fn = around or fn
 
         terms = _options.parse(task_timeout, retries)
         several = on_error == "return"
@@ -293,11 +341,10 @@ def _run(
     # A range stays one; everything else is copied, so that nobody changes it while it is walked.
     if type(items) is not range:
         items = list(items)
-    name = (getattr(fn, "__qualname__", None) or type(fn).__qualname__).replace("<locals>.", "")
     return_errors = on_error == "return"
     try:
         results, _last = _core.run_map(
-            fn, name, items, star, fixed, workers, chunksize, timeout, return_errors, shared_state, seeds
+            fn, name, items, star, fixed, workers, chunksize, timeout, return_errors, shared_state, seeds, around
         )
     finally:
         _threads.drain_logging()
@@ -316,7 +363,7 @@ def is_coroutine_function(fn: Any) -> bool:
     """Whether calling `fn` gives a coroutine; told without the help of `inspect`, which would have to be imported."""
     code = getattr(fn, "__code__", None)
     if code is None:
-        if type(fn).__name__ == "partial":
+        if type(fn).__name__ in ("partial", "Within"):
             return is_coroutine_function(fn.func)
         code = getattr(type(fn).__call__, "__code__", None)
     return bool(getattr(code, "co_flags", 0) & _CO_COROUTINE)

@@ -423,7 +423,7 @@ impl Run {
 
 /// Runs a map to its end; its results and its report. `plan` is `None` for the choice to be made.
 #[pyfunction]
-#[pyo3(signature = (function, name, items, star, plan, workers, chunksize, timeout, return_errors, shared_state, seeds))]
+#[pyo3(signature = (function, name, items, star, plan, workers, chunksize, timeout, return_errors, shared_state, seeds, around))]
 #[expect(clippy::too_many_arguments, reason = "called in one place, by forkright._map")]
 pub(crate) fn run_map<'py>(
     py: Python<'py>,
@@ -438,6 +438,7 @@ pub(crate) fn run_map<'py>(
     return_errors: bool,
     shared_state: Option<bool>,
     seeds: Option<Py<PyAny>>,
+    around: Option<Py<PyAny>>,
 ) -> PyResult<(Bound<'py, PyList>, Bound<'py, MapReport>)> {
     let until = crate::future::deadline(timeout)?;
     let on_error = if return_errors { OnError::Return } else { OnError::Raise };
@@ -446,7 +447,7 @@ pub(crate) fn run_map<'py>(
         None => Differing::under_choice(shared_state),
     };
     let batch =
-        Batch::new(function, name, items, star, seeds, on_error, chunksize, differing, plan.is_none())?;
+        Batch::new(function, name, items, star, seeds, around, on_error, chunksize, differing, plan.is_none())?;
     let began = Instant::now();
     let work: Arc<dyn Work> = Arc::clone(&batch) as Arc<dyn Work>;
     let run = Run::new(work, common());

@@ -29,6 +29,7 @@ from .._spec import Initializer
 from . import EXTENSION, reason, say_once, warn
 
 if TYPE_CHECKING:
+    from .._context import Within
     from .._seeding import Seeds
 
 try:
@@ -276,6 +277,7 @@ def run_map(
     return_errors: bool,
     shared_state: bool | None,
     seeds: Seeds | None,
+    around: Within | None,
 ) -> tuple[list[Any], MapReport]:
     """Runs a map to its end; its results and its report.
 
@@ -284,6 +286,7 @@ def run_map(
     """
     say_once()
     began, now = time.perf_counter(), taken(plan, workers)
+    function = around or function
     if seeds is not None:
         calls = items if star else [(item,) for item in items]
         function, items, star = functools.partial(seeds.call, function), list(enumerate(calls)), True
