@@ -348,6 +348,9 @@ def _run(
         )
     finally:
         _threads.drain_logging()
+        state = sys.modules.get("forkright._state")
+        if state is not None:
+            state.leave_map()
     return results
 
 

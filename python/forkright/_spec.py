@@ -31,20 +31,17 @@ class Initializer:
         self._lent = lent
 
 
-def make(initializer: Initializer | None) -> tuple[bytes, tuple[list[str], str, str], bool]:
-    """The spec of a worker, the program that forks it, and whether it is a plain one.
+def make(initializer: Initializer | None, share: int) -> tuple[bytes, tuple[list[str], str, str], bool]:
+    """The spec of a worker, the program that forks it, and whether it is a plain one. `share` are the worker's cores.
 
     A worker that is not plain has something to do for this program in particular before it is ready.
     """
     import _pickle  # what it imports in turn is not needed for `program`, which is in a hurry
 
-    try:
-        directory = os.getcwd()
-    except OSError:
-        directory = None
     spec = {
         "initializer": initializer and initializer.payload,
-        "directory": directory,
+        "share": share,
+        "directory": _directory(),
         "environment": dict(os.environb),
         "path": list(sys.path),
         "argv": list(getattr(sys, "argv", [""])),
@@ -57,6 +54,44 @@ def make(initializer: Initializer | None) -> tuple[bytes, tuple[list[str], str, 
     }
     particular = ("initializer", "authkey", "start_method", "tracker", "main", "logging")
     return _pickle.dumps(spec, 5), program(), all(spec[name] is None for name in particular)
+
+
+def changed_surroundings(before: object) -> object:
+    """What a new worker finds of this process otherwise than other programs do, if it has changed; else None.
+
+    Workers that were started before do not suit the caller any more then.
+    """
+    now = (
+        _directory(),
+        os.environ._data.copy(),  # type: ignore[attr-defined]
+        sys.path.copy(),
+        getattr(sys, "argv", [""]).copy(),
+        _umask(),
+        _streams(),
+        os.sched_getaffinity(0),
+        _logging(),
+    )
+    return None if now == before else now
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def _streams() -> list[tuple[int, int] | None]:
+    """Where standard output and error lead."""
+    found: list[tuple[int, int] | None] = []
+    for number in (1, 2):
+        try:
+            stream = os.fstat(number)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((stream.st_dev, stream.st_ino))
+    return found
 
 
 def program() -> tuple[list[str], str, str]:

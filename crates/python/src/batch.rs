@@ -22,7 +22,7 @@ use crate::outward::{Outward as _, member};
 use crate::progress::{Progress, Sent, Stint};
 use crate::recruit::Staff;
 use crate::work::{Sample, Work};
-use crate::{call, codec, errors};
+use crate::{call, codec, errors, job};
 
 /// The loop over items that run here.
 static CALL_EACH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -46,6 +46,7 @@ pub(crate) struct Batch {
     /// The function with the caller's context (a `forkright._context.Within`), for wherever the caller does not run it.
     around: Option<Py<PyAny>>,
     on_error: OnError,
+    pub(crate) job: u32,
     pub(crate) total: usize,
     /// Fixed by the user, or chosen as the work goes.
     chunksize: Option<usize>,
@@ -103,6 +104,7 @@ impl Batch {
             seeds,
             around,
             on_error,
+            job: job::new(),
             total,
             chunksize,
             next: AtomicUsize::new(0),
@@ -184,13 +186,7 @@ impl Batch {
         true
     }
 
-    fn run_items(
-        &self,
-        py: Python<'_>,
-        range: Range<usize>,
-        stint: &mut Stint,
-        around: Option<&Py<PyAny>>,
-    ) {
+    fn run_items(&self, py: Python<'_>, range: Range<usize>, stint: &mut Stint, around: Option<&Py<PyAny>>) {
         let start = range.start;
         let ran = self.items(py, &range).and_then(|items| {
             let results = PyList::empty(py);
@@ -491,6 +487,7 @@ impl Work for Batch {
         let parcel = Parcel {
             id: staff.crew().next_id(),
             owner: self.progress.owner,
+            job: self.job,
             kind: down::CHUNK,
             function: Some(Arc::clone(&function.blob)),
             flags: Some(flags),

@@ -385,6 +385,7 @@ fn submit_to<'py>(
             let parcel = Parcel {
                 id,
                 owner: OWNER,
+                job: 0,
                 kind,
                 function,
                 flags: None,

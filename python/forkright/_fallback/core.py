@@ -80,6 +80,19 @@ def close_shared(timeout: float) -> None:
         closer.join()
 
 
+def current_job() -> int:
+    """None is told from another: a worker's state is its own for as long as it lives."""
+    return 0
+
+
+def release_shared(timeout: float) -> None:
+    """Nothing: maps share no workers."""
+
+
+def keep_workers(seconds: float) -> None:
+    """Nothing: maps share no workers."""
+
+
 def share(buffers: list[pickle.PickleBuffer], writable: bool) -> list[Any]:
     """Copies of the buffers: each process that gets one gets a copy of its own."""
     if writable:
