@@ -36,11 +36,10 @@ _ours: list[str] = []
 
 def begin(share: int) -> None:
     """Limit what will be loaded to `share` threads, unless the user's environment says otherwise."""
-    if share >= (os.cpu_count() or 1):
-        return  # what they take by themselves
     names = [_OPENMP, *_FOLLOWERS] if _OPENMP not in os.environ else []
     _ours[:] = [name for name in (*names, *_OTHERS) if name not in os.environ]
-    _set(share)
+    if share < (os.cpu_count() or 1):  # else it is what they take by themselves
+        _set(share)
 
 
 def change(share: int) -> None:

@@ -22,6 +22,10 @@ _BOOTSTRAP = (
 )
 
 
+# pytest sets it anew for each step of a test: for its sake workers would never be warm.
+_PYTEST = b"PYTEST_CURRENT_TEST"
+
+
 class Initializer:
     """What each worker calls first, pickled with its arguments, and what they lend to every worker that comes."""
 
@@ -61,9 +65,11 @@ def changed_surroundings(before: object) -> object:
 
     Workers that were started before do not suit the caller any more then.
     """
+    environment = os.environ._data.copy()  # type: ignore[attr-defined]
+    environment.pop(_PYTEST, None)
     now = (
         _directory(),
-        os.environ._data.copy(),  # type: ignore[attr-defined]
+        environment,
         sys.path.copy(),
         getattr(sys, "argv", [""]).copy(),
         _umask(),
