@@ -11,7 +11,7 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .PHONY: help build demo test test-rust test-python test-libraries test-browser test-memory test-instructions \
 	test-nohang test-cpython test-joblib test-chaos test-models soak lint bench bench-quick bench-choice \
-	bench-choice-quick bench-simulated bench-meter bench-meter-debian bench-joblib docs wheel clean
+	bench-choice-quick bench-simulated bench-meter bench-meter-debian bench-joblib bench-blas docs wheel clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -201,6 +201,11 @@ bench-joblib: build $(VENV)/.dev  ## scikit-learn and joblib on forkright's work
 	$(call say,joblib on forkright and on loky)
 	@$(py) benchmarks/estimators.py --keep
 	$(call say,benchmarks of joblib done)
+
+bench-blas: build $(VENV)/.dev  ## BLAS in worker processes and threads, with the cores shared and without; a minute
+	$(call say,BLAS within the budget of cores)
+	@$(py) benchmarks/blas.py
+	$(call say,BLAS done)
 
 docs: $(VENV)/.docs  ## the site in site/ and the Rust documentation in target/doc; a dead link is an error
 	$(call say,mkdocs)

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from . import _functions, _pickling
 
@@ -32,17 +32,15 @@ _DECIMAL_CONTEXT = (
 _NUMPY_ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 
 
-class Reference(NamedTuple):
-    """Tells another process which variable is meant: where it is found, or else what it is made like."""
+# Tells another process which variable is meant: a token, its name, where it is found, or else its default in bytes. A
+# name alone stands for what a library keeps for itself.
+Reference = tuple[str, str, tuple[str, ...] | None, bytes | None]
 
-    token: str
-    name: str
-    place: tuple[str, ...] | None
-    default: bytes | None
+# Which variable is set to what, and whether that is in bytes.
+Parcel = tuple[Reference | str, bool, Any]
 
-
-# What is set, in bytes; a name stands for what a library keeps for itself.
-Parcel = tuple[Reference | str, bytes]
+# They travel as they are.
+_ATOMS = (str, int, float, bool, bytes, type(None))
 
 
 class Within(functools.partial[Any]):
@@ -55,15 +53,21 @@ class Within(functools.partial[Any]):
     context: Context
     named: bool
     everywhere: bool
+    _inner: Callable[..., Any]
     _parcels: tuple[Parcel, ...] | None
     _number: Any
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self.run(super().__call__, *args, **kwargs)
+        return self.copy().run(self._inner, *args, **kwargs)
 
-    def run(self, callee: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def __getattr__(self, name: str) -> Any:
+        if name == "__qualname__":
+            return _functions.name_of(self._inner)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def run(self, callee: Callable[..., Any], /, *args: Any) -> Any:
         """Call something else so."""
-        return self.copy().run(callee, *args, **kwargs)
+        return self.copy().run(callee, *args)
 
     def copy(self) -> Context:
         """A context for one call."""
@@ -89,16 +93,15 @@ class Within(functools.partial[Any]):
 
     def lost(self, variables: Iterable[object]) -> str | None:
         """Which of these is set here and does not travel, by its name."""
-        carried = {part[0].token for part in self.parcels() if isinstance(part[0], Reference)}
+        carried = {which[0] for which, _, _ in self.parcels() if not isinstance(which, str)}
         for variable in variables:
-            if isinstance(variable, ContextVar) and variable in self.context and _token(variable) not in carried:
+            if isinstance(variable, ContextVar) and variable in self.context and reference(variable)[0] not in carried:
                 return variable.name
         return None
 
     def inner(self) -> Callable[..., Any]:
         """What is called."""
-        whole = self.args or self.keywords
-        return functools.partial(self.func, *self.args, **self.keywords) if whole else self.func
+        return self._inner
 
     def __reduce__(self) -> Any:
         return rebuild, (self.inner(), self.parcels())
@@ -107,9 +110,9 @@ class Within(functools.partial[Any]):
 def within(fn: Callable[..., Any], context: Context, named: bool = False, everywhere: bool = True) -> Within:
     """`fn`, called in copies of `context`."""
     made = Within(fn)
+    made._inner = fn
     made.context, made.named, made.everywhere, made._parcels = context, named, everywhere, None
     made._number = next((value for variable, value in context.items() if _is_decimal(variable)), None)
-    made.__dict__["__qualname__"] = _functions.name_of(fn)
     return made
 
 
@@ -174,22 +177,28 @@ def _pack(bound: Within) -> Iterator[Parcel]:
             plain = value.copy()
             plain.clear_flags()
             if repr(plain) != _DECIMAL_CONTEXT:
-                yield "decimal", _pickling.encode(value, None, "the decimal context")
+                yield "decimal", True, _pickling.encode(value, None, "the decimal context")
         elif variable.name == _NUMPY and "numpy" in sys.modules:
             errors = bound.context.run(sys.modules["numpy"].geterr)
             if errors != _NUMPY_ERRORS:
-                yield "numpy", _pickling.encode(errors, None, "NumPy's error state")
+                yield "numpy", False, errors
         elif bound.everywhere or _is_users(variable):
-            role = f"the context variable `{variable.name}`"
+            if type(value) in _ATOMS:
+                yield reference(variable), False, value
+                continue
             try:
-                yield reference(variable), _pickling.encode(value, None, role)
+                yield (
+                    reference(variable),
+                    True,
+                    _pickling.encode(value, None, f"the context variable `{variable.name}`"),
+                )
             except _pickling.UnpicklableError:
                 if bound.named:
                     raise
 
 
 def _is_users(variable: ContextVar[Any]) -> bool:
-    place = reference(variable).place
+    place = reference(variable)[2]
     return place is None or _functions.is_users(place[0])
 
 
@@ -206,20 +215,16 @@ def reference(variable: ContextVar[Any]) -> Reference:
     stream = None
     with contextlib.suppress(LookupError, _pickling.UnpicklableError):
         stream = _pickling.encode(Context().run(variable.get), None, "a default")
-    made = Reference(os.urandom(16).hex(), variable.name, _find(variable), stream)
+    made: Reference = os.urandom(16).hex(), variable.name, _find(variable), stream
     # Another thread may have been faster.
     made = _references.setdefault(id(variable), (variable, made))[1]
-    _variables[made.token] = variable
+    _variables[made[0]] = variable
     return made
-
-
-def _token(variable: ContextVar[Any]) -> str:
-    return reference(variable).token
 
 
 def reduce(variable: ContextVar[Any]) -> Any:
     """As a pickler's reducer."""
-    return resolve, tuple(reference(variable))
+    return resolve, reference(variable)
 
 
 def _find(variable: ContextVar[Any]) -> tuple[str, ...] | None:
@@ -255,14 +260,25 @@ def _key(value: object, variable: object) -> str | None:
 # Arriving
 
 
+def call(fn: Callable[..., Any], parcels: tuple[Parcel, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """In a worker process: make one call in the context that travelled with it."""
+    return _unpack(parcels).run(fn, *args, **kwargs)
+
+
 def rebuild(fn: Callable[..., Any], parcels: tuple[Parcel, ...]) -> Within:
-    """In another process: `fn` with the context that travelled."""
+    """In another process: `fn` with the context that travelled with it."""
+    made = within(fn, _unpack(parcels))
+    made._parcels = parcels
+    return made
+
+
+def _unpack(parcels: tuple[Parcel, ...]) -> Context:
     context = Context()
-    for what, stream in parcels:
-        value = _pickling.decode(stream)
-        if isinstance(what, Reference):
-            context.run(resolve(*what).set, value)
-        elif what == "decimal":
+    for which, packed, value in parcels:
+        value = _pickling.decode(value) if packed else value
+        if not isinstance(which, str):
+            context.run(resolve(*which).set, value)
+        elif which == "decimal":
             import decimal
 
             context.run(decimal.setcontext, value)
@@ -270,9 +286,7 @@ def rebuild(fn: Callable[..., Any], parcels: tuple[Parcel, ...]) -> Within:
             import numpy
 
             context.run(functools.partial(numpy.seterr, **value))
-    made = within(fn, context)
-    made._parcels = parcels
-    return made
+    return context
 
 
 def resolve(token: str, name: str, place: tuple[str, ...] | None, default: bytes | None) -> ContextVar[Any]:
@@ -284,7 +298,7 @@ def resolve(token: str, name: str, place: tuple[str, ...] | None, default: bytes
     if place is not None:
         made = _lookup(place, made)
     made = _variables.setdefault(token, made)
-    _references.setdefault(id(made), (made, Reference(token, name, place, default)))
+    _references.setdefault(id(made), (made, (token, name, place, default)))
     return made
 
 

@@ -8,6 +8,9 @@ pub mod down {
     pub const KEYWORDS: u32 = 8;
     /// Run a task whose function travels with its arguments. Body: a payload of (function, arguments, keywords).
     pub const WHOLE: u32 = 2;
+    /// Run a task in a context of its own. Extra: the function's id. Body: a payload of (what is set in the context,
+    /// arguments, keywords).
+    pub const WITHIN: u32 = 11;
     /// Run a chunk. Extra: the function's id. Body: one byte of [`super::chunk`] flags, then a payload of its items.
     pub const CHUNK: u32 = 3;
     /// Keep a function. Id: the function's. Body: a payload of what rebuilds it.

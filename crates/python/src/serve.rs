@@ -254,7 +254,7 @@ impl Worker {
                     self.bell.strike_all();
                     self.more.notify_all();
                 }
-                down::TASK | down::KEYWORDS | down::WHOLE => {
+                down::TASK | down::KEYWORDS | down::WHOLE | down::WITHIN => {
                     let arguments = Arrived::receive(payload(body)?, &self.inbox);
                     let function = functions.get(&head.extra).cloned();
                     return Ok(Some(Message::Task { head, arguments, function }));
@@ -439,10 +439,15 @@ impl Worker {
         let started = clock::monotonic();
         let decoded = codec::decode(py, arguments)
             .map_err(|error| self.undecodable(py, error, function, "arguments"))?;
-        let call = decoded.cast_into::<PyTuple>()?;
-        let at = |index| call.get_item(index);
+        let sent = decoded.cast_into::<PyTuple>()?;
+        let at = |index| sent.get_item(index);
         let (function, arguments, options) = match kind {
-            down::TASK => (self.known(py, function)?, call, None),
+            down::WITHIN => {
+                let call = import(py, "forkright._context")?.getattr("call")?;
+                let function = self.known(py, function)?;
+                (call, PyTuple::new(py, [function, at(0)?, at(1)?, at(2)?])?, None)
+            }
+            down::TASK => (self.known(py, function)?, sent, None),
             down::KEYWORDS => (self.known(py, function)?, at(0)?.cast_into()?, Some(at(1)?.cast_into()?)),
             _ => (at(0)?, at(1)?.cast_into::<PyTuple>()?, Some(at(2)?.cast_into::<PyDict>()?)),
         };
