@@ -67,7 +67,7 @@ def clean() -> Iterator[None]:
 
 
 def see(_: int) -> tuple[int, dict[str, Any]]:
-    return number.get(), request.get({})
+    return number.get(), dict(request.get({}))
 
 
 def spin() -> None:
@@ -395,3 +395,26 @@ def test_programs_that_have_no_context_pay_for_none(tmp_path: Path) -> None:
         """,
         tmp_path,
     )
+
+
+class Immutable(dict[str, Any]):
+    """As OpenTelemetry's: pickle fills a dict by assignments."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise ValueError
+
+
+class Unmakeable:
+    """It can be pickled, and not rebuilt."""
+
+    def __reduce__(self) -> Any:
+        return int, ("not a number",)
+
+
+def test_what_pickles_and_cant_be_rebuilt_costs_no_call() -> None:
+    request.set(Immutable(user="ada"))
+    assert fr.map(see, range(4), plan="processes", context=True) == [(-1, {"user": "ada"})] * 4
+    lock.set(Unmakeable())
+    assert fr.map(has_lock, range(4), plan="processes", context=True) == [(-1, False)] * 4
+    with pytest.raises(fr.UnpicklableError, match=r"context variable `lock`.*could not be rebuilt"):
+        fr.map(has_lock, range(4), plan="processes", context=[lock])

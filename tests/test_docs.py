@@ -10,7 +10,7 @@ import pytest
 from scripts import run
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = ["asyncio.md", "joblib.md"]
+PAGES = ["asyncio.md", "context.md", "joblib.md", "workers.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

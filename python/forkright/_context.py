@@ -187,14 +187,40 @@ def _pack(bound: Within) -> Iterator[Parcel]:
                 yield reference(variable), False, value
                 continue
             try:
-                yield (
-                    reference(variable),
-                    True,
-                    _pickling.encode(value, None, f"the context variable `{variable.name}`"),
-                )
+                yield reference(variable), True, _stream(variable, value)
             except _pickling.UnpicklableError:
                 if bound.named:
                     raise
+
+
+def _stream(variable: ContextVar[Any], value: object) -> bytes:
+    """The value in bytes, from which it can be rebuilt."""
+    role = f"the context variable `{variable.name}`"
+    stream = _pickling.encode(value, None, role)
+    try:
+        _pickling.decode(stream)
+        return stream
+    except Exception as error:
+        failure = error
+    # Some, as OpenTelemetry's, are dicts that refuse the assignments by which pickle fills them.
+    if isinstance(value, dict):
+        stream = _pickling.encode(_Filled(type(value), dict(value)), None, role)
+        with contextlib.suppress(Exception):
+            _pickling.decode(stream)
+            return stream
+    raise _pickling.UnpicklableError(
+        f"{role} can't be sent to another process: it could not be rebuilt there ({type(failure).__name__}: {failure})"
+    ) from failure
+
+
+class _Filled:
+    """Travels as a dict of some class, and arrives as what that class makes of it."""
+
+    def __init__(self, kind: type, content: dict[Any, Any]) -> None:
+        self._reduced = kind, (content,)
+
+    def __reduce__(self) -> Any:
+        return self._reduced
 
 
 def _is_users(variable: ContextVar[Any]) -> bool:
