@@ -65,7 +65,7 @@ def changed_surroundings(before: object) -> object:
 
     Workers that were started before do not suit the caller any more then.
     """
-    environment = os.environ._data.copy()  # type: ignore[attr-defined]
+    environment = os.environb._data.copy()  # type: ignore[attr-defined]
     environment.pop(_PYTEST, None)
     now = (
         _directory(),
