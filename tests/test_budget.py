@@ -39,6 +39,13 @@ def test_the_share_follows_when_maps_ask_for_more_or_fewer_workers() -> None:
         plan = fr.Plan(processes)
         assert fr.map(native_threads, range(6), plan=plan) == [{max(1, CORES // processes)}] * 6
         assert fr.map(cores, range(6), plan=plan) == [max(1, CORES // processes)] * 6
+        # What a task starts in turn goes by that; where it is all cores, nothing need say so.
+        said = set(fr.map(openmp, range(6), plan=plan))
+        assert said <= {str(max(1, CORES // processes)), *([None] if processes == 1 else [])}
+
+
+def openmp(_: int) -> str | None:
+    return os.environ.get("OMP_NUM_THREADS")
 
 
 def cores(_: int = 0) -> int:

@@ -23,7 +23,15 @@ def pid(_=0):
     return os.getpid()
 
 def pids():
-    return set(fr.map(pid, range(8), plan="processes", workers=2))
+    # Of both workers: each has to wait for the other.
+    barrier = f"barrier-{time.monotonic_ns()}"
+    os.mkdir(barrier)
+    barrier = os.path.abspath(barrier)
+    def meet(_):
+        open(os.path.join(barrier, str(os.getpid())), "w").close()
+        until(lambda: len(os.listdir(barrier)) == 2)
+        return os.getpid()
+    return set(fr.map(meet, range(4), plan="processes", workers=2, chunksize=1))
 
 def lives(pid):
     try:
@@ -51,11 +59,12 @@ def test_a_second_map_has_the_workers_of_the_first(tmp_path: Path) -> None:
         """
         first, second = pids(), pids()
         assert len(first) == 2 and first == second
-        names = lambda: {thread.name for thread in threading.enumerate()}
-        fr.map(pid, range(8), plan="threads", workers=3)
-        before = names()
-        fr.map(pid, range(8), plan="threads", workers=3)
-        assert before == names()
+        def names():
+            def name(_):
+                time.sleep(0.01)
+                return threading.current_thread().name
+            return set(fr.map(name, range(12), plan="threads", workers=3))
+        assert names() & names()
         """,
         tmp_path,
     )

@@ -196,9 +196,9 @@ impl Hands {
                     done = Some(lane);
                 }
                 Next::Nothing => {
-                    let patience = Duration::from_nanos(self.patience.load(Acquire));
-                    let woken = py.detach(|| self.queue.sleep(patience.min(LOOK_UP)));
-                    if !woken && patience < LOOK_UP {
+                    let patience = || Duration::from_nanos(self.patience.load(Acquire));
+                    let woken = py.detach(|| self.queue.sleep(|| patience().min(LOOK_UP)));
+                    if !woken && patience() < LOOK_UP {
                         break;
                     }
                     stopwatch = Stopwatch::start();
