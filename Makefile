@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help build demo test test-rust test-python test-types test-libraries test-gallery test-browser test-docs \
 	test-memory test-instructions \
 	test-nohang test-cpython test-joblib test-chaos test-models soak lint bench bench-quick bench-choice \
-	bench-choice-quick bench-simulated bench-meter bench-meter-debian bench-joblib docs wheel clean
+	bench-choice-quick bench-simulated bench-meter bench-meter-debian bench-joblib bench-blas docs wheel clean
 
 # Cargo, maturin and pyo3 must agree on one interpreter and one target directory, or they build twice.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -221,6 +221,11 @@ bench-joblib: build $(VENV)/.dev  ## scikit-learn and joblib on forkright's work
 	$(call say,joblib on forkright and on loky)
 	@$(py) benchmarks/estimators.py --keep
 	$(call say,benchmarks of joblib done)
+
+bench-blas: build $(VENV)/.dev  ## BLAS in worker processes and threads, with the cores shared and without; a minute
+	$(call say,BLAS within the budget of cores)
+	@$(py) benchmarks/blas.py
+	$(call say,BLAS done)
 
 # The builders of MkDocs and of its theme differ, and the theme says so on every run.
 docs: export NO_MKDOCS_2_WARNING := 1

@@ -629,6 +629,45 @@ def test_coroutine_functions_and_asyncio_programs_run_too(folder: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("plan", ["serial", "threads", "processes", "auto"])
+def test_contexts_follow_calls_and_workers_keep_their_state(folder: Path, plan: str) -> None:
+    (folder / "variables.py").write_text(
+        """
+import contextvars
+import forkright as fr
+number = contextvars.ContextVar("number", default=0)
+def see(x):
+    seen = number.get()
+    number.set(x)
+    return seen
+def count(x):
+    state = fr.worker_state()
+    state.calls = getattr(state, "calls", 0) + 1
+    return fr.worker_state(list) is fr.worker_state(list), state.calls > 0
+"""
+    )
+    run(
+        f"""
+        import forkright as fr
+        import variables
+        if __name__ == "__main__":
+            variables.number.set(7)
+            assert fr.map(variables.see, range(1, 9), plan={plan!r}, context=True) == [7] * 8
+            assert fr.map(variables.see, range(1, 9), plan={plan!r}, context=[variables.number]) == [7] * 8
+            assert list(fr.imap(variables.see, range(1, 9), plan={plan!r}, context=True)) == [7] * 8
+            assert fr.map(variables.count, range(8), plan={plan!r}) == [(True, True)] * 8
+            if {plan!r} == "auto":
+                assert fr.map(variables.see, range(1, 9)) == [7] * 8
+            with fr.Executor(2, plan={plan!r}, context=True) as executor:
+                assert executor.submit(variables.see, 1).result() == 7
+            fr.keep_workers(5)
+            fr.release()
+        """,
+        folder,
+        *QUIET,
+    )
+
+
 # Progress
 
 

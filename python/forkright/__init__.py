@@ -4,8 +4,9 @@ General layout: `_map` and `_executor` take calls, `_asyncio` those of asyncio p
 return; `_coroutines` runs coroutine functions; `_pool`, `_thread` and `_process` have the standard library's other
 shapes; `_report` words what was measured, `_progress` shows how far a map is; `_why` measures other programs. `_core`
 is the engine, in Rust. `_pickling`, `_functions`, `_by_value` and `_stale` carry values to worker processes, `_share`
-lets all see the same ones; `_zygote` forks workers, `_worker` is what they run, and `_logging` brings back what they
-log; `_guard` tells what must not leave this process. Where `_core` can't be imported, `_fallback` stands in.
+lets all see the same ones; `_zygote` forks workers, `_worker` is what they run within a `_budget` of cores, `_logging`
+brings back what they log, `_state` is what they keep; a `_context` goes with calls; `_guard` tells what must not leave
+this process. Where `_core` can't be imported, `_fallback` stands in.
 
 Names are loaded when first used: `import forkright` costs a few milliseconds.
 """
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
     from ._progress import Progress
     from ._report import Report
     from ._share import share
+    from ._state import WorkerState, worker_state
     from ._thread import Thread
+    from ._warm import keep_workers, release
     from ._why.report import why
 
 _HOMES = {
@@ -63,12 +66,16 @@ _HOMES = {
     "ThreadPoolExecutor": "_executor",
     "UnpicklableError": "_pickling",
     "WorkerDied": "_errors",
+    "WorkerState": "_state",
     "aimap": "_asyncio",
     "amap": "_asyncio",
     "forward_logging": "_logging",
+    "keep_workers": "_warm",
     "load_ipython_extension": "_why.report",
+    "release": "_warm",
     "share": "_share",
     "why": "_why.report",
+    "worker_state": "_state",
 } | _REPLACED
 if _REPLACED:
     from ._fallback.shapes import report
@@ -91,6 +98,7 @@ __all__ = [
     "ThreadPoolExecutor",
     "UnpicklableError",
     "WorkerDied",
+    "WorkerState",
     "__version__",
     "aimap",
     "amap",
@@ -98,11 +106,14 @@ __all__ = [
     "forward_logging",
     "imap",
     "imap_unordered",
+    "keep_workers",
     "map",
+    "release",
     "report",
     "share",
     "starmap",
     "why",
+    "worker_state",
 ]
 
 

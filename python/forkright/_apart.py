@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from . import _functions
+from . import _functions, _state
 
 
 class Abandoned:
@@ -47,8 +47,10 @@ def run_apart(
     """
     name = _functions.name_of(fn)
     outcome: list[tuple[bool, Any]] = []
+    store = _state.mine()
 
     def body() -> None:
+        _state.adopt(store)
         try:
             value = fn(*args, **kwargs)
         except BaseException as error:
@@ -60,6 +62,8 @@ def run_apart(
     thread.start()
     thread.join(limit)
     if not outcome:
+        # What the worker kept is the thread's now.
+        _state.clear()
         if abandoned is not None:
             abandoned.add(thread, name, limit)
         from ._errors import TaskTimeoutError

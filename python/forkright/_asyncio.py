@@ -21,6 +21,7 @@ from ._executor import Executor
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from ._context import Contextual
     from ._map import EagerOptions, IMapOptions, MapOptions, OnError, PlanLike, ProgressLike
     from ._progress import Display
 
@@ -168,6 +169,7 @@ async def amap(
     task_timeout: float | None = None,
     retries: int = 0,
     progress: ProgressLike = False,
+    context: Contextual | None = None,
 ) -> list[Any]:
     """As `forkright.map`, awaited: the event loop goes on meanwhile.
 
@@ -192,6 +194,7 @@ async def amap(
     if not iterables:
         raise TypeError("amap() needs at least one iterable")
     _map.check(fn, plan, workers, chunksize, on_error, shared_state)
+    fn = _map.within(fn, context)
     terms = _options.parse(task_timeout, retries)
     display = _map.display_of(progress)
     calls = list(zip(*iterables))  # noqa: B905 - the shortest ends it, as in map
@@ -303,6 +306,7 @@ def aimap(
     task_timeout: float | None = None,
     retries: int = 0,
     progress: ProgressLike = False,
+    context: Contextual | None = None,
 ) -> AsyncGenerator[Any, None]:
     """As `forkright.imap`, for ``async for``: results in order, with a bounded number of calls ahead of them::
 
@@ -323,6 +327,7 @@ def aimap(
         raise TypeError("aimap() needs at least one iterable")
     if not callable(fn):
         raise TypeError(f"the first argument must be callable, not {fn!r}")
+    fn = _map.within(fn, context)
     terms = _options.parse(task_timeout, retries)
     timeout = _coroutines.seconds(timeout)
     display = _map.display_of(progress, iterables)  # type: ignore[arg-type]
@@ -368,7 +373,8 @@ class _OnLoop:
 
     async def start(self, calls: list[Call]) -> asyncio.Future[Any]:
         await self._slots.acquire()
-        task = asyncio.get_running_loop().create_task(self._meter.call(self._fn, self._limit, 0, calls[0]))
+        call = self._meter.call(self._fn, self._limit, 0, calls[0])
+        task = asyncio.get_running_loop().create_task(call, context=_coroutines.context_for(self._fn))
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task

@@ -110,6 +110,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         random = sys.modules.get("random")
         if random is not None:
             self.dispatch_table = self.dispatch_table.new_child({random.Random: _reduce_random})
+        contextvars = sys.modules.get("_contextvars")
+        if contextvars is not None:
+            self.dispatch_table = self.dispatch_table.new_child({contextvars.ContextVar: _reduce_variable})
         super().__init__(self.file, 5, buffer_callback)
 
     def reducer_override(self, obj: Any) -> _Reduced:
@@ -414,6 +417,12 @@ def _reduce_new_type(new_type: Any) -> _Reduced:
 def _reduce_random(generator: Any) -> _Reduced:
     hidden = generator is sys.modules["random"]._inst
     return (_own_random, ()) if hidden else generator.__reduce__()
+
+
+def _reduce_variable(variable: Any) -> _Reduced:
+    from . import _context
+
+    return _context.reduce(variable)
 
 
 def _reduce_numpy_random(generator: Any) -> _Reduced:

@@ -9,6 +9,7 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
+from ._context import Within
 from ._seeding import Seeds
 from ._spec import Initializer
 
@@ -27,9 +28,11 @@ __all__ = [
     "close_shared",
     "constants",
     "cpu_count",
+    "current_job",
     "die_with_parent",
     "end_recording",
     "enlist",
+    "keep_workers",
     "limits",
     "meter",
     "open_shared",
@@ -37,10 +40,12 @@ __all__ = [
     "pause_recording",
     "prepare_by_value",
     "prepare_process",
+    "release_shared",
     "resume_recording",
     "run_map",
     "share",
     "shared_place",
+    "take_share",
 ]
 
 __version__: str
@@ -54,6 +59,12 @@ def parse_command(arguments: list[str]) -> str:
 
 def cpu_count() -> int:
     """Cores this process may use: the least of its affinity and its control groups' quotas."""
+
+def current_job() -> int:
+    """The map or executor whose call this thread runs; 0 for an executor that has the thread for itself."""
+
+def take_share(cores: int) -> None:
+    """Has this process, a worker, count no more cores than its share of them."""
 
 def limits() -> str:
     """What limits the cores, as JSON."""
@@ -69,6 +80,12 @@ def close_shared(timeout: float) -> None:
 
     What was measured of this machine is kept for the next process.
     """
+
+def release_shared(timeout: float) -> None:
+    """Ends the threads and worker processes that maps share, those that are at work when that is done."""
+
+def keep_workers(seconds: float) -> None:
+    """For how long the threads and worker processes that maps share may have nothing to do from now on."""
 
 def constants() -> str:
     """What a choice goes by on this machine, and where that is kept, as JSON."""
@@ -102,6 +119,7 @@ def run_map(
     shared_state: bool | None,
     seeds: Seeds | None,
     glimpse: Glimpse | None,
+    around: Within | None,
 ) -> tuple[list[Any], MapReport]:
     """Runs a map to its end; its results and its report. ``plan`` None: it is chosen on the way.
 

@@ -155,9 +155,13 @@ async def _limited(call: Awaitable[T], fn: Callable[..., Any], limit: float) -> 
 
 
 async def run_all(
-    call: Callable[[int, Call], Coroutine[Any, Any, T]], calls: Sequence[Call], most: int, return_errors: bool
+    call: Callable[[int, Call], Coroutine[Any, Any, T]],
+    calls: Sequence[Call],
+    most: int,
+    return_errors: bool,
+    fn: Callable[..., Any],
 ) -> list[Any]:
-    """The results of the calls in order, with at most `most` of them under way.
+    """The results of the calls of `fn` in order, with at most `most` of them under way.
 
     Whatever ends it early, a failure or being cancelled, cancels the calls under way and waits for their end.
 
@@ -192,7 +196,7 @@ async def run_all(
             if failures:
                 break
             # A task of its own, so that no call sees another's context variables.
-            task = loop.create_task(call(item, arguments))
+            task = loop.create_task(call(item, arguments), context=context_for(fn))
             running[task] = item
             task.add_done_callback(end)
         await wait_while(0)
@@ -205,6 +209,12 @@ async def run_all(
         if running:
             await asyncio.wait(running)
         failures.clear()
+
+
+def context_for(fn: Callable[..., Any]) -> contextvars.Context | None:
+    """What a call of `fn` runs in; None stands for a copy of what is current."""
+    bound = _functions.bound_to_context(fn)
+    return None if bound is None else bound.copy()
 
 
 async def run_here(
@@ -229,7 +239,7 @@ async def run_here(
     try:
         async with clock:
             call = functools.partial(meter.call, fn, limit)
-            results = await run_all(call, calls, most, return_errors)
+            results = await run_all(call, calls, most, return_errors, fn)
     except TimeoutError:
         if not clock.expired():
             raise
@@ -363,7 +373,7 @@ def run_chunk(fn: Callable[..., Any], calls: list[Call], most: int, return_error
             raise
 
     try:
-        values = asyncio.run(run_all(call, calls, most, return_errors))
+        values = asyncio.run(run_all(call, calls, most, return_errors, fn))
     except BaseException:
         if not failures:
             raise

@@ -365,6 +365,8 @@ def _cores(cores: dict[str, Any]) -> str:
             return f"{text}: a control group grants {cores['quota']:g}"
         case "affinity":
             return f"{text}: the affinity mask allows {cores['affinity']}"
+        case "worker":
+            return f"{text}: the share of a worker process"
         case _:
             return f"{text}: nothing limits them"
 

@@ -10,13 +10,14 @@ import weakref
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from . import _apart, _options, _plan, _threads
+from . import _apart, _functions, _map, _options, _plan, _threads
 from ._core import Pool, cpu_count
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import EllipsisType, TracebackType
     from typing import Unpack
 
+    from ._context import Contextual
     from ._future import Future
     from ._map import ExecutorMapOptions, PlanLike, ProgressLike, UnseededExecutorMapOptions
     from ._report import Report
@@ -48,6 +49,8 @@ class Executor(concurrent.futures.Executor):
             with files and other processes. It is looked at between tasks, after a garbage collection: one that is over
             takes no more tasks, and ends when those on its other threads are done. No task is interrupted or lost.
         shared_state: Whether calls share state with this process; as for `forkright.map`.
+        context: Has each call run in a copy of the context in which it was submitted; as for `forkright.map`. None has
+            calls see no context variables but those of their worker's thread.
 
     Raises:
         ValueError, TypeError: If an argument makes no sense.
@@ -64,6 +67,7 @@ class Executor(concurrent.futures.Executor):
         max_memory_per_child: int | str | None = None,
         thread_name_prefix: str = "",
         shared_state: bool | None = None,
+        context: Contextual | None = None,
     ) -> None:
         _positive(max_workers)
         if initializer is not None and not callable(initializer):
@@ -76,6 +80,7 @@ class Executor(concurrent.futures.Executor):
         max_memory = _options.parse_memory(max_memory_per_child)
         fixed = _plan.parse(plan, max_workers)
         _plan.check_shared_state(shared_state, fixed)
+        self._context = _context_asked_for(context)
         self._plan = fixed
         self._made = (initializer, tuple(initargs), max_tasks_per_child, max_memory, shared_state)
         self._abandoned = _apart.Abandoned()
@@ -133,9 +138,18 @@ class Executor(concurrent.futures.Executor):
         Raises:
             RuntimeError: If the executor has been shut down, or belongs to the process this one was forked from.
         """
+        if self._context is not None:
+            fn = self._within(fn)
         return self._pool.submit(fn, args, kwargs)  # type: ignore[no-any-return]
 
-    def options(self, *, task_timeout: float | None = None, retries: int = 0, priority: int = 0) -> _options.Options:
+    def options(
+        self,
+        *,
+        task_timeout: float | None = None,
+        retries: int = 0,
+        priority: int = 0,
+        context: Contextual | EllipsisType | None = ...,
+    ) -> _options.Options:
         """A view on the same workers, whose ``submit`` and ``map`` take calls on these terms.
 
         Args:
@@ -148,11 +162,13 @@ class Executor(concurrent.futures.Executor):
                 its time was up; for functions that may run twice. What the function raises is its result: it is not run
                 again for that.
             priority: Of the calls that wait, those with a higher one begin first; those with the same, as they came.
+            context: Instead of the executor's.
 
         Raises:
             ValueError, TypeError: If an argument makes no sense.
         """
-        return _options.Options(self, _options.parse(task_timeout, retries, priority))
+        asked = self._context if context is ... else _context_asked_for(context)
+        return _options.Options(self, _options.parse(task_timeout, retries, priority), asked)
 
     @overload  # type: ignore[override]  # the standard library's checks nothing
     def map(
@@ -237,7 +253,7 @@ class Executor(concurrent.futures.Executor):
         """
         from . import _lazy
 
-        return _lazy.executor_map(self, fn, iterables, timeout, chunksize, buffersize, seed, progress)
+        return _lazy.executor_map(self, self._within(fn), iterables, timeout, chunksize, buffersize, seed, progress)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; what was submitted still runs.
@@ -308,7 +324,8 @@ class Executor(concurrent.futures.Executor):
         pool, (limit, retries, _) = self._pool, terms
         if self._plan is None and (limit is not None or retries):
             # There is none before the first of them has been submitted.
-            other = self._others.get("threads" if not Pool.kills or self._known_to_stay(fn) else "processes")
+            stays = not Pool.kills or self._known_to_stay(_functions.without_context(fn))
+            other = self._others.get("threads" if stays else "processes")
             pool = self._pool if other is None else other._pool
         return pool.now(fn)
 
@@ -324,6 +341,10 @@ class Executor(concurrent.futures.Executor):
         abandoned = None if self._plan is not None and self._plan.processes else self._abandoned
         apart = (limit, abandoned, fn, args, kwargs)
         return self._pool.submit(_apart.run_apart, apart, None, fn, (None, retries, priority))
+
+    def _within(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn`, its calls in the context that is asked for, if any is."""
+        return _map.within(fn, self._context)
 
     def _other(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Executor:
         """Where calls of `fn` go that only a fixed plan can keep the terms of."""
@@ -343,14 +364,16 @@ class Executor(concurrent.futures.Executor):
             return self._others[kind]
 
     def _must_stay(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> bool:
-        known = self._known_to_stay(fn)
+        # What is bound to a context is made anew for each call.
+        called = _functions.without_context(fn)
+        known = self._known_to_stay(called)
         if known is None:
             from ._leave import consider
 
             shared_state = self._made[-1]
             known = bool(shared_state) or consider(fn, args, None, shared_state is None)[0] is not None
             with contextlib.suppress(TypeError):
-                self._stays[fn] = known
+                self._stays[called] = known
         return known
 
     def _known_to_stay(self, fn: Callable[..., Any]) -> bool | None:
@@ -411,6 +434,14 @@ class ProcessPoolExecutor(Executor):
             max_tasks_per_child=max_tasks_per_child,
             max_memory_per_child=max_memory_per_child,
         )
+
+
+def _context_asked_for(context: Contextual | None) -> Contextual | None:
+    if not context:
+        return None
+    from . import _context
+
+    return _context.check(context)
 
 
 def _positive(max_workers: int | None) -> None:

@@ -25,6 +25,7 @@ TYPE_CHECKING = False  # importing `typing` would cost more than the rest of thi
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._context import Within
     from ._core import Sink
 
 Watch = tuple[object, object, object]
@@ -45,10 +46,10 @@ class Function:
     `watch` holds what the payload rests on: (dict, key, value) where the dict has that value, or None for no
     such key; (cell, None, value); (weak reference to a function, attribute, value). While all of it holds and the
     function is not `volatile`, the payload is still right. A volatile one captured something mutable: its payload must
-    be made again and compared.
+    be made again and compared. `parcels` are of the context that its calls run in.
     """
 
-    __slots__ = ("by_value", "name", "payload", "volatile", "watch")
+    __slots__ = ("by_value", "name", "parcels", "payload", "volatile", "watch")
 
     def __init__(self, payload: bytes, by_value: bool, name: str, watch: tuple[Watch, ...], volatile: bool) -> None:
         self.payload = payload
@@ -56,6 +57,7 @@ class Function:
         self.name = name
         self.watch = watch
         self.volatile = volatile
+        self.parcels: tuple[Any, ...] = ()
 
 
 def describe(
@@ -67,6 +69,10 @@ def describe(
 
     Its large parts go to `buffers`, if there are any. What the workers' `initializer` sets in each need not travel.
     """
+    if (bound := bound_to_context(function)) is not None:
+        described = describe(bound.inner(), initializer, buffers)
+        described.parcels = bound.parcels()
+        return described
     name = name_of(function)
     role = f"the function `{name}`"
     if importable(function):
@@ -78,14 +84,15 @@ def describe(
 
 
 class Parcel:
-    """A function with what it reads at the caller's, to be compared by the worker."""
+    """A function with what it reads at the caller's, to be compared by the worker, and the context to call it in."""
 
-    __slots__ = ("digest", "payload", "strict")
+    __slots__ = ("context", "digest", "payload", "strict")
 
-    def __init__(self, payload: bytes, digest: dict[str, str], strict: bool) -> None:
+    def __init__(self, payload: bytes, digest: dict[str, str], strict: bool, context: tuple[Any, ...]) -> None:
         self.payload = payload
         self.digest = digest
         self.strict = strict
+        self.context = context
 
 
 def survey(function: Callable[..., Any]) -> Survey:
@@ -103,10 +110,10 @@ def survey(function: Callable[..., Any]) -> Survey:
 def parcel(described: Function, surveyed: Survey, strict: bool) -> tuple[bytes, tuple[Watch, ...], bool]:
     """The payload, what it rests on, and whether a worker compares; if `strict`, it runs nothing that differs."""
     digest, watch = surveyed
-    if not digest:
+    if not digest and not described.parcels:
         return described.payload, described.watch, False
-    payload = pickle.dumps(Parcel(described.payload, digest, strict), 5)
-    return payload, described.watch + watch, True
+    payload = pickle.dumps(Parcel(described.payload, digest, strict, described.parcels), 5)
+    return payload, described.watch + watch, bool(digest)
 
 
 def unpack(payload: bytes | memoryview, buffers: list[Any]) -> tuple[Callable[..., Any], str | None, bool]:
@@ -114,10 +121,18 @@ def unpack(payload: bytes | memoryview, buffers: list[Any]) -> tuple[Callable[..
     found = _pickling.decode(payload, iter(buffers))
     if not isinstance(found, Parcel):
         return found, None, False
-    function = load(found.payload, buffers)
-    from . import _stale
+    function, differs = load(found.payload, buffers), None
+    called = function
+    if found.context:
+        from . import _context
 
-    return function, _stale.compare(function, found.digest), found.strict
+        # First, as it sets what the function may read in modules.
+        called = _context.rebuild(function, found.context)
+    if found.digest:
+        from . import _stale
+
+        differs = _stale.compare(function, found.digest)
+    return called, differs, found.strict
 
 
 def load(payload: bytes | memoryview, buffers: list[Any] | None = None) -> Callable[..., Any]:
@@ -143,6 +158,18 @@ def holds(watch: tuple[Watch, ...]) -> bool:
     return True
 
 
+def bound_to_context(function: object) -> Within | None:
+    """The function itself if its calls run in a context that somebody gave."""
+    context = sys.modules.get("forkright._context")
+    return function if context is not None and isinstance(function, context.Within) else None
+
+
+def without_context(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What is called, whatever the context."""
+    bound = bound_to_context(function)
+    return function if bound is None else bound.inner()
+
+
 def name_of(function: Callable[..., Any]) -> str:
     """The function's name for people."""
     while isinstance(function, functools.partial):
@@ -166,7 +193,7 @@ def importable(obj: Any) -> bool:
     spec = getattr(module, "__spec__", None)
     if spec is None:  # not made by an import: its Python functions can't be had by one, what is not Python must be
         return not isinstance(obj, types.FunctionType)
-    return _findable(module_name, spec)
+    return findable(module_name, spec)
 
 
 def is_script(name: str | None) -> bool:
@@ -196,7 +223,7 @@ initializer: Callable[..., Any] | None = None
 _found: dict[str, tuple[object, bool]] = {}
 
 
-def _findable(name: str, spec: Any) -> bool:
+def findable(name: str, spec: Any) -> bool:
     """Whether an import finds the very module that is loaded here; one loaded from a path it does not."""
     known, answer = _found.get(name, (None, False))
     if known is not spec:
@@ -211,7 +238,7 @@ def _find(name: str, spec: Any) -> bool:
     if package:
         module = sys.modules.get(package)
         above = getattr(module, "__spec__", None)
-        if above is not None and not _findable(package, above):
+        if above is not None and not findable(package, above):
             return False
         path = getattr(module, "__path__", None)
     if spec.origin is None or not spec.origin.endswith(".py"):
@@ -274,6 +301,8 @@ class Reach:
             self.visit(obj.__wrapped__)
         elif isinstance(obj, (types.WrapperDescriptorType, types.MethodDescriptorType, types.MemberDescriptorType)):
             pass
+        elif _is_variable(obj):
+            pass  # it travels as a name
         elif not (is_enum_member(obj) and (importable(type(obj)) or not self._classes)):
             self._mutable()
 
@@ -320,6 +349,11 @@ class Reach:
         for name, value in function.__dict__.items():
             self.watch.append((function.__dict__, name, value))
             self.visit(value)
+
+
+def _is_variable(obj: object) -> bool:
+    contextvars = sys.modules.get("_contextvars")
+    return contextvars is not None and isinstance(obj, contextvars.ContextVar)
 
 
 def is_enum_member(obj: object) -> bool:

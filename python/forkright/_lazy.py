@@ -185,7 +185,7 @@ class Work:
             )
             return future
         options = {} if self._seeds is None else {"rng": self._seeds.generator(start)}
-        if self._terms == _options.NONE:
+        if self._terms is _options.NONE:
             return executor.submit(self._fn, *calls[0], **options)
         limited: Future[Any] = executor._submit(self._fn, calls[0], options, self._terms)
         return limited

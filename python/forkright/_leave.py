@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
     Tried = tuple[float, int]  # what pickling took: seconds, and the bytes it came to
 
+_LOST = (
+    "`{}` reads the context variable `{}`, whose value does not travel to other processes, so the work stays in this "
+    "one; named by `context=[...]`, it travels, or it is told why it can't"
+)
+
 # Pickling that takes less than this, s, may be mostly the start of a pickler.
 _SHORT = 1e-4
 
@@ -27,12 +32,15 @@ def consider(
     from . import _functions, _guard, _imports, _pickling
 
     name, draws = _functions.name_of(fn), None
-    if guarded:
-        opinion = _guard.check(fn, arguments)
-        if opinion.findings:
-            return opinion.findings[0].sentence, None, None, 0, None
-        draws = next((f"`{name}` {note}" for note in opinion.notes if _guard.SEED in note), None)
     try:
+        if guarded:
+            opinion = _guard.check(fn, arguments)
+            if opinion.findings:
+                return opinion.findings[0].sentence, None, None, 0, None
+            draws = next((f"`{name}` {note}" for note in opinion.notes if _guard.SEED in note), None)
+            bound = _functions.bound_to_context(fn)
+            if bound is not None and (lost := bound.lost(opinion.variables)) is not None:
+                return _LOST.format(name, lost), None, None, 0, None
         _functions.describe(fn)
         there = _try(arguments, f"the arguments of `{name}`")
         back = None if result is None else _try(result, f"the result of `{name}`")

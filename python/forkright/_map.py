@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
     from typing import Any, Literal, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
+    from ._context import Contextual, Within
     from ._progress import Display, Progress
     from ._report import Report
     from ._seeding import Seed, Seeds
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         task_timeout: float | None
         retries: int
         progress: ProgressLike
+        context: Contextual | None
 
     class EagerOptions(AnyMapOptions, total=False):
         chunksize: int | None
@@ -230,6 +232,7 @@ def map(
     retries: int = 0,
     seed: Seed | None = None,
     progress: ProgressLike = False,
+    context: Contextual | None = None,
 ) -> list[Any]:
     """Call ``fn`` with the items of the iterables, many at once, and return the results in order.
 
@@ -274,6 +277,12 @@ def map(
         progress: What to show meanwhile: True shows a bar of tqdm's, on a terminal and in notebooks, a text does so
             with that text before it. A callable is called with a `Progress` some ten times a second, in a thread of
             its own, and once more at the end, however the map ends; see docs/progress.md.
+        context: Has each call run in a copy of your context, so that it sees your context variables (`contextvars`,
+            `decimal`, NumPy's error state) and what it sets is seen by nobody else. True takes what is set now, several
+            ``ContextVar`` these alone, a ``Context`` that one. To worker processes goes what can be pickled; of what is
+            named, all must. None: threads and worker processes see none of it, as those of the standard library, but
+            under ``"auto"`` calls see what they would see in the calling thread, which may run some: all of it in this
+            process, your own modules' variables elsewhere. See docs/context.md.
 
     Raises:
         TimeoutError: If the time is up; calls that have not started never will.
@@ -300,6 +309,7 @@ def map(
         retries,
         seed,
         progress,
+        context,
     )
 
 
@@ -391,6 +401,7 @@ def starmap(
     retries: int = 0,
     seed: Seed | None = None,
     progress: ProgressLike = False,
+    context: Contextual | None = None,
 ) -> list[Any]:
     """As `map`, for items that are tuples of arguments: ``fn(*item)``."""
     items = [tuple(item) for item in iterable]
@@ -408,6 +419,7 @@ def starmap(
         retries,
         seed,
         progress,
+        context,
     )
 
 
@@ -484,6 +496,7 @@ def imap(
     retries: int = 0,
     seed: Seed | None = None,
     progress: ProgressLike = False,
+    context: Contextual | None = None,
 ) -> Generator[R, None, None]:
     """As `map`, but lazily: an iterator of results in order, with a bounded number of calls ahead of them.
 
@@ -498,6 +511,7 @@ def imap(
 
     terms = _terms(task_timeout, retries)
     seeds = seeds_of(seed)
+    fn = within(fn, context)
     display = display_of(progress, iterables)
     return imap_ordered(
         fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds, display
@@ -577,12 +591,14 @@ def imap_unordered(
     retries: int = 0,
     seed: Seed | None = None,
     progress: ProgressLike = False,
+    context: Contextual | None = None,
 ) -> Generator[R, None, None]:
     """As `imap`, with the results in the order in which they come."""
     from ._lazy import imap_as_completed
 
     terms = _terms(task_timeout, retries)
     seeds = seeds_of(seed)
+    fn = within(fn, context)
     display = display_of(progress, iterables)
     return imap_as_completed(
         fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds, display
@@ -640,6 +656,30 @@ def display_of(progress: ProgressLike, iterables: Iterable[Iterable[Any]] = ()) 
     return Display(progress, iterables)
 
 
+def within(fn: Callable[..., Any], context: Contextual | None) -> Callable[..., Any]:
+    """`fn`, its calls in the context that is asked for, if any is."""
+    if context is None or context is False:
+        return fn
+    from . import _context
+
+    return _context.bind(fn, context)
+
+
+def _ambient(fn: Callable[..., Any]) -> Within | None:
+    """`fn` as it is called elsewhere, to see what it would see here; None if there is nothing to see."""
+    # Whatever has a context variable has imported one of these.
+    if "_contextvars" not in sys.modules and "_decimal" not in sys.modules:
+        return None
+    from _contextvars import copy_context
+
+    context = copy_context()
+    if not len(context):
+        return None
+    from . import _context
+
+    return _context.within(fn, context, everywhere=False)
+
+
 def _run(
     fn: Callable[..., Any],
     items: Any,
@@ -654,14 +694,20 @@ def _run(
     retries: int,
     seed: Seed | None,
     progress: ProgressLike,
+    context: Contextual | None,
 ) -> list[Any]:
     global _last
     fixed = check(fn, plan, workers, chunksize, on_error, shared_state)
     seeds = seeds_of(seed)
     display = display_of(progress)
     awaited = is_coroutine_function(fn)
+    name = (getattr(fn, "__qualname__", None) or type(fn).__qualname__).replace("<locals>.", "")
+    fn = within(fn, context)
+    around = _ambient(fn) if fixed is None and not awaited and not context else None
     if awaited or task_timeout is not None or retries != 0:
         from . import _options
+
+        fn = around or fn
 
         terms = _options.parse(task_timeout, retries)
         several = on_error == "return"
@@ -684,17 +730,31 @@ def _run(
     # A range stays one; everything else is copied, so that nobody changes it while it is walked.
     if type(items) is not range:
         items = list(items)
-    name = (getattr(fn, "__qualname__", None) or type(fn).__qualname__).replace("<locals>.", "")
     return_errors = on_error == "return"
     glimpse = None if display is None else display.begin_map(len(items))
     try:
         results, _last = _core.run_map(
-            fn, name, items, star, fixed, workers, chunksize, timeout, return_errors, shared_state, seeds, glimpse
+            fn,
+            name,
+            items,
+            star,
+            fixed,
+            workers,
+            chunksize,
+            timeout,
+            return_errors,
+            shared_state,
+            seeds,
+            glimpse,
+            around,
         )
     finally:
         if display is not None:
             display.end()
         _threads.drain_logging()
+        state = sys.modules.get("forkright._state")
+        if state is not None:
+            state.leave_map()
     return results
 
 
@@ -710,7 +770,7 @@ def is_coroutine_function(fn: Any) -> bool:
     """Whether calling `fn` gives a coroutine; told without the help of `inspect`, which would have to be imported."""
     code = getattr(fn, "__code__", None)
     if code is None:
-        if type(fn).__name__ == "partial":
+        if type(fn).__name__ in ("partial", "Within"):
             return is_coroutine_function(fn.func)
         code = getattr(type(fn).__call__, "__code__", None)
     return bool(getattr(code, "co_flags", 0) & _CO_COROUTINE)

@@ -12,11 +12,12 @@ from collections.abc import Callable, Generator, Iterable
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from . import _functions
+from . import _functions, _map
 
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from ._context import Contextual
     from ._executor import Executor
     from ._future import Future
     from ._map import ExecutorMapOptions, PlanLike, ProgressLike, UnseededExecutorMapOptions
@@ -101,17 +102,20 @@ class Options:
     mean.
     """
 
-    __slots__ = ("_executor", "_terms")
+    __slots__ = ("_context", "_executor", "_terms")
 
-    def __init__(self, executor: Executor, terms: Terms) -> None:
+    def __init__(self, executor: Executor, terms: Terms, context: Contextual | None) -> None:
         self._executor = executor
         self._terms = terms
+        self._context = context
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """As `Executor.submit`, on these terms.
 
         The future fails with `TaskTimeoutError` if the call runs for longer than its ``task_timeout``.
         """
+        if self._context is not None:
+            fn = _map.within(fn, self._context)
         return self._executor._submit(fn, args, kwargs, self._terms)  # type: ignore[no-any-return]
 
     @overload
@@ -186,6 +190,7 @@ class Options:
         """As `Executor.map`, each call on these terms. With a limit or reruns every call travels by itself."""
         from . import _lazy
 
+        fn = _map.within(fn, self._context)
         return _lazy.executor_map(
             self._executor, fn, iterables, timeout, chunksize, buffersize, seed, progress, self._terms
         )
@@ -196,10 +201,12 @@ class Options:
         task_timeout: float | EllipsisType | None = ...,
         retries: int | EllipsisType = ...,
         priority: int | EllipsisType = ...,
+        context: Contextual | EllipsisType | None = ...,
     ) -> Options:
         """A view with these terms instead; what is not named stays as it is here."""
         given = zip((task_timeout, retries, priority), self._terms, strict=True)
-        return Options(self._executor, parse(*(old if new is ... else new for new, old in given)))
+        terms = parse(*(old if new is ... else new for new, old in given))
+        return Options(self._executor, terms, self._context if context is ... else context)
 
     def __repr__(self) -> str:
         limit, retries, priority = self._terms

@@ -22,6 +22,10 @@ _BOOTSTRAP = (
 )
 
 
+# pytest sets it anew for each step of a test: for its sake workers would never be warm.
+_PYTEST = b"PYTEST_CURRENT_TEST"
+
+
 class Initializer:
     """What each worker calls first, pickled with its arguments, and what they lend to every worker that comes."""
 
@@ -31,20 +35,17 @@ class Initializer:
         self._lent = lent
 
 
-def make(initializer: Initializer | None) -> tuple[bytes, tuple[list[str], str, str], bool]:
-    """The spec of a worker, the program that forks it, and whether it is a plain one.
+def make(initializer: Initializer | None, share: int) -> tuple[bytes, tuple[list[str], str, str], bool]:
+    """The spec of a worker, the program that forks it, and whether it is a plain one. `share` are the worker's cores.
 
     A worker that is not plain has something to do for this program in particular before it is ready.
     """
     import _pickle  # what it imports in turn is not needed for `program`, which is in a hurry
 
-    try:
-        directory = os.getcwd()
-    except OSError:
-        directory = None
     spec = {
         "initializer": initializer and initializer.payload,
-        "directory": directory,
+        "share": share,
+        "directory": _directory(),
         "environment": dict(os.environb),
         "path": list(sys.path),
         "argv": list(getattr(sys, "argv", [""])),
@@ -57,6 +58,46 @@ def make(initializer: Initializer | None) -> tuple[bytes, tuple[list[str], str, 
     }
     particular = ("initializer", "authkey", "start_method", "tracker", "main", "logging")
     return _pickle.dumps(spec, 5), program(), all(spec[name] is None for name in particular)
+
+
+def changed_surroundings(before: object) -> object:
+    """What a new worker finds of this process otherwise than other programs do, if it has changed; else None.
+
+    Workers that were started before do not suit the caller any more then.
+    """
+    environment = os.environb._data.copy()  # type: ignore[attr-defined]
+    environment.pop(_PYTEST, None)
+    now = (
+        _directory(),
+        environment,
+        sys.path.copy(),
+        getattr(sys, "argv", [""]).copy(),
+        _umask(),
+        _streams(),
+        os.sched_getaffinity(0),
+        _logging(),
+    )
+    return None if now == before else now
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def _streams() -> list[tuple[int, int] | None]:
+    """Where standard output and error lead."""
+    found: list[tuple[int, int] | None] = []
+    for number in (1, 2):
+        try:
+            stream = os.fstat(number)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((stream.st_dev, stream.st_ino))
+    return found
 
 
 def program() -> tuple[list[str], str, str]:

@@ -7,8 +7,8 @@ import faulthandler
 import os
 import sys
 
-from . import _functions, _pickling
-from ._core import Worker, die_with_parent
+from . import _budget, _functions, _pickling
+from ._core import Worker, die_with_parent, take_share
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def _settle_in(spec: dict[str, Any]) -> None:
         os.chdir(spec["directory"])
     os.umask(spec["umask"])
     _take_environment(spec["environment"])
+    take_share(spec["share"])
+    _budget.begin(spec["share"])
     sys.path[:] = spec["path"]
     sys.argv[:] = spec["argv"]
     if spec["authkey"] is not None:
@@ -125,6 +127,9 @@ def _work(worker: Worker) -> None:
 
 def _leave() -> None:
     """What an interpreter does at its end, as far as a fork of another program should."""
+    state = sys.modules.get("forkright._state")
+    if state is not None:
+        state.clear()
     threading = sys.modules.get("threading")
     if threading is not None:
         threading._shutdown()

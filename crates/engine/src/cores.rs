@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ pub enum Limit {
     Affinity,
     /// A CPU quota of a cgroup (containers).
     Cgroup,
+    /// It is a worker process, and others have their part.
+    Worker,
 }
 
 impl Cores {
@@ -51,8 +54,25 @@ impl Cores {
 
     /// Cores' worth of time per second; unlike `usable` it keeps the fraction.
     pub fn budget(&self) -> f64 {
-        self.quota.map_or(f64::INFINITY, |quota| quota.max(0.01)).min(f64::from(self.affinity))
+        let most = if self.limited_by == Limit::Worker { self.usable } else { self.affinity };
+        self.quota.map_or(f64::INFINITY, |quota| quota.max(0.01)).min(f64::from(most))
     }
+
+    /// As it is for a process that may take only so many of them.
+    fn shared(self, share: u32) -> Self {
+        if share < self.usable {
+            return Self { usable: share.max(1), limited_by: Limit::Worker, ..self };
+        }
+        self
+    }
+}
+
+/// What a worker process may take of the cores, for what it starts in turn; 0 stands for all.
+static SHARE: AtomicU32 = AtomicU32::new(0);
+
+/// Has this process, a worker, count no more cores than this. False: it did not count more before.
+pub fn set_share(share: u32) -> bool {
+    SHARE.swap(share, Relaxed) != share
 }
 
 /// What files say is believed for so long: reading them takes longer than many a map.
@@ -75,7 +95,11 @@ pub fn usable() -> Cores {
     let affinity =
         affinity.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32));
     let told = told();
-    Cores::new(affinity, told.online.unwrap_or(affinity), told.quota)
+    let cores = Cores::new(affinity, told.online.unwrap_or(affinity), told.quota);
+    match SHARE.load(Relaxed) {
+        0 => cores,
+        share => cores.shared(share),
+    }
 }
 
 fn told() -> Told {

@@ -8,6 +8,9 @@ pub mod down {
     pub const KEYWORDS: u32 = 8;
     /// Run a task whose function travels with its arguments. Body: a payload of (function, arguments, keywords).
     pub const WHOLE: u32 = 2;
+    /// Run a task in a context of its own. Extra: the function's id. Body: a payload of (what is set in the context,
+    /// arguments, keywords).
+    pub const WITHIN: u32 = 11;
     /// Run a chunk. Extra: the function's id. Body: one byte of [`super::chunk`] flags, then a payload of its items.
     pub const CHUNK: u32 = 3;
     /// Keep a function. Id: the function's. Body: a payload of what rebuilds it.
@@ -16,8 +19,7 @@ pub mod down {
     pub const FORGET: u32 = 5;
     /// Blocks of the worker's arena are free again, and shares are not to be kept. Body: their keys, 8 bytes each.
     pub const RELEASE: u32 = 6;
-    /// From now on so many threads run messages. Id: their number. Extra: 1 if the worker is to meter its tasks when
-    /// there are several.
+    /// From now on so many threads run messages. Id: their number. Extra: see [`extent`].
     pub const THREADS: u32 = 9;
     /// Bytes of memory of its own after which the worker ends, once it has answered what it runs. Id: their number.
     pub const MEMORY: u32 = 10;
@@ -25,6 +27,20 @@ pub mod down {
     pub const STOP: u32 = 7;
     /// Stands beside the kind of a task or chunk that has a limit: the worker says when it begins.
     pub const TIMED: u32 = 1 << 8;
+    /// The bits that a kind itself takes.
+    pub const KIND: u32 = 0xff;
+    /// Shifted by so many bits stands beside it what map or executor a task or chunk is of.
+    pub const JOB: u32 = 9;
+
+    /// Whether the worker is to meter its tasks when it has several threads, and the cores that each thread of it may take.
+    pub fn extent(metered: bool, share: u32) -> u64 {
+        u64::from(metered) | u64::from(share) << 1
+    }
+
+    /// What [`extent`] put together.
+    pub fn parse_extent(extra: u64) -> (bool, u32) {
+        (extra & 1 == 1, u32::try_from(extra >> 1).unwrap_or(u32::MAX).max(1))
+    }
 }
 
 /// Flags of a chunk.

@@ -171,14 +171,16 @@ impl<J> Queue<J> {
         if inner.closed { Next::End } else { Next::Nothing }
     }
 
-    /// Sleeps until there may be something to do, at most `limit`. False: nothing came.
-    pub fn sleep(&self, limit: Duration) -> bool {
+    /// Sleeps until there may be something to do, at most `limit`, which is asked once nothing that is stirred is missed any
+    /// more. False: nothing came.
+    pub fn sleep(&self, limit: impl FnOnce() -> Duration) -> bool {
         let mut inner = self.lock();
         if inner.closed || inner.lanes.iter().any(Lane::has_job) {
             return true;
         }
         inner.idle += 1;
-        let (mut inner, timed) = self.more.wait_timeout(inner, limit).unwrap_or_else(PoisonError::into_inner);
+        let (mut inner, timed) =
+            self.more.wait_timeout(inner, limit()).unwrap_or_else(PoisonError::into_inner);
         inner.idle -= 1;
         let woken = inner.waking > 0;
         inner.waking -= usize::from(woken);
@@ -187,6 +189,8 @@ impl<J> Queue<J> {
 
     /// Has every sleeper look again.
     pub fn stir(&self) {
+        // Whoever is about to sleep does so before, or asks for its limit after.
+        drop(self.lock());
         self.more.notify_all();
     }
 
@@ -282,7 +286,7 @@ mod tests {
             loop {
                 match other.next(None) {
                     Next::Run(_, job) => return job,
-                    _ => drop(other.sleep(Duration::from_secs(30))),
+                    _ => drop(other.sleep(|| Duration::from_secs(30))),
                 }
             }
         });

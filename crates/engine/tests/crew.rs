@@ -57,6 +57,7 @@ fn parcel(crew: &Crew, diary: &Arc<Diary>) -> Parcel {
     Parcel {
         id: crew.next_id(),
         owner: 1,
+        job: 0,
         kind: down::TASK,
         function: None,
         flags: None,

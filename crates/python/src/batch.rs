@@ -22,7 +22,7 @@ use crate::outward::{Outward as _, member};
 use crate::progress::{Progress, Sent, Stint};
 use crate::recruit::Staff;
 use crate::work::{Sample, Work};
-use crate::{call, codec, errors};
+use crate::{call, codec, errors, job};
 
 /// The loop over items that run here.
 static CALL_EACH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -43,7 +43,10 @@ pub(crate) struct Batch {
     star: bool,
     /// What gives each call a random generator, if they are to get one.
     seeds: Option<Py<PyAny>>,
+    /// The function with the caller's context (a `forkright._context.Within`), for wherever the caller does not run it.
+    around: Option<Py<PyAny>>,
     on_error: OnError,
+    pub(crate) job: u32,
     pub(crate) total: usize,
     /// Fixed by the user, or chosen as the work goes.
     chunksize: Option<usize>,
@@ -86,6 +89,7 @@ impl Batch {
         items: &Bound<'_, PyAny>,
         star: bool,
         seeds: Option<Py<PyAny>>,
+        around: Option<Py<PyAny>>,
         on_error: OnError,
         chunksize: Option<usize>,
         differing: Differing,
@@ -100,7 +104,9 @@ impl Batch {
             items: items.clone().unbind(),
             star,
             seeds,
+            around,
             on_error,
+            job: job::new(),
             total,
             chunksize,
             next: AtomicUsize::new(0),
@@ -156,7 +162,7 @@ impl Batch {
     /// Runs items in this thread.
     pub(crate) fn run_here(&self, py: Python<'_>, range: Range<usize>, slot: &Slot) -> Cost {
         let mut stint = self.progress.begin(slot, range.len());
-        self.run_items(py, range, &mut stint);
+        self.run_items(py, range, &mut stint, self.around.as_ref());
         let cost = self.progress.end(slot, stint);
         self.give_back();
         cost
@@ -170,7 +176,7 @@ impl Batch {
         let mut stint = self.progress.begin(slot, range.len());
         let mut next = Some(range);
         while let Some(range) = next {
-            self.run_items(py, range, &mut stint);
+            self.run_items(py, range, &mut stint, None);
             let now = clock::monotonic();
             let pace = self.progress.pace_within(&stint, now).filter(|_| goes_on());
             next = pace.and_then(|pace| self.take_uncounted(width(), pace));
@@ -183,13 +189,17 @@ impl Batch {
         true
     }
 
-    fn run_items(&self, py: Python<'_>, range: Range<usize>, stint: &mut Stint) {
+    fn run_items(&self, py: Python<'_>, range: Range<usize>, stint: &mut Stint, around: Option<&Py<PyAny>>) {
         let start = range.start;
         let ran = self.items(py, &range).and_then(|items| {
             let results = PyList::empty(py);
             let run = UnderWay { items: items.clone().unbind(), results: results.clone().unbind() };
             lock(&self.under_way).push(run);
-            let ran = if self.is_stopped() { Ok(()) } else { self.call_each(&items, &results, start, stint) };
+            let ran = if self.is_stopped() {
+                Ok(())
+            } else {
+                self.call_each(&items, &results, start, stint, around)
+            };
             lock(&self.under_way).retain(|run| !run.items.is(&items));
             ran
         });
@@ -199,24 +209,32 @@ impl Batch {
     }
 
     /// Calls the function with each of the items, of which the first has this index. Fails with what is no item's doing:
-    /// what a signal's handler raises between two of them.
+    /// what a signal's handler raises between two of them. They run in a copy of the context that is `around` them.
     fn call_each(
         &self,
         items: &Bound<'_, PyList>,
         results: &Bound<'_, PyList>,
         start: usize,
         stint: &mut Stint,
+        around: Option<&Py<PyAny>>,
     ) -> PyResult<()> {
         let py = items.py();
         let (count, rest) = (items.len(), items.try_iter()?);
         let (mut failed, mut ended) = (0, 0);
         let ran = loop {
             let (function, star) = (self.function.bind(py), self.star);
-            let called = match &self.seeds {
-                None => member(py, &CALL_EACH, "forkright._map", "call_each")?
-                    .invoke((function, &rest, results, star)),
-                Some(seeds) => {
-                    seeds.bind(py).invoke_method("call_each", (function, &rest, results, star, start))
+            let call = match &self.seeds {
+                None => member(py, &CALL_EACH, "forkright._map", "call_each")?.clone(),
+                Some(seeds) => seeds.bind(py).getattr("call_each")?,
+            };
+            let called = match (around, &self.seeds) {
+                (None, None) => call.invoke((function, &rest, results, star)),
+                (None, Some(_)) => call.invoke((function, &rest, results, star, start)),
+                (Some(around), None) => {
+                    around.bind(py).invoke_method("run", (call, function, &rest, results, star))
+                }
+                (Some(around), Some(_)) => {
+                    around.bind(py).invoke_method("run", (call, function, &rest, results, star, start))
                 }
             };
             let Err(error) = called else { break Ok(()) };
@@ -290,7 +308,11 @@ impl Batch {
     }
 
     fn describe(&self, py: Python<'_>, staff: &Staff) -> PyResult<Described> {
-        let function = self.function.bind(py);
+        let function = match &self.around {
+            None => self.function.bind(py).clone(),
+            Some(around) => around.bind(py).invoke_method("traveller", ())?,
+        };
+        let function = &function;
         let known = lock(&self.described).clone();
         // Each map looks once at all that its function reads; while it runs, what is watched must do.
         let look = if known.is_some() { Look::Watched } else { Look::Whole };
@@ -421,7 +443,8 @@ impl Work for Batch {
         let first =
             |results: &Py<PyList>| results.bind(py).get_item(0).ok().filter(|result| !result.is_none());
         let result = results.iter().find_map(first);
-        Ok(Some(Sample { function: self.function.bind(py).clone(), arguments, result }))
+        let function = self.around.as_ref().unwrap_or(&self.function).bind(py).clone();
+        Ok(Some(Sample { function, arguments, result }))
     }
 
     fn pending(&self) -> usize {
@@ -481,6 +504,7 @@ impl Work for Batch {
         let parcel = Parcel {
             id: staff.crew().next_id(),
             owner: self.progress.owner,
+            job: self.job,
             kind: down::CHUNK,
             function: Some(Arc::clone(&function.blob)),
             flags: Some(flags),

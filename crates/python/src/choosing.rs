@@ -14,6 +14,7 @@ use crate::functions::{Differing, kind_of};
 use crate::future::face;
 use crate::governing::Governing;
 use crate::hands::Hands;
+use crate::job;
 use crate::memory::{self, Learned};
 use crate::recruit::Manner;
 use crate::report::Facts;
@@ -31,6 +32,8 @@ pub(crate) struct Choosing {
     workers: Option<u32>,
     shared: Option<bool>,
     manner: Manner,
+    /// What its calls belong to in worker processes.
+    job: u32,
     streams: Mutex<HashMap<usize, Arc<Stream>>>,
 }
 
@@ -57,7 +60,9 @@ impl Choosing {
         manner: Manner,
     ) -> Choosing {
         let hands = Hands::new(1, prefix, Some(PATIENCE), initializer);
-        Choosing { hands, workers, shared, manner, streams: Mutex::default() }
+        // Workers of its own are all its own.
+        let job = if manner.is_none() { job::new() } else { 0 };
+        Choosing { hands, workers, shared, manner, job, streams: Mutex::default() }
     }
 
     pub(crate) fn hands(&self) -> &Arc<Hands> {
@@ -99,7 +104,11 @@ impl Choosing {
         if let Some(stream) = lock(&self.streams).get(&address) {
             return Ok(Arc::clone(stream));
         }
-        let work = Submissions::new(errors::name_of(function).into(), Differing::under_choice(self.shared));
+        let work = Submissions::new(
+            errors::name_of(function).into(),
+            Differing::under_choice(self.shared),
+            self.job,
+        );
         let run = Run::new(Arc::clone(&work) as Arc<dyn Work>, Arc::clone(&self.hands));
         run.set_manner(self.manner.clone());
         run.set_width(1, false);

@@ -242,10 +242,12 @@ fn may_leave(py: Python<'_>, run: &Run, shared: Option<bool>) -> PyResult<Leave>
     let Some(Sample { function, arguments, result }) = run.work.sample(py)? else {
         return Ok(Leave::Unknown);
     };
-    if !import(py, "forkright._functions")?.getattr("importable")?.invoke((&function,))?.extract::<bool>()? {
+    let functions = import(py, "forkright._functions")?;
+    let called = functions.getattr("without_context")?.invoke((&function,))?;
+    if !functions.getattr("importable")?.invoke((&called,))?.extract::<bool>()? {
         recruit::warden().prepare(Need::ByValue);
     }
-    let known = Staff::knows(&function);
+    let known = Staff::knows(&called);
     let consider = import(py, "forkright._leave")?.getattr("consider")?;
     let considered = consider.invoke((function, arguments, result, shared.is_none()))?;
     // What pickling takes: seconds, and the bytes it comes to.

@@ -20,6 +20,7 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::batch::Batch;
 use crate::call::Call;
 use crate::errors;
+use crate::job;
 use crate::ledger::{Index, Ledger};
 use crate::meter::{self, Stopwatch};
 use crate::onlooker::Onlooker;
@@ -53,6 +54,8 @@ pub(crate) struct Hands {
     /// Of these, the ones that have not looked for work yet: they start, or run the initializer.
     coming: AtomicU32,
     named: AtomicU32,
+    /// Threads that run something.
+    busy: AtomicU32,
     prefix: String,
     /// Threads end after this many nanoseconds without work.
     patience: AtomicU64,
@@ -82,8 +85,9 @@ impl Hands {
             alive: AtomicU32::new(0),
             coming: AtomicU32::new(0),
             named: AtomicU32::new(0),
+            busy: AtomicU32::new(0),
             prefix,
-            patience: AtomicU64::new(patience.unwrap_or(FOREVER).as_nanos() as u64),
+            patience: AtomicU64::new(patience.unwrap_or(FOREVER).min(FOREVER).as_nanos() as u64),
             initializer,
             broken: AtomicBool::new(false),
             uses: Mutex::default(),
@@ -144,6 +148,17 @@ impl Hands {
         self.queue.stir();
     }
 
+    /// Threads end after so long without work from now on.
+    pub(crate) fn set_patience(&self, patience: Duration) {
+        self.patience.store(patience.min(FOREVER).as_nanos() as u64, Release);
+        self.queue.stir();
+    }
+
+    /// Whether no thread runs anything.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.busy.load(Acquire) == 0
+    }
+
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Acquire)
     }
@@ -175,13 +190,15 @@ impl Hands {
         loop {
             match self.queue.next(done.take()) {
                 Next::Run(lane, job) => {
+                    self.busy.fetch_add(1, AcqRel);
                     self.run(py, job, &mut marker, &mut stopwatch, &using);
+                    self.busy.fetch_sub(1, AcqRel);
                     done = Some(lane);
                 }
                 Next::Nothing => {
-                    let patience = Duration::from_nanos(self.patience.load(Acquire));
-                    let woken = py.detach(|| self.queue.sleep(patience.min(LOOK_UP)));
-                    if !woken && patience < LOOK_UP {
+                    let patience = || Duration::from_nanos(self.patience.load(Acquire));
+                    let woken = py.detach(|| self.queue.sleep(|| patience().min(LOOK_UP)));
+                    if !woken && patience() < LOOK_UP {
                         break;
                     }
                     stopwatch = Stopwatch::start();
@@ -246,6 +263,7 @@ impl Hands {
                 call.finish(py, outcome.map(Bound::unbind).map_err(|error| error.into_value(py).into_any()));
             }
             Job::Chunk(batch, range) => {
+                job::set(batch.job);
                 let cost = batch.run_here(py, range, &marker.slot);
                 add(using, &cost);
             }

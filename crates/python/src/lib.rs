@@ -4,7 +4,7 @@
 //! `work` going, which is a `batch` (a map) or `submissions` (the calls of one function, for an executor that is
 //! `choosing`), with its `progress`; `governing` chooses meanwhile, with a `pause` of the caller where it prepares
 //! a move. `hands` are the threads of this process, `recruit` the worker processes, `collector` looks after them;
-//! `serve` is a worker process from the inside. `codec`, `stream`, `functions` and `window` carry values, and
+//! `serve` is a worker process from the inside. A `job` tells whose call a thread runs. `codec`, `stream`, `functions` and `window` carry values, and
 //! whatever calls Python code goes by `outward`; `meter` registers threads with the sampler, an `onlooker` has it
 //! look where nobody chooses, a `ledger` keeps what was measured of each function, `memory` what the next map of it
 //! starts with and an `opening` what was so before; a `glimpse` tells how far a map is; `report`, `errors` and `cli` speak to people; `why` records
@@ -27,6 +27,7 @@ mod glimpse;
 mod governing;
 mod guide;
 mod hands;
+mod job;
 mod ledger;
 mod machine;
 mod memory;
@@ -64,11 +65,13 @@ mod _core {
     #[pymodule_export]
     use super::glimpse::Glimpse;
     #[pymodule_export]
+    use super::job::current_job;
+    #[pymodule_export]
     use super::machine::constants;
     #[pymodule_export]
     use super::pool::Pool;
     #[pymodule_export]
-    use super::recruit::{prepare_by_value, prepare_process};
+    use super::recruit::{keep_workers, prepare_by_value, prepare_process};
     #[pymodule_export]
     use super::replay::{choose_again, choose_elsewhere};
     #[pymodule_export]
@@ -82,7 +85,7 @@ mod _core {
     #[pymodule_export]
     use super::window::{open_shared, share, shared_place};
     #[pymodule_export]
-    use super::{close_shared, cpu_count, die_with_parent, limits, meter_state};
+    use super::{close_shared, cpu_count, die_with_parent, limits, meter_state, release_shared, take_share};
     use pyo3::exceptions::PyImportError;
     use pyo3::prelude::*;
 
@@ -105,6 +108,12 @@ mod _core {
 #[pyfunction]
 fn cpu_count() -> u32 {
     forkright_engine::cores::usable().usable
+}
+
+/// Has this process, a worker, count no more cores than its share of them.
+#[pyfunction]
+fn take_share(cores: u32) {
+    forkright_engine::cores::set_share(cores);
 }
 
 /// What limits the cores, as JSON.
@@ -144,12 +153,30 @@ fn close_shared(py: Python<'_>, timeout: f64) -> PyResult<()> {
         py.check_signals()?;
     }
     let limit = std::time::Duration::try_from_secs_f64(timeout).unwrap_or_default();
-    if let Some(staff) = recruit::Staff::take_shared() {
+    for staff in recruit::Staff::take_all() {
         staff.crew().close();
         py.detach(|| staff.crew().wait_vacated(limit));
         staff.crew().dismiss();
         staff.collector.join(py);
     }
     machine::keep(py);
+    Ok(())
+}
+
+/// Ends the threads and worker processes that maps share, those that have something to do when that is done. Waits for
+/// the others, `timeout` seconds at most.
+#[pyfunction]
+#[pyo3(signature = (timeout))]
+fn release_shared(py: Python<'_>, timeout: f64) -> PyResult<()> {
+    let until = future::deadline(Some(timeout))?;
+    let hands = run::take_common();
+    hands.hasten();
+    recruit::Staff::retire_shared(py);
+    let goes_on = || hands.is_idle() && hands.alive() > 0 || recruit::Staff::are_leaving();
+    while goes_on() && until.is_none_or(|until| std::time::Instant::now() < until) {
+        py.detach(|| std::thread::sleep(std::time::Duration::from_millis(1)));
+        py.check_signals()?;
+    }
+    recruit::Staff::bury_retired(py);
     Ok(())
 }

@@ -398,6 +398,7 @@ fn submit_to<'py>(
             let parcel = Parcel {
                 id,
                 owner: OWNER,
+                job: 0,
                 kind,
                 function,
                 flags: None,
@@ -440,7 +441,7 @@ pub(crate) fn prepare(
     calls: Option<&Bound<'_, PyAny>>,
     differing: Differing,
 ) -> (Arc<str>, PyResult<Prepared>) {
-    let (py, crew) = (function.py(), staff.crew());
+    let crew = staff.crew();
     let described = match calls {
         None => staff.functions.describe(function, crew, differing, Look::Watched),
         Some(_) => Ok(None),
@@ -453,21 +454,67 @@ pub(crate) fn prepare(
             let prepared = encoded.map(|encoded| Prepared { kind, function, encoded, checked });
             (name, prepared)
         }
-        Ok(None) => {
-            let name: Arc<str> = crate::errors::name_of(function).into();
-            let options = options.map_or_else(|| PyDict::new(py), Clone::clone);
-            let role = || format!("the call of `{name}`");
-            let encoded = PyTuple::new(py, [function, arguments.as_any(), options.as_any()])
-                .and_then(|whole| codec::encode(whole.as_any(), crew.store(), staff.initializer(), role));
-            // It travels with its arguments; what it reads besides is compared by way of the function in it.
-            let blob = staff.functions.check(calls.unwrap_or(function), crew, differing);
-            let checked = blob.is_some();
-            let prepared =
-                encoded.map(|encoded| Prepared { kind: down::WHOLE, function: blob, encoded, checked });
-            (name, prepared)
+        Ok(None) if calls.is_none() && is_within(function) => {
+            prepare_within(staff, function, arguments, options, differing)
         }
+        Ok(None) => prepare_whole(staff, function, arguments, options, calls, differing),
         Err(error) => (crate::errors::name_of(function).into(), Err(error)),
     }
+}
+
+/// A callable that belongs to one call: it travels with its arguments.
+fn prepare_whole(
+    staff: &Staff,
+    function: &Bound<'_, PyAny>,
+    arguments: &Bound<'_, PyTuple>,
+    options: Option<&Bound<'_, PyDict>>,
+    calls: Option<&Bound<'_, PyAny>>,
+    differing: Differing,
+) -> (Arc<str>, PyResult<Prepared>) {
+    let (py, crew) = (function.py(), staff.crew());
+    let name: Arc<str> = crate::errors::name_of(function).into();
+    let options = options.map_or_else(|| PyDict::new(py), Clone::clone);
+    let role = || format!("the call of `{name}`");
+    let encoded = PyTuple::new(py, [function, arguments.as_any(), options.as_any()])
+        .and_then(|whole| codec::encode(whole.as_any(), crew.store(), staff.initializer(), role));
+    // It travels with its arguments; what it reads besides is compared by way of the function in it.
+    let blob = staff.functions.check(calls.unwrap_or(function), crew, differing);
+    let checked = blob.is_some();
+    let prepared = encoded.map(|encoded| Prepared { kind: down::WHOLE, function: blob, encoded, checked });
+    (name, prepared)
+}
+
+/// Whether this is a function bound to a context, a `forkright._context.Within`.
+fn is_within(function: &Bound<'_, PyAny>) -> bool {
+    function.get_type().name().is_ok_and(|name| name == "Within")
+}
+
+/// A function bound to a context: it travels once, and each call with what is set in its context.
+fn prepare_within(
+    staff: &Staff,
+    function: &Bound<'_, PyAny>,
+    arguments: &Bound<'_, PyTuple>,
+    options: Option<&Bound<'_, PyDict>>,
+    differing: Differing,
+) -> (Arc<str>, PyResult<Prepared>) {
+    let (py, crew) = (function.py(), staff.crew());
+    let described = function
+        .invoke_method("inner", ())
+        .and_then(|inner| staff.functions.describe(&inner, crew, differing, Look::Watched));
+    let Described { blob, name, checked, .. } = match described {
+        Ok(Some(described)) => described,
+        Ok(None) => return prepare_whole(staff, function, arguments, options, None, differing),
+        Err(error) => return (crate::errors::name_of(function).into(), Err(error)),
+    };
+    let options = options.map_or_else(|| PyDict::new(py), Clone::clone);
+    let role = || format!("the arguments of `{name}`");
+    let encoded = function
+        .invoke_method("parcels", ())
+        .and_then(|parcels| PyTuple::new(py, [parcels.as_any(), arguments.as_any(), options.as_any()]))
+        .and_then(|sent| codec::encode(sent.as_any(), crew.store(), staff.initializer(), role));
+    let function = Some(blob);
+    let prepared = encoded.map(|encoded| Prepared { kind: down::WITHIN, function, encoded, checked });
+    (name, prepared)
 }
 
 /// The arguments of a call, pickled, and the kind of message they make.

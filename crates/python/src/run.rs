@@ -4,7 +4,7 @@
 //! one thread *coordinates*: it pickles chunks, keeps the workers' queues full, unpickles what comes back. That
 //! is the caller, or, while the caller is stuck in a long item, a thread of the common pool.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use crate::functions::Differing;
 use crate::glimpse::Glimpse;
 use crate::governing::Governing;
 use crate::hands::{Hands, Hurry, Job};
+use crate::job;
 use crate::memory::{self, Learned};
 use crate::meter;
 use crate::onlooker::Onlooker;
@@ -31,14 +32,14 @@ use crate::recruit::{Manner, Staff};
 use crate::report::{Facts, MapReport};
 use crate::work::{HereSource, Work};
 
-/// Threads of the common pool end after this long without work.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Threads of the common pool end after so many milliseconds without work.
+static PATIENCE: AtomicU64 = AtomicU64::new(10_000);
 
 /// The threads that maps share, and the process they belong to.
 static COMMON: LazyLock<Mutex<(u32, Arc<Hands>)>> = LazyLock::new(|| Mutex::new((0, common_hands())));
 
 fn common_hands() -> Arc<Hands> {
-    Hands::new(1, "forkright".into(), Some(PATIENCE), None)
+    Hands::new(1, "forkright".into(), Some(Duration::from_millis(PATIENCE.load(Relaxed))), None)
 }
 
 /// The threads that maps share.
@@ -50,6 +51,12 @@ pub(crate) fn common() -> Arc<Hands> {
         std::mem::forget(std::mem::replace(&mut *common, (me, common_hands())));
     }
     Arc::clone(&common.1)
+}
+
+/// Has the common threads, those to come, too, end after this long without work.
+pub(crate) fn set_patience(patience: Duration) {
+    PATIENCE.store(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    common().set_patience(patience);
 }
 
 /// Takes the common threads out of use: the next map gets new ones.
@@ -223,7 +230,7 @@ impl Run {
         let (processes, threads) = (plan.processes(), plan.threads());
         let manner = lock(&self.manner).clone();
         let staff = match staff {
-            _ if manner.is_none() => Staff::shared(processes, threads)?,
+            _ if manner.is_none() => Staff::shared(py, processes, threads)?,
             Some(staff) => {
                 staff.crew().resize(processes, threads);
                 staff
@@ -354,7 +361,9 @@ impl Run {
                 && !self.hold.load(Acquire)
                 && until.is_none_or(|until| Instant::now() < until)
         };
+        let inside = job::Inside::begin(batch.job);
         meter::with_own(py, |slot| while goes_on() && batch.run_on(py, slot, goes_on) {});
+        drop(inside);
         self.inline.store(false, Release);
         if !self.work.is_over() {
             self.set_width(progress.width.load(Acquire), self.hold.load(Acquire));
@@ -443,7 +452,7 @@ impl Run {
 
 /// Runs a map to its end; its results and its report. `plan` is `None` for the choice to be made.
 #[pyfunction]
-#[pyo3(signature = (function, name, items, star, plan, workers, chunksize, timeout, return_errors, shared_state, seeds, glimpse))]
+#[pyo3(signature = (function, name, items, star, plan, workers, chunksize, timeout, return_errors, shared_state, seeds, glimpse, around))]
 #[expect(clippy::too_many_arguments, reason = "called in one place, by forkright._map")]
 pub(crate) fn run_map<'py>(
     py: Python<'py>,
@@ -459,6 +468,7 @@ pub(crate) fn run_map<'py>(
     shared_state: Option<bool>,
     seeds: Option<Py<PyAny>>,
     glimpse: Option<&Bound<'py, Glimpse>>,
+    around: Option<Py<PyAny>>,
 ) -> PyResult<(Bound<'py, PyList>, Bound<'py, MapReport>)> {
     let until = crate::future::deadline(timeout)?;
     let on_error = if return_errors { OnError::Return } else { OnError::Raise };
@@ -466,8 +476,18 @@ pub(crate) fn run_map<'py>(
         Some(_) => Differing::under_plan(shared_state),
         None => Differing::under_choice(shared_state),
     };
-    let batch =
-        Batch::new(function, name, items, star, seeds, on_error, chunksize, differing, plan.is_none())?;
+    let batch = Batch::new(
+        function,
+        name,
+        items,
+        star,
+        seeds,
+        around,
+        on_error,
+        chunksize,
+        differing,
+        plan.is_none(),
+    )?;
     let began = Instant::now();
     let work: Arc<dyn Work> = Arc::clone(&batch) as Arc<dyn Work>;
     let run = Run::new(work, common());

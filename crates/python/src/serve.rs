@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
+use forkright_engine::cores;
 use forkright_engine::crew::Arrived;
 use forkright_engine::frame::{chunk, down, up};
 use forkright_engine::line::{self, Line};
@@ -23,6 +24,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::codec::{self, Encoded};
+use crate::job;
 use crate::meter::{self, Stopwatch};
 use crate::onlooker::Onlooker;
 use crate::outward::{Outward as _, import};
@@ -53,6 +55,8 @@ pub(crate) struct Worker {
     metered: AtomicBool,
     /// Bytes of memory of its own that end it; 0 if none do.
     memory_limit: AtomicU64,
+    /// Its share of the cores, if that is new; else 0.
+    share: AtomicU32,
     /// Blocks of ours that the caller may still read.
     lent: Mutex<Lent>,
 }
@@ -150,6 +154,7 @@ impl Worker {
             store: Store::of_worker(memory(results)?).map_err(fail)?,
             metered: AtomicBool::new(false),
             memory_limit: AtomicU64::new(0),
+            share: AtomicU32::new(0),
             lent: Mutex::default(),
         })
     }
@@ -205,7 +210,7 @@ impl Worker {
             }
             let Some(head) = consumer.pop(body).map_err(|error| broken(&error))? else { return Ok(None) };
             let payload = |body: &[u8]| Payload::parse(body).map_err(|_| broken(&"a message does not parse"));
-            match head.kind & !down::TIMED {
+            match head.kind & down::KIND {
                 down::FUNCTION => {
                     let arrived = Arrived::receive(payload(body)?, &self.inbox);
                     let function = Function::new(arrived);
@@ -230,7 +235,11 @@ impl Worker {
                 down::THREADS => {
                     // At least the one that reads this.
                     *allowed = u32::try_from(head.id).unwrap_or(1).clamp(1, MOST_THREADS);
-                    self.metered.store(head.extra == 1 && *allowed > 1, Relaxed);
+                    let (metered, share) = down::parse_extent(head.extra);
+                    self.metered.store(metered && *allowed > 1, Relaxed);
+                    if cores::set_share(share) {
+                        self.share.store(share, Relaxed);
+                    }
                     self.bell.strike_all();
                     self.more.notify_all();
                     if *allowed > *threads {
@@ -245,7 +254,7 @@ impl Worker {
                     self.bell.strike_all();
                     self.more.notify_all();
                 }
-                down::TASK | down::KEYWORDS | down::WHOLE => {
+                down::TASK | down::KEYWORDS | down::WHOLE | down::WITHIN => {
                     let arguments = Arrived::receive(payload(body)?, &self.inbox);
                     let function = functions.get(&head.extra).cloned();
                     return Ok(Some(Message::Task { head, arguments, function }));
@@ -259,6 +268,15 @@ impl Worker {
                 kind => return Err(broken(&format!("a message of the unknown kind {kind}"))),
             }
         }
+    }
+
+    /// Has libraries keep to a share of the cores that has changed.
+    fn mind_share(&self, py: Python<'_>) -> PyResult<()> {
+        if self.share.load(Relaxed) != 0 {
+            let share = self.share.swap(0, Relaxed);
+            import(py, "forkright._budget")?.getattr("change")?.invoke((share,))?;
+        }
+        Ok(())
     }
 
     /// Has the worker end if it has more memory than it may, even without its garbage.
@@ -332,10 +350,12 @@ impl Worker {
         marker: Option<&Marker>,
     ) -> PyResult<()> {
         let mut cost = Cost { tasks: 1, ..Cost::default() };
-        if let Message::Task { head, .. } | Message::Chunk { head, .. } = &message
-            && head.kind & down::TIMED != 0
-        {
-            self.begin(py, head.id)?;
+        self.mind_share(py)?;
+        if let Message::Task { head, .. } | Message::Chunk { head, .. } = &message {
+            job::set(head.kind >> down::JOB);
+            if head.kind & down::TIMED != 0 {
+                self.begin(py, head.id)?;
+            }
         }
         if let Message::Task { head, function: Some(function), .. }
         | Message::Chunk { head, function: Some(function), .. } = &message
@@ -348,7 +368,7 @@ impl Worker {
         match message {
             Message::Grow(_) | Message::Forget(_) => Ok(()),
             Message::Task { head, arguments, function } => {
-                let kind = head.kind & !down::TIMED;
+                let kind = head.kind & down::KIND;
                 let function = function.as_deref();
                 let marked = marker.zip(function);
                 let outcome = self.run_task(py, kind, &arguments, function, marked, &mut cost);
@@ -419,10 +439,15 @@ impl Worker {
         let started = clock::monotonic();
         let decoded = codec::decode(py, arguments)
             .map_err(|error| self.undecodable(py, error, function, "arguments"))?;
-        let call = decoded.cast_into::<PyTuple>()?;
-        let at = |index| call.get_item(index);
+        let sent = decoded.cast_into::<PyTuple>()?;
+        let at = |index| sent.get_item(index);
         let (function, arguments, options) = match kind {
-            down::TASK => (self.known(py, function)?, call, None),
+            down::WITHIN => {
+                let call = import(py, "forkright._context")?.getattr("call")?;
+                let function = self.known(py, function)?;
+                (call, PyTuple::new(py, [function, at(0)?, at(1)?, at(2)?])?, None)
+            }
+            down::TASK => (self.known(py, function)?, sent, None),
             down::KEYWORDS => (self.known(py, function)?, at(0)?.cast_into()?, Some(at(1)?.cast_into()?)),
             _ => (at(0)?, at(1)?.cast_into::<PyTuple>()?, Some(at(2)?.cast_into::<PyDict>()?)),
         };

@@ -35,6 +35,8 @@ pub(crate) struct Submitted {
 pub(crate) struct Submissions {
     progress: Progress,
     differing: Differing,
+    /// The executor, for workers that others have, too.
+    job: u32,
     waiting: Mutex<Waiting>,
     /// Calls that were taken and are not over.
     out: AtomicUsize,
@@ -52,10 +54,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Submissions {
-    pub(crate) fn new(name: Arc<str>, differing: Differing) -> Arc<Submissions> {
+    pub(crate) fn new(name: Arc<str>, differing: Differing, job: u32) -> Arc<Submissions> {
         Arc::new(Submissions {
             progress: Progress::new(name),
             differing,
+            job,
             waiting: Mutex::default(),
             out: AtomicUsize::new(0),
         })
@@ -203,10 +206,21 @@ impl Work for Submissions {
         let call = Arc::clone(call);
         // As long as no worker has ever been ready, none may come.
         let kept = Mutex::new((checked || staff.crew().ready() == 0).then_some(submitted));
-        let owner = self.progress.owner;
+        let (owner, job) = (self.progress.owner, self.job);
         let recipient = Arc::new(CallOut { work: Arc::clone(&self), call, sent, kept });
-        let parcel =
-            Parcel { id, owner, kind, function, flags: None, payload, leases, tasks: 1, terms, recipient };
+        let parcel = Parcel {
+            id,
+            owner,
+            job,
+            kind,
+            function,
+            flags: None,
+            payload,
+            leases,
+            tasks: 1,
+            terms,
+            recipient,
+        };
         let (wanted, backlog) = staff.crew().submit(parcel);
         staff.hire(py, wanted)?;
         if backlog {

@@ -29,6 +29,7 @@ from .._spec import Initializer
 from . import EXTENSION, reason, say_once, warn
 
 if TYPE_CHECKING:
+    from .._context import Within
     from .._seeding import Seeds
 
 try:
@@ -77,6 +78,19 @@ def close_shared(timeout: float) -> None:
     """Waits for what is still closing, however long: the standard library's own end may stumble over it."""
     for closer in list(_closers):
         closer.join()
+
+
+def current_job() -> int:
+    """None is told from another: a worker's state is its own for as long as it lives."""
+    return 0
+
+
+def release_shared(timeout: float) -> None:
+    """Nothing: maps share no workers."""
+
+
+def keep_workers(seconds: float) -> None:
+    """Nothing: maps share no workers."""
 
 
 def share(buffers: list[pickle.PickleBuffer], writable: bool) -> list[Any]:
@@ -284,6 +298,7 @@ def run_map(
     shared_state: bool | None,
     seeds: Seeds | None,
     glimpse: Glimpse | None,
+    around: Within | None,
 ) -> tuple[list[Any], MapReport]:
     """Runs a map to its end; its results and its report.
 
@@ -292,6 +307,7 @@ def run_map(
     """
     say_once()
     began, now = time.perf_counter(), taken(plan, workers)
+    function = around or function
     if seeds is not None:
         calls = items if star else [(item,) for item in items]
         function, items, star = functools.partial(seeds.call, function), list(enumerate(calls)), True

@@ -60,7 +60,7 @@ def judge(fn: object, study: Study, besides: tuple[CodeType, ...] = ()) -> Opini
         else:
             findings.append(sentence.of_trace(who, trace, objection))
     findings += [sentence.of_output(who, deed) for deed in excuses.outputs()]
-    return Opinion(tuple(findings), tuple(notes), tuple(study.doubts))
+    return Opinion(tuple(findings), tuple(notes), tuple(study.doubts), tuple(study.variables))
 
 
 def _function_of(fn: object) -> FunctionType | None:

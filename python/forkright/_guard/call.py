@@ -18,6 +18,7 @@ from types import (
     WrapperDescriptorType,
 )
 
+from .._functions import bound_to_context
 from . import library
 from .callback import callbacks
 from .project import CACHED, name_of, own_function, own_method, underlying, wrapped
@@ -123,6 +124,8 @@ def _object(
 ) -> Value:
     """A callable object that is neither a function nor a class."""
     if isinstance(thing, functools.partial):
+        if (bound := bound_to_context(thing)) is not None:
+            study.context = bound.context
         given = [real(SHARED, one, f"{callee.name}.args") for one in thing.args]
         named = {name: real(SHARED, one, name) for name, one in thing.keywords.items()}
         inner = Value(SHARED, thing.func, name_of(thing.func) or callee.name)

@@ -27,10 +27,25 @@ from .names import (
     is_stream,
     nature,
 )
-from .value import FRESH, PLAIN, SHARED, UNKNOWN, Value, container, is_array, is_atom, is_frame, joined, part
+from .value import (
+    FRESH,
+    PLAIN,
+    SHARED,
+    UNKNOWN,
+    Value,
+    container,
+    is_array,
+    is_atom,
+    is_frame,
+    joined,
+    part,
+    real,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .study import Study
 
 ITERABLES = frozenset((list, tuple, set, dict, frozenset, enumerate, zip, reversed, map, filter, deque))
@@ -150,6 +165,8 @@ def _on_shared(
     if sort == "context":
         if name in ("set", "reset"):
             study.notes[f"`{receiver.name}` is a context variable; each call has a context of its own"] = None
+        elif name == "get":
+            return _read(study, receiver)
         return PLAIN
     if is_stream(receiver.thing):  # a replaced stream need not be a file
         study.prints = True
@@ -163,6 +180,14 @@ def _on_shared(
     if study.frame is not None and name in ("get", "__contains__"):
         study.frame.looked_up.add(receiver.name)
     return None
+
+
+def _read(study: Study, receiver: Value) -> Value:
+    """A context variable is read: what it has is the caller's, too, if that is the caller's context."""
+    variable: Any = receiver.thing
+    study.variables[variable] = None
+    value = None if study.context is None else study.context.get(variable)
+    return PLAIN if value is None else real(SHARED, value, f"{receiver.name}.get()")
 
 
 def _draw(study: Study, name: str, receiver: Value) -> None:

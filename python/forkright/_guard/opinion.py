@@ -25,14 +25,23 @@ class Finding:
 
 
 class Opinion:
-    """The findings about a function, the notes worth telling, and those of them that tell what was not followed."""
+    """The findings about a function, the notes worth telling, those of them that tell what was not followed, and the
+    context variables that it reads.
+    """
 
-    __slots__ = ("doubts", "findings", "notes")
+    __slots__ = ("doubts", "findings", "notes", "variables")
 
-    def __init__(self, findings: tuple[Finding, ...], notes: tuple[str, ...], doubts: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        findings: tuple[Finding, ...],
+        notes: tuple[str, ...],
+        doubts: tuple[str, ...],
+        variables: tuple[object, ...] = (),
+    ) -> None:
         self.findings = findings
         self.notes = notes
         self.doubts = doubts
+        self.variables = variables
 
     @property
     def conclusive(self) -> bool:

@@ -20,6 +20,10 @@ DEPTH = 8  # calls within calls
 REPEATS = 3  # the same code within itself: more would tell nothing new
 INSTRUCTIONS = 6000
 SECONDS = 0.02
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextvars import Context
+
 _SORTS = {
     "lock": "lock",
     "handle": "handle",
@@ -55,6 +59,8 @@ class Study:
         self.doubts: dict[str, None] = {}
         self.codes: set[CodeType] = set()
         self.loggers: dict[object, None] = {}
+        self.context: Context | None = None  # the one that calls will run in
+        self.variables: dict[object, None] = {}  # of a context, that are read
         self.prints = False
         self.seeds_itself = False
         self.frame: Frame | None = None

@@ -5,12 +5,10 @@
 //! ends its worker, with all that it started; whoever waits for the task is told at once, whoever waited behind it
 //! runs elsewhere, and a replacement is ordered before the worker is dead.
 
-use std::sync::Weak;
 use std::sync::atomic::Ordering::AcqRel;
 use std::time::{Duration, Instant};
 
 use super::{Break, Crew, Delivery, Post, Stage, Yard, send_back};
-use crate::warden::Employer;
 
 /// What was asked for a task beyond its being run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,11 +103,8 @@ impl Crew {
     pub(super) fn watch(&self, yard: &mut Yard, limit: Duration) {
         let Some(late) = Instant::now().checked_add(limit) else { return };
         if yard.alarm.is_none_or(|alarm| late < alarm) {
+            self.call_at(yard, late);
             yard.alarm = Some(late);
-            // This is called at one time, the last that was named.
-            if yard.tidying.is_none_or(|tidying| late < tidying) {
-                self.warden.call_at(late, self.myself.clone() as Weak<dyn Employer>);
-            }
         }
     }
 }

@@ -185,6 +185,7 @@ fn submit(yard: &mut Yard, id: u64) -> Arc<Ends> {
     let parcel = Parcel {
         id,
         owner: 1,
+        job: 0,
         kind: down::TASK | if id.is_multiple_of(2) { down::TIMED } else { 0 },
         function: None,
         flags: None,
@@ -302,7 +303,7 @@ fn a_worker_that_spoils_its_queue_must_go() {
     liars[0].memory.write_at(&u64::MAX.to_le_bytes(), 4096 + 128).unwrap();
     // Nobody looks there while there is room.
     for number in 0..10_000 {
-        yard.seats[0].set_threads(1 + number % 2);
+        yard.seats[0].set_threads(1 + number % 2, 1);
     }
     let mut post = Post::new();
     assert_eq!(yard.hear(&mut post), [0]);

@@ -12,6 +12,7 @@ mod lead;
 #[cfg(test)]
 mod liar;
 mod obituary;
+mod resting;
 mod seat;
 mod tidying;
 
@@ -31,6 +32,7 @@ use self::lead::Lead;
 pub use self::lead::{Duty, Sleeper};
 pub use self::obituary::Obituary;
 use self::seat::{MOST_FRAMES, Said, Seat, Stage};
+use crate::cores;
 use crate::frame::up;
 use crate::line;
 use crate::oom::Kills;
@@ -68,6 +70,8 @@ pub struct Parcel {
     pub id: u64,
     /// Whose it is: where several share a crew, one of them may end without the others.
     pub owner: u32,
+    /// What it belongs to for `forkright.worker_state`: a map or an executor; 0 where the whole crew does.
+    pub job: u32,
     /// One of `frame::down`.
     pub kind: u32,
     /// What must have been sent before.
@@ -243,6 +247,14 @@ pub struct Limits {
     pub renewal: Renewal,
 }
 
+impl Limits {
+    /// The cores that each thread of a worker may take for what it starts in turn, as those of BLAS or more workers.
+    pub fn share(&self) -> u32 {
+        let workers = self.processes.max(1).saturating_mul(self.threads.max(1));
+        (cores::usable().usable / workers).max(1)
+    }
+}
+
 /// After what a worker is replaced by a new one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Renewal {
@@ -302,6 +314,10 @@ struct Yard {
     /// Large payloads have travelled since the warden was last asked to tidy up; when it will.
     untidy: bool,
     tidying: Option<Instant>,
+    /// For how long workers may have nothing to do, when something came or went last, and when the warden looks.
+    patience: Option<Duration>,
+    used: Instant,
+    resting: Option<Instant>,
     /// Not all that ever came had the same priority.
     ranked: bool,
     seats: Vec<Seat>,
@@ -350,6 +366,9 @@ impl Crew {
             alarm: None,
             untidy: false,
             tidying: None,
+            patience: None,
+            used: Instant::now(),
+            resting: None,
             ranked: false,
             seats: Vec::new(),
             former: Vec::new(),
@@ -410,6 +429,7 @@ impl Crew {
             return (0, false);
         }
         yard.outstanding += 1;
+        yard.note_use();
         let Terms { limit, priority, .. } = parcel.terms;
         yard.ranked |= priority != 0;
         yard.untidy |= parcel.is_heavy();
@@ -464,6 +484,8 @@ impl Crew {
             self.hire_one(&mut yard)?;
         }
         yard.pump();
+        yard.note_use();
+        self.rest_later(&mut yard);
         Ok(())
     }
 
@@ -513,6 +535,9 @@ impl Crew {
             yard.balance();
             yard.pump();
             self.tidy_later(&mut yard);
+            if !post.is_empty() {
+                yard.note_use();
+            }
             if yard.backlog.is_empty() && yard.outstanding == 0 && yard.closing {
                 yard.stop_all();
             }
@@ -743,6 +768,11 @@ impl Crew {
         self.lock().seats.iter().map(|seat| seat.pid).filter(|pid| *pid != 0).collect()
     }
 
+    /// As [`Limits::share`], now.
+    pub fn share(&self) -> u32 {
+        self.lock().limits.share()
+    }
+
     /// Workers that are ready for work.
     pub fn ready(&self) -> u32 {
         self.lock().seats.iter().filter(|seat| seat.stage == Stage::Ready).count() as u32
@@ -759,8 +789,9 @@ impl Crew {
         let mut yard = self.lock();
         yard.limits.processes = processes;
         yard.limits.threads = threads;
+        let share = yard.limits.share();
         for seat in &mut yard.seats {
-            seat.set_threads(threads);
+            seat.set_threads(threads, share);
         }
         let serving = yard.seats.iter().filter(|seat| seat.stage != Stage::Stopping).count();
         let surplus = serving.saturating_sub(processes as usize);
@@ -914,6 +945,18 @@ impl Yard {
         doomed
     }
 
+    /// Something came or went.
+    fn note_use(&mut self) {
+        if self.patience.is_some() {
+            self.used = Instant::now();
+        }
+    }
+
+    /// Whether no worker takes anything more.
+    fn is_stopping(&self) -> bool {
+        self.seats.iter().all(|seat| seat.stage == Stage::Stopping)
+    }
+
     fn stop_all(&mut self) {
         for seat in &mut self.seats {
             seat.stop();
@@ -976,7 +1019,7 @@ impl Yard {
 
 impl Employer for Crew {
     fn due(&self) -> Option<Instant> {
-        self.end_late().into_iter().chain(self.tidy()).min()
+        self.end_late().into_iter().chain(self.tidy()).chain(self.rest()).min()
     }
 
     fn started(&self, token: u64, pid: i32) {

@@ -69,6 +69,7 @@ pub(super) struct Seat {
     times_lost: u64,
     inbox: Arc<Inbox>,
     threads: u32,
+    share: u32,
     /// Whether it meters its tasks, for all of its crew.
     pub(super) metered: bool,
     /// Tasks it may still be sent before it is replaced.
@@ -115,7 +116,8 @@ impl Seat {
         let (memory, mut line) = line::create()?;
         let outbox = Memory::create("forkright-results", 0)?;
         // A worker begins with one thread; whatever comes later, this comes first.
-        let head = Head { kind: down::THREADS, id: threads.into(), extra: metered.into() };
+        let share = limits.share();
+        let head = Head { kind: down::THREADS, id: threads.into(), extra: down::extent(metered, share) };
         let memory_limit = renewal.memory.map(|bytes| Head { kind: down::MEMORY, id: bytes, extra: 0 });
         for head in [head].into_iter().chain(memory_limit) {
             line.producer.push(head, &[]).map_err(|_| io::Error::other("a new ring takes nothing"))?;
@@ -140,6 +142,7 @@ impl Seat {
             times_lost: 0,
             inbox: Inbox::of_worker(outbox),
             threads,
+            share,
             metered,
             budget: renewal.tasks,
             pace: None,
@@ -208,7 +211,8 @@ impl Seat {
         }
         let function = parcel.function.as_ref().map_or(0, |blob| blob.id);
         let timed = if parcel.terms.limit.is_some() { down::TIMED } else { 0 };
-        let head = Head { kind: parcel.kind | timed, id: parcel.id, extra: function };
+        let kind = parcel.kind | timed | parcel.job << down::JOB;
+        let head = Head { kind, id: parcel.id, extra: function };
         let flags = parcel.flags.as_slice();
         match self.push(head, &[flags, &parcel.payload.head(), parcel.payload.tail()]) {
             Some(position) => {
@@ -270,10 +274,11 @@ impl Seat {
     }
 
     /// Has so many of its threads run messages from now on. What is sent meanwhile runs on as many as before.
-    pub(super) fn set_threads(&mut self, threads: u32) {
-        let head = Head { kind: down::THREADS, id: threads.into(), extra: self.metered.into() };
-        if threads != self.threads && self.push(head, &[]).is_some() {
-            self.threads = threads;
+    pub(super) fn set_threads(&mut self, threads: u32, share: u32) {
+        let extra = down::extent(self.metered, share);
+        let head = Head { kind: down::THREADS, id: threads.into(), extra };
+        if (threads, share) != (self.threads, self.share) && self.push(head, &[]).is_some() {
+            (self.threads, self.share) = (threads, share);
             self.silent = true;
         }
     }

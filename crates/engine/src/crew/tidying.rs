@@ -1,22 +1,18 @@
 //! Gives back memory of payloads some seconds after they travelled, though nobody calls any more: idle blocks to the
 //! system, those that answers lay in to their workers. Done on the warden's thread, which sleeps when all is tidy.
 
-use std::sync::Weak;
 use std::time::Instant;
 
 use super::{Crew, Seat, Yard};
 use crate::store::TIDY;
-use crate::warden::Employer;
 
 impl Crew {
     /// Has the warden tidy up some seconds from now, if large payloads have travelled since it last did.
     pub(super) fn tidy_later(&self, yard: &mut Yard) {
         if std::mem::take(&mut yard.untidy) && yard.tidying.is_none() {
             let then = Instant::now() + TIDY;
+            self.call_at(yard, then);
             yard.tidying = Some(then);
-            if yard.alarm.is_none_or(|alarm| then < alarm) {
-                self.warden.call_at(then, self.myself.clone() as Weak<dyn Employer>);
-            }
         }
     }
 
