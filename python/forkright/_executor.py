@@ -41,6 +41,9 @@ class Executor(concurrent.futures.Executor):
             with files and other processes. It is looked at between tasks, after a garbage collection: one that is over
             takes no more tasks, and ends when those on its other threads are done. No task is interrupted or lost.
         shared_state: Whether calls share state with this process; as for `forkright.map`.
+        cluster: Whose workers run the calls; as for `forkright.map`. Its end is its owner's. It takes none of ``plan``,
+            ``initializer``, ``max_tasks_per_child`` and ``max_memory_per_child``. Nobody tells there whether a call has
+            begun, so `Future.cancel` succeeds until its result is there.
 
     Raises:
         ValueError, TypeError: If an argument makes no sense.
@@ -57,6 +60,7 @@ class Executor(concurrent.futures.Executor):
         max_memory_per_child: int | str | None = None,
         thread_name_prefix: str = "",
         shared_state: bool | None = None,
+        cluster: Any = None,
     ) -> None:
         _positive(max_workers)
         if initializer is not None and not callable(initializer):
@@ -67,9 +71,6 @@ class Executor(concurrent.futures.Executor):
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
         max_memory = _options.parse_memory(max_memory_per_child)
-        fixed = _plan.parse(plan, max_workers)
-        _plan.check_shared_state(shared_state, fixed)
-        self._plan = fixed
         self._made = (initializer, tuple(initargs), max_tasks_per_child, max_memory, shared_state)
         self._abandoned = _apart.Abandoned()
         # Under "auto", for calls with terms that only a fixed plan can keep.
@@ -77,6 +78,18 @@ class Executor(concurrent.futures.Executor):
         self._stays: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
         self._asked = max_workers
+        self._cluster = cluster
+        self._plan: _plan.Plan | None
+        self._pool: Pool
+        if cluster is not None:
+            from . import _cluster
+
+            self._pool, self._plan = _cluster.pool(cluster, plan, max_workers, self._made)
+            self._max_workers = self._plan.workers
+            return
+        fixed = _plan.parse(plan, max_workers)
+        _plan.check_shared_state(shared_state, fixed)
+        self._plan = fixed
         self._max_workers = max_workers or (fixed.workers if fixed else cpu_count())
         pickled = None
         if initializer is not None and (fixed is None or fixed.processes):
@@ -145,7 +158,12 @@ class Executor(concurrent.futures.Executor):
         Raises:
             ValueError, TypeError: If an argument makes no sense.
         """
-        return _options.Options(self, _options.parse(task_timeout, retries, priority))
+        terms = _options.parse(task_timeout, retries, priority)
+        if self._cluster is not None:
+            from . import _cluster
+
+            _cluster.check_terms(_cluster.find(self._cluster), terms)
+        return _options.Options(self, terms)
 
     def map(
         self,
@@ -239,6 +257,8 @@ class Executor(concurrent.futures.Executor):
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], terms: _options.Terms
     ) -> Any:
         limit, retries, priority = terms
+        if self._cluster is not None:
+            return self._pool.submit(fn, args, kwargs, None, terms)
         if self._plan is None and (limit is not None or retries):
             return self._other(fn, args)._submit(fn, args, kwargs, terms)
         if limit is None or (self._plan is not None and self._plan.processes and Pool.kills):

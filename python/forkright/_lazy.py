@@ -42,11 +42,13 @@ def imap_ordered(
     shared_state: bool | None,
     terms: _options.Terms,
     seeds: Seeds | None,
+    cluster: Any,
 ) -> Iterator[Any]:
     """An iterator of results in the order of the items; nothing is read or begun before its first `next`."""
     if not iterables:
         raise TypeError("imap() needs at least one iterable")
-    return _ordered(Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds), timeout)
+    job = Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds, cluster=cluster)
+    return _ordered(job, timeout)
 
 
 def imap_as_completed(
@@ -60,11 +62,12 @@ def imap_as_completed(
     shared_state: bool | None,
     terms: _options.Terms,
     seeds: Seeds | None,
+    cluster: Any,
 ) -> Iterator[Any]:
     """As `imap_ordered`, with each result as soon as it is there."""
     if not iterables:
         raise TypeError("imap_unordered() needs at least one iterable")
-    job = Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds)
+    job = Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds, cluster=cluster)
     return _as_completed(job, timeout)
 
 
@@ -180,7 +183,7 @@ class Work:
         while values:
             yield values.pop()
         if failure is not None:
-            raise _pickling.decode_exception(failure)
+            raise failure if isinstance(failure, BaseException) else _pickling.decode_exception(failure)
 
 
 class Job:
@@ -198,13 +201,19 @@ class Job:
         terms: _options.Terms,
         seeds: Seeds | None = None,
         kind: type[Work] = Work,
+        cluster: Any = None,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"the first argument must be callable, not {fn!r}")
         check_sizes(chunksize, buffersize)
-        fixed = _plan.parse(plan, workers)
-        _plan.check_shared_state(shared_state, fixed)
-        self._plan, self._workers, self._shared_state = plan, workers, shared_state
+        if cluster is None:
+            fixed = _plan.parse(plan, workers)
+            _plan.check_shared_state(shared_state, fixed)
+        else:
+            from . import _cluster
+
+            fixed = _cluster.taken(cluster, fn, plan, workers, shared_state, terms)
+        self._plan, self._workers, self._shared_state, self._cluster = plan, workers, shared_state, cluster
         # What is chosen may become many threads; they can't be more than there are calls.
         count = fixed.workers if fixed else workers or min(32, cpu_count() + 4)
         serial = fixed is not None and fixed.kind == "serial"
@@ -212,7 +221,7 @@ class Job:
         self.work = kind(fn, _calls(iterables), fixed, chunksize, buffersize, ahead, terms, seeds)
 
     def hire(self) -> Executor:
-        return Executor(self._workers, plan=self._plan, shared_state=self._shared_state)
+        return Executor(self._workers, plan=self._plan, shared_state=self._shared_state, cluster=self._cluster)
 
 
 def _ordered(job: Job, timeout: float | None) -> Iterator[Any]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         shared_state: bool | None
         task_timeout: float | None
         retries: int
+        cluster: Any
 
     class MapOptions(AnyMapOptions, total=False):
         chunksize: int | None
@@ -67,6 +68,7 @@ def map(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
+    cluster: Any = None,
 ) -> list[R]:
     """Call ``fn`` with the items of the iterables, many at once, and return the results in order.
 
@@ -108,6 +110,10 @@ def map(
             integer, several, or a ``SeedSequence``, which is left as it is. What ``fn`` draws from `random` and
             `numpy.random` themselves does not follow from it: a process has one of each, which its threads share. Not
             for coroutine functions.
+        cluster: Run the calls there instead: a `distributed.Client` of Dask's, ``"ray"`` or the module `ray`, or any
+            `concurrent.futures.Executor` that stands for a cluster. ``workers`` caps the calls that run there at a
+            time; there is no ``plan``, ``task_timeout`` or coroutine function. The report says whether the cluster pays.
+            See docs/clusters.md.
 
     Raises:
         TimeoutError: If the time is up; calls that have not started never will.
@@ -121,7 +127,8 @@ def map(
         raise TypeError("map() needs at least one iterable")
     star = len(iterables) > 1
     items = list(zip(*iterables)) if star else iterables[0]  # noqa: B905 - the shortest ends it, as in map
-    return _run(fn, items, star, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries, seed)
+    terms = task_timeout, retries
+    return _run(fn, items, star, plan, workers, chunksize, timeout, on_error, shared_state, *terms, seed, cluster)
 
 
 if TYPE_CHECKING:
@@ -153,10 +160,12 @@ def starmap(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
+    cluster: Any = None,
 ) -> list[R]:
     """As `map`, for items that are tuples of arguments: ``fn(*item)``."""
     items = [tuple(item) for item in iterable]
-    return _run(fn, items, True, plan, workers, chunksize, timeout, on_error, shared_state, task_timeout, retries, seed)
+    terms = task_timeout, retries
+    return _run(fn, items, True, plan, workers, chunksize, timeout, on_error, shared_state, *terms, seed, cluster)
 
 
 def imap(
@@ -172,6 +181,7 @@ def imap(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
+    cluster: Any = None,
 ) -> Iterator[R]:
     """As `map`, but lazily: an iterator of results in order, with a bounded number of calls ahead of them.
 
@@ -186,7 +196,7 @@ def imap(
 
     terms = _terms(task_timeout, retries)
     seeds = seeds_of(seed)
-    return imap_ordered(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds)
+    return imap_ordered(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds, cluster)
 
 
 def imap_unordered(
@@ -202,13 +212,15 @@ def imap_unordered(
     task_timeout: float | None = None,
     retries: int = 0,
     seed: Seed | None = None,
+    cluster: Any = None,
 ) -> Iterator[R]:
     """As `imap`, with the results in the order in which they come."""
     from ._lazy import imap_as_completed
 
     terms = _terms(task_timeout, retries)
     seeds = seeds_of(seed)
-    return imap_as_completed(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds)
+    rest = shared_state, terms, seeds, cluster
+    return imap_as_completed(fn, iterables, plan, workers, chunksize, timeout, buffersize, *rest)
 
 
 def call_each(fn: Callable[..., R], items: Iterator[Any], results: list[R], star: bool) -> None:
@@ -266,8 +278,20 @@ def _run(
     task_timeout: float | None,
     retries: int,
     seed: Seed | None,
+    cluster: Any,
 ) -> list[Any]:
     global _last
+    if cluster is not None:
+        from . import _cluster
+
+        check(fn, "auto", workers, chunksize, on_error, None)
+        calls = list(items) if star else [(item,) for item in items]
+        several, terms = on_error == "return", _terms(task_timeout, retries)
+        results, told = _cluster.driver(
+            cluster, fn, calls, plan, workers, chunksize, timeout, several, shared_state, terms, seeds_of(seed)
+        ).run()
+        keep(told)
+        return results
     fixed = check(fn, plan, workers, chunksize, on_error, shared_state)
     seeds = seeds_of(seed)
     awaited = is_coroutine_function(fn)

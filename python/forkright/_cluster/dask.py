@@ -1,0 +1,78 @@
+"""Dask distributed, by a `Client`."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from cloudpickle import cloudpickle  # type: ignore[import-untyped]
+from distributed import KilledWorker
+from distributed.client import FutureCancelledError
+
+from . import parcel, remote
+
+if TYPE_CHECKING:
+    import distributed
+
+    from . import Done
+
+# Bytes from which data goes to workers by itself: the scheduler, through which tasks go, would have to keep it.
+_LARGE = 1_000_000
+
+
+class Dask:
+    """A client; closing it is its owner's."""
+
+    name = "Dask"
+    ranks = True
+
+    def __init__(self, client: distributed.Client) -> None:
+        if client.asynchronous:
+            raise ValueError("the Client is an asynchronous one, which waits on its own event loop; make another one for forkright")
+        self._client = client
+        self._runner: Any = None
+
+    def workers(self) -> int:
+        return sum(self._client.nthreads().values())
+
+    def put(self, payload: bytes) -> Any:
+        if len(payload) >= _LARGE:
+            return self._client.scatter(payload, broadcast=True, hash=False)
+        return self._made(bytes, payload)
+
+    def send(self, token: str, function: Any, chunk: bytes, name: str, priority: int, done: Done) -> Callable[[], object]:
+        if self._runner is None:
+            self._runner = self._made(cloudpickle.loads, parcel.runner(remote.call))
+        arguments = chunk if len(chunk) < _LARGE else self._client.scatter(chunk, hash=False)
+        future = self._client.submit(
+            operator.call, self._runner, token, function, arguments, key=_key(name), priority=priority, pure=False
+        )
+
+        def tell(ended: Future[Any]) -> None:
+            error = None if ended.cancelled() else ended.exception()
+            future.release()
+            if not ended.cancelled():
+                done(None if error else ended.result(), error)
+
+        asyncio.run_coroutine_threadsafe(future._result(), self._client.loop.asyncio_loop).add_done_callback(tell)
+        return future.cancel  # type: ignore[no-any-return]
+
+    def death(self, error: BaseException) -> str | None:
+        if isinstance(error, KilledWorker):
+            return f"so did every other of the {error.allowed_failures + 1} that Dask gave it to, the last of them {error.last_worker.address}"
+        if isinstance(error, FutureCancelledError):
+            return f"Dask lost what it needed: {error}"
+        return None
+
+    def _made(self, make: Callable[[bytes], Any], payload: bytes) -> Any:
+        """What a task makes: if the worker dies that has it, another one makes it again."""
+        return self._client.submit(make, payload, key=_key("forkright"), pure=False)
+
+
+def _key(name: str) -> str:
+    # Dask's dashboard names tasks by what is before the number.
+    return f"{name}-{uuid.uuid4()}"

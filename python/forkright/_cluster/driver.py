@@ -1,0 +1,147 @@
+"""A map on a cluster whose items are all known: chunks of a size that follows what was measured, a bounded number out.
+
+Called by `_map`, and by `_asyncio` in a thread. Maps that are read lazily go by `_lazy`, as everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import queue
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .. import _coroutines, _functions, _options
+from .._errors import WorkerDied
+from .._pickling import UnpicklableError
+from . import chunk, plan_of
+from .pool import Pool
+
+if TYPE_CHECKING:
+    from .._future import Future
+    from .._seeding import Seeds
+    from . import Call, Cluster
+
+# Seconds after which a cluster is asked again how many workers it has: it may grow while they compute.
+_NEWS_AFTER = 1.0
+
+
+class Driver:
+    """One map: `run` makes all calls and waits for them, `stop` ends it from another thread."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        fn: Callable[..., Any],
+        calls: list[Call],
+        workers: int | None,
+        chunksize: int | None,
+        timeout: float | None,
+        return_errors: bool,
+        terms: _options.Terms,
+        seeds: Seeds | None,
+    ) -> None:
+        self._fn, self._calls, self._seeds, self._return_errors = fn, calls, seeds, return_errors
+        self._timeout = _coroutines.seconds(timeout)
+        self._chunksize, self._retries = chunksize, terms[1]
+        self._plan = plan_of(cluster, workers)
+        self._pool = Pool(cluster, self._plan, workers)
+        self._workers, self._asked = self._plan.processes, time.monotonic()
+        self._results: list[Any] = [None] * len(calls)
+        self._failures: dict[int, BaseException] = {}
+        self._under_way: dict[Future[Any], range] = {}
+        self._news = queue.SimpleQueue[Any]()
+        # Items that have not been sent, and those that go once more, one by one.
+        self._left = range(len(calls))
+        self._again: list[int] = []
+        self._done = 0
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End it: what the cluster has not begun never will."""
+        self._stopped = True
+        self._news.put(None)
+
+    def run(self) -> tuple[list[Any], str]:
+        """The results in order, and the report's JSON.
+
+        Raises:
+            CancelledError: If it was stopped.
+            TimeoutError: If the time is up.
+            BaseException: What the first call that failed raised, unless exceptions are results.
+        """
+        began = time.monotonic()
+        try:
+            if self._calls:
+                self._pool.put(self._fn, self._seeds)
+            while not (self._failures or self._stopped):
+                self._send()
+                if not self._under_way:
+                    break
+                self._take(None if self._timeout is None else began + self._timeout - time.monotonic())
+            if self._stopped:
+                raise asyncio.CancelledError
+            if self._failures:
+                raise self._failures[min(self._failures)]
+            name = _functions.name_of(self._fn)
+            told = self._pool.meter.told(name, self._pool.cluster.name, self._plan, time.monotonic() - began)
+            return self._results, json.dumps(told)
+        finally:
+            self._failures.clear()
+            self._under_way.clear()
+            self._pool.close(True)
+            self._pool.join()
+
+    def _send(self) -> None:
+        """Keep the workers busy: each has one chunk, and one is there when that ends."""
+        now = time.monotonic()
+        if now > self._asked + _NEWS_AFTER:
+            self._workers, self._asked = self._pool.workers(), now
+        while (self._again or self._left) and len(self._under_way) < chunk.most_out(self._workers):
+            places, retries = self._next()
+            terms = (None, retries, 0)
+            calls = [(call, {}) for call in self._calls[places.start : places.stop]]
+            future = self._pool.submit_chunk(
+                self._fn, calls, self._seeds, places.start, self._return_errors, terms
+            )
+            self._under_way[future] = places
+            future.add_done_callback(self._news.put)
+
+    def _next(self) -> tuple[range, int]:
+        """The next items, and how often they may be run again by themselves."""
+        if self._again:
+            place = self._again.pop()
+            return range(place, place + 1), max(self._retries - 1, 0)
+        meter = self._pool.meter
+        size = self._chunksize or chunk.size(len(self._left), self._workers, meter.seconds, meter.made, meter.hop)
+        places, self._left = self._left[:size], self._left[size:]
+        # Items that travelled together are run again one by one, so that only the one that kills workers fails.
+        return places, self._retries if len(places) == 1 else 0
+
+    def _take(self, left: float | None) -> None:
+        """Wait for a chunk and settle its items."""
+        try:
+            future = self._news.get(timeout=None if left is None else max(left, 0))
+        except queue.Empty:
+            raise _coroutines.late(self._done, len(self._calls), self._fn) from None
+        if future is None:
+            return
+        places = self._under_way.pop(future)
+        try:
+            values, failures = future.result()
+        except BaseException as error:
+            # What can't travel was not begun.
+            split = isinstance(error, UnpicklableError) or (isinstance(error, WorkerDied) and self._retries > 0)
+            if split and len(places) > 1:
+                self._again += reversed(places)
+                return
+            values, failures = [None] * len(places), dict.fromkeys(range(len(places)), error)
+        self._results[places.start : places.start + len(values)] = values
+        for place, failure in failures.items():
+            if self._return_errors and isinstance(failure, Exception):
+                self._results[places.start + place] = failure
+            else:
+                self._failures[places.start + place] = failure
+        # Here all is known that there is to tell of progress: these, the items, and those that failed.
+        self._done += len(values)
