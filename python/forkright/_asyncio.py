@@ -51,6 +51,7 @@ async def amap(
     shared_state: bool | None = None,
     task_timeout: float | None = None,
     retries: int = 0,
+    cluster: Any = None,
 ) -> list[Any]:
     """As `forkright.map`, awaited: the event loop goes on meanwhile.
 
@@ -78,6 +79,17 @@ async def amap(
     terms = _options.parse(task_timeout, retries)
     calls = list(zip(*iterables))  # noqa: B905 - the shortest ends it, as in map
     return_errors = on_error == "return"
+    if cluster is not None:
+        from . import _cluster
+
+        driver = await _in_thread(
+            lambda: _cluster.driver_of(
+                cluster, fn, calls, plan, workers, chunksize, timeout, return_errors, shared_state, terms, None
+            )
+        )
+        results, report = await _in_thread(driver.run, driver.stop)
+        _map.keep(report)
+        return results
     most = None
     if _map.is_coroutine_function(fn):
         processes, most = _coroutines.parse(plan, workers)
@@ -114,6 +126,7 @@ def aimap(
     shared_state: bool | None = None,
     task_timeout: float | None = None,
     retries: int = 0,
+    cluster: Any = None,
 ) -> AsyncGenerator[Any, None]:
     """As `forkright.imap`, for ``async for``: results in order, with a bounded number of calls ahead of them::
 
@@ -136,6 +149,9 @@ def aimap(
         raise TypeError(f"the first argument must be callable, not {fn!r}")
     terms = _options.parse(task_timeout, retries)
     timeout = _coroutines.seconds(timeout)
+    if cluster is not None:
+        job = _lazy.Job(fn, (), plan, workers, chunksize, buffersize, shared_state, terms, cluster=cluster)
+        return _stream(_OnWorkers(job), iterables, timeout)
     if not _map.is_coroutine_function(fn):
         plan, workers = _beside_the_loop(plan, workers)
         job = _lazy.Job(fn, (), plan, workers, chunksize, buffersize, shared_state, terms)

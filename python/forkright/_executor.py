@@ -84,7 +84,7 @@ class Executor(concurrent.futures.Executor):
         if cluster is not None:
             from . import _cluster
 
-            self._pool, self._plan = _cluster.pool(cluster, plan, max_workers, self._made)
+            self._pool, self._plan = _cluster.pool_of(cluster, plan, max_workers, self._made)
             self._max_workers = self._plan.workers
             return
         fixed = _plan.parse(plan, max_workers)

@@ -212,7 +212,7 @@ class Job:
         else:
             from . import _cluster
 
-            fixed = _cluster.taken(cluster, fn, plan, workers, shared_state, terms)
+            fixed = _cluster.plan_for(cluster, fn, plan, workers, shared_state, terms)
         self._plan, self._workers, self._shared_state, self._cluster = plan, workers, shared_state, cluster
         # What is chosen may become many threads; they can't be more than there are calls.
         count = fixed.workers if fixed else workers or min(32, cpu_count() + 4)

@@ -112,8 +112,8 @@ def map(
             for coroutine functions.
         cluster: Run the calls there instead: a `distributed.Client` of Dask's, ``"ray"`` or the module `ray`, or any
             `concurrent.futures.Executor` that stands for a cluster. ``workers`` caps the calls that run there at a
-            time; there is no ``plan``, ``task_timeout`` or coroutine function. The report says whether the cluster pays.
-            See docs/clusters.md.
+            time; there is no ``plan``, ``task_timeout`` or coroutine function. The report says whether the cluster
+            pays. See docs/clusters.md.
 
     Raises:
         TimeoutError: If the time is up; calls that have not started never will.
@@ -196,7 +196,9 @@ def imap(
 
     terms = _terms(task_timeout, retries)
     seeds = seeds_of(seed)
-    return imap_ordered(fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds, cluster)
+    return imap_ordered(
+        fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds, cluster
+    )
 
 
 def imap_unordered(
@@ -287,7 +289,7 @@ def _run(
         check(fn, "auto", workers, chunksize, on_error, None)
         calls = list(items) if star else [(item,) for item in items]
         several, terms = on_error == "return", _terms(task_timeout, retries)
-        results, told = _cluster.driver(
+        results, told = _cluster.driver_of(
             cluster, fn, calls, plan, workers, chunksize, timeout, several, shared_state, terms, seeds_of(seed)
         ).run()
         keep(told)

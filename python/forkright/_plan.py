@@ -83,7 +83,7 @@ class Cluster(Plan):
     name: str
 
     def __new__(cls, workers: int, name: str) -> Cluster:
-        plan = super().__new__(cls, workers)
+        plan = tuple.__new__(cls, (workers, 1))
         plan.name = name
         return plan
 

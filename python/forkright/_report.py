@@ -262,10 +262,11 @@ def _loop(data: dict[str, Any], loop: dict[str, Any]) -> Iterator[tuple[str, str
 def _way(data: dict[str, Any], cluster: dict[str, Any]) -> str:
     """What the messages of a cluster cost, and how many there were."""
     sizes = f"{size(data['pickling']['bytes_out'])} out, {size(data['pickling']['bytes_back'])} back"
-    text = f"{count(cluster['chunks'], 'chunk')}, {sizes}; a hop takes {seconds(cluster['hop'])}"
+    text = f"{count(cluster['chunks'], 'chunk')}, {sizes}; each worker spent {seconds(cluster['travel'])} on it"
+    if cluster["hop"]:
+        text += f"; a hop takes {seconds(cluster['hop'])}"
     if cluster["per_byte"]:
-        text += f", a megabyte {seconds(cluster['per_byte'] * 1e6)}"
-    text += f"; each worker spent {seconds(cluster['travel'])} on it"
+        text += f"; a megabyte takes {seconds(cluster['per_byte'] * 1e6)}"
     return f"{text}; {cluster['retried']} sent again" if cluster["retried"] else text
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 Call = tuple[Any, ...]
 
-Done = Callable[[Any, "BaseException | None"], object]
+Done = Callable[[Any, BaseException | None], object]
+Cancel = Callable[[], object]
 
 
 class Cluster(Protocol):
@@ -41,7 +42,7 @@ class Cluster(Protocol):
     def put(self, payload: bytes) -> Any:
         """Have the workers get `payload` once each; what `send` takes for it. It is let go with that."""
 
-    def send(self, token: str, function: Any, chunk: bytes, name: str, priority: int, done: Done) -> Callable[[], object]:
+    def send(self, token: str, function: Any, chunk: bytes, name: str, priority: int, done: Done) -> Cancel:
         """Have ``remote.call(token, function, chunk)`` run on a worker, and `done` called in any thread with what it
         returned, or with what went wrong. What is returned cancels it.
         """
@@ -66,15 +67,17 @@ def find(cluster: object) -> Cluster:
 
         return Dask(cluster)
     if cluster == "dask" or (distributed is not None and isinstance(cluster, distributed.deploy.Cluster)):
-        raise TypeError("cluster= takes a Client of Dask's: `distributed.Client(cluster)` or `distributed.Client(address)`")
+        raise TypeError(
+            "Dask's clusters are used by a Client: `distributed.Client(cluster)` or `distributed.Client(address)`"
+        )
     futures = sys.modules.get("concurrent.futures")
     if futures is not None and isinstance(cluster, futures.Executor):
         from .futures import Futures
 
         return Futures(cluster)
     raise TypeError(
-        "cluster must be a distributed.Client, the string 'ray' or the module ray, or a concurrent.futures.Executor that "
-        f"stands for a cluster, not {cluster!r}"
+        "cluster must be a distributed.Client, the string 'ray' or the module ray, or a concurrent.futures.Executor "
+        f"that stands for a cluster, not {cluster!r}"
     )
 
 
@@ -84,7 +87,7 @@ def plan_of(cluster: Cluster, workers: int | None) -> _plan.Cluster:
     return _plan.Cluster(min(there, workers or there), cluster.name)
 
 
-def driver(
+def driver_of(
     cluster: object,
     fn: Callable[..., Any],
     calls: list[Call],
@@ -110,7 +113,7 @@ def driver(
     return Driver(found, fn, calls, workers, chunksize, timeout, return_errors, terms, seeds)
 
 
-def pool(
+def pool_of(
     cluster: object, plan: object, workers: int | None, made: tuple[object, object, object, object, bool | None]
 ) -> tuple[Any, _plan.Cluster]:
     """What an executor submits to, and its plan. `made` is what the executor was told of its workers: initializer and
@@ -135,7 +138,7 @@ def pool(
     return Pool(found, there, workers), there
 
 
-def taken(
+def plan_for(
     cluster: object,
     fn: Callable[..., Any],
     plan: object,
@@ -166,12 +169,12 @@ def check(fn: object, plan: object, workers: int | None, shared_state: bool | No
             "give cluster= a plain function, such as one that calls asyncio.run()"
         )
     if plan != "auto":
-        raise ValueError(f"plan={plan!r} is for the workers of this machine; leave it out beside cluster=, or the cluster")
+        raise ValueError(f"plan={plan!r} is for this machine's workers; leave it out beside cluster=, or the cluster")
     _plan.parse(plan, workers)
     if shared_state:
         raise ValueError(
-            "shared_state=True says that the calls share state with this process, but a cluster would run them elsewhere; "
-            "leave one of the two out"
+            "shared_state=True says that the calls share state with this process, but a cluster would run them "
+            "elsewhere; leave one of the two out"
         )
     _plan.check_shared_state(shared_state, None)
 

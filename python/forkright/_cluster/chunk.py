@@ -19,8 +19,8 @@ def size(remaining: int, workers: int, seconds: float | None, seen: int, hop: fl
     """Items for the next chunk.
 
     By guided self-scheduling, a share of what remains, so that the last workers finish together; but no more than
-    are worth their hop, and one at a time until the ``seconds`` per item are known. That is known of ``seen`` items, and
-    those to come may be longer: no more than as many again go at once.
+    are worth their hop, and one at a time until the ``seconds`` per item are known. That is known of ``seen`` items,
+    and those to come may be longer: no more than as many again go at once.
     """
     if seconds is None:
         return min(remaining, 1)

@@ -18,7 +18,7 @@ from . import parcel, remote
 if TYPE_CHECKING:
     import distributed
 
-    from . import Done
+    from . import Cancel, Done
 
 # Bytes from which data goes to workers by itself: the scheduler, through which tasks go, would have to keep it.
 _LARGE = 1_000_000
@@ -32,7 +32,9 @@ class Dask:
 
     def __init__(self, client: distributed.Client) -> None:
         if client.asynchronous:
-            raise ValueError("the Client is an asynchronous one, which waits on its own event loop; make another one for forkright")
+            raise ValueError(
+                "the Client is an asynchronous one, which waits on its own event loop; make another one for forkright"
+            )
         self._client = client
         self._runner: Any = None
 
@@ -44,7 +46,7 @@ class Dask:
             return self._client.scatter(payload, broadcast=True, hash=False)
         return self._made(bytes, payload)
 
-    def send(self, token: str, function: Any, chunk: bytes, name: str, priority: int, done: Done) -> Callable[[], object]:
+    def send(self, token: str, function: Any, chunk: bytes, name: str, priority: int, done: Done) -> Cancel:
         if self._runner is None:
             self._runner = self._made(cloudpickle.loads, parcel.runner(remote.call))
         arguments = chunk if len(chunk) < _LARGE else self._client.scatter(chunk, hash=False)
@@ -63,7 +65,8 @@ class Dask:
 
     def death(self, error: BaseException) -> str | None:
         if isinstance(error, KilledWorker):
-            return f"so did every other of the {error.allowed_failures + 1} that Dask gave it to, the last of them {error.last_worker.address}"
+            tried, last = error.allowed_failures + 1, error.last_worker.address
+            return f"Dask gave it to {tried} workers, all of which died, the last one {last}"
         if isinstance(error, FutureCancelledError):
             return f"Dask lost what it needed: {error}"
         return None

@@ -101,10 +101,8 @@ class Driver:
         while (self._again or self._left) and len(self._under_way) < chunk.most_out(self._workers):
             places, retries = self._next()
             terms = (None, retries, 0)
-            calls = [(call, {}) for call in self._calls[places.start : places.stop]]
-            future = self._pool.submit_chunk(
-                self._fn, calls, self._seeds, places.start, self._return_errors, terms
-            )
+            calls: list[tuple[Call, dict[str, Any]]] = [(call, {}) for call in self._calls[places.start : places.stop]]
+            future = self._pool.submit_chunk(self._fn, calls, self._seeds, places.start, self._return_errors, terms)
             self._under_way[future] = places
             future.add_done_callback(self._news.put)
 

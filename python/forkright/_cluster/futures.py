@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._core import cpu_count
 from . import parcel, remote
 
 if TYPE_CHECKING:
-    from . import Done
+    from . import Cancel, Done
 
 # How executors name the tasks that they run at a time.
 _SIZES = ("num_workers", "max_workers", "_max_workers")
@@ -36,7 +35,7 @@ class Futures:
     def put(self, payload: bytes) -> Any:
         return _Carried(payload, self.workers())
 
-    def send(self, token: str, function: Any, chunk: bytes, name: str, priority: int, done: Done) -> Callable[[], object]:
+    def send(self, token: str, function: Any, chunk: bytes, name: str, priority: int, done: Done) -> Cancel:
         out: list[concurrent.futures.Future[Any]] = []
 
         def submit(carried: bytes | None) -> None:

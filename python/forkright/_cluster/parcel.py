@@ -45,8 +45,16 @@ def dumps(obj: object, role: str) -> bytes:
 _SIGNS = (*_pickling.SIGNS, *(name.encode() for name in _BY_VALUE))
 
 
+def _reduce_code(code: types.CodeType) -> Any:
+    """As cloudpickle does, but with the name of the file: tracebacks are to show it."""
+    make, parts = cloudpickle._code_reduce(code)
+    return make, tuple(code.co_filename if part == "<dynamic-code>" else part for part in parts)
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle's, with forkright's judgement of what can be imported elsewhere."""
+
+    dispatch_table = cloudpickle.Pickler.dispatch_table.new_child({types.CodeType: _reduce_code})
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)

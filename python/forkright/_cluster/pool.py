@@ -6,6 +6,7 @@ import functools
 import heapq
 import itertools
 import json
+import os
 import queue
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import forkright
 
-from .. import _functions, _lazy, _options, _pickling, _threads
+from .. import _functions, _options, _pickling, _threads
 from .._core import cpu_count
 from .._errors import WorkerDied
 from . import Cluster, parcel, remote, verdict
@@ -48,7 +49,7 @@ class Pool:
     def __init__(self, cluster: Cluster, plan: Plan, most: int | None) -> None:
         self.cluster = cluster
         self.meter = Meter()
-        self._plan, self._most = plan, most
+        self._plan, self._most, self._pid = plan, most, os.getpid()
         self._sent = _Sent(cluster)
         self._lock = threading.Lock()
         self._settled = threading.Condition(self._lock)
@@ -106,6 +107,8 @@ class Pool:
         return min(there, self._most or there)
 
     def close(self, cancel: bool = False) -> None:
+        if self._pid != os.getpid():
+            return  # what is under way is the parent's
         with self._lock:
             self._closed = True
             under_way = list(self._under_way)
@@ -120,6 +123,8 @@ class Pool:
         self.close(True)
 
     def join(self, timeout: float | None = None) -> bool:
+        if self._pid != os.getpid():
+            return True
         with self._settled:
             over = self._settled.wait_for(lambda: not self._under_way, timeout)
         if over and self._thread is not None and self._thread is not threading.current_thread():
@@ -139,6 +144,8 @@ class Pool:
         terms: _options.Terms | None,
         settle: Settle,
     ) -> Future[Any]:
+        if self._pid != os.getpid():
+            raise RuntimeError("the executor belongs to the process this one was forked from; make one here")
         _, retries, priority = terms or _options.NONE
         future: Future[Any] = forkright.Future()
         name = _functions.name_of(fn)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from cloudpickle import cloudpickle  # type: ignore[import-untyped]
 from . import parcel, remote
 
 if TYPE_CHECKING:
-    from . import Done
+    from . import Cancel, Done
 
 _DEATHS = (
     ray.exceptions.WorkerCrashedError,
@@ -43,7 +42,7 @@ class Ray:
     def put(self, payload: bytes) -> Any:
         return ray.put(payload)
 
-    def send(self, token: str, function: Any, chunk: bytes, name: str, priority: int, done: Done) -> Callable[[], object]:
+    def send(self, token: str, function: Any, chunk: bytes, name: str, priority: int, done: Done) -> Cancel:
         # In a list Ray leaves it where it is: a worker that has the function does not get it again.
         task = _remote().options(name=name).remote(token, [function], chunk)
 
@@ -60,6 +59,6 @@ class Ray:
 
 @functools.cache
 def _remote() -> Any:
-    """What Ray runs. Built anew from its pickle it is no module's, so that Ray takes it by value; what died is sent again
-    by forkright, and not without being asked to."""
+    """What Ray runs. Built anew from its pickle it is no module's, so that Ray takes it by value. Of what dies forkright
+    takes care, so that nothing is run again that nobody asked for."""
     return ray.remote(max_retries=0)(cloudpickle.loads(parcel.runner(remote.call_on_ray)))

@@ -11,6 +11,8 @@ from .._report import count, seconds, size
 LARGE = 100_000
 # Times that differ by less are the same.
 _CLEAR = 0.1
+# Seconds of work that nobody would divide here.
+_TRIFLE = 0.01
 # Threads on which calls that wait would wait here, at most.
 _THREADS = 32
 
@@ -19,7 +21,7 @@ class Way(NamedTuple):
     """What a message costs there and back, beside what its calls take."""
 
     hop: float
-    """Seconds of a small one."""
+    """Seconds of a small one; 0 if there was none."""
     per_byte: float
     """Seconds for each byte more; 0 if all were small."""
 
@@ -80,18 +82,18 @@ def judge(case: Case) -> Verdict:
     """Compare what the cluster took with what this machine would take."""
     serial = case.busy
     lanes = max(min(case.items, _THREADS), case.cores)
-    cores = min(max(case.cpu / case.cores, case.busy / lanes, case.longest), serial)
-    least = min(serial, cores)
-    alone = cores > serial * (1 - _CLEAR) or case.cores == 1
+    cores = serial if serial < _TRIFLE else min(max(case.cpu / case.cores, case.busy / lanes, case.longest), serial)
+    alone = cores > serial * (1 - _CLEAR)
     items = f"{count(case.items, 'item')} of {seconds(case.busy / max(case.items, 1))}"
     took = f"{items} took {seconds(case.wall)} on {count(case.workers, 'worker')} of {case.cluster}"
     here = f"{seconds(serial)} in this process"
     if not alone:
         here += f", {seconds(cores)} on {_own(case)}"
-    if case.wall < least * (1 - _CLEAR):
+    if case.wall < cores * (1 - _CLEAR):
         return Verdict(True, serial, cores, f"the cluster paid: {took}, and would take {here}")
-    spent = f"{seconds(case.travel)} of it on the way (hop {seconds(case.hop)}, {size(case.bytes)})"
-    if case.wall <= least * (1 + _CLEAR):
+    hop = f"hop {seconds(case.hop)}, " if case.hop else ""
+    spent = f"{seconds(case.travel)} of it on the way ({hop}{size(case.bytes)})"
+    if case.wall <= cores * (1 + _CLEAR):
         return Verdict(None, serial, cores, f"the cluster made no difference: {took}, and would take {here}")
     return Verdict(False, serial, cores, f"the cluster did not pay: {took}, {spent}, and would take {here}")
 
