@@ -55,12 +55,11 @@ class Dask:
         )
 
         def tell(ended: Future[Any]) -> None:
-            error = None if ended.cancelled() else ended.exception()
             future.release()
-            if not ended.cancelled():
-                done(None if error else ended.result(), error)
+            error = ended.exception()
+            done(*((None, error) if error else ended.result()))
 
-        asyncio.run_coroutine_threadsafe(future._result(), self._client.loop.asyncio_loop).add_done_callback(tell)
+        asyncio.run_coroutine_threadsafe(_outcome(future), self._client.loop.asyncio_loop).add_done_callback(tell)
         return future.cancel  # type: ignore[no-any-return]
 
     def death(self, error: BaseException) -> str | None:
@@ -74,6 +73,14 @@ class Dask:
     def _made(self, make: Callable[[bytes], Any], payload: bytes) -> Any:
         """What a task makes: if the worker dies that has it, another one makes it again."""
         return self._client.submit(make, payload, key=_key("forkright"), pure=False)
+
+
+async def _outcome(future: Any) -> tuple[Any, BaseException | None]:
+    """What a task returned, or the error that ended it. Its own callbacks share one thread, and would end before us."""
+    outcome = await future._result(raiseit=False)
+    if future.status == "error":
+        return None, outcome[1]
+    return (None, outcome) if isinstance(outcome, BaseException) else (outcome, None)
 
 
 def _key(name: str) -> str:

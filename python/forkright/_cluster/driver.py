@@ -16,7 +16,7 @@ from .. import _coroutines, _functions, _options
 from .._errors import WorkerDied
 from .._pickling import UnpicklableError
 from . import chunk, plan_of
-from .pool import Pool
+from .pool import Function, Pool
 
 if TYPE_CHECKING:
     from .._future import Future
@@ -73,10 +73,9 @@ class Driver:
         """
         began = time.monotonic()
         try:
-            if self._calls:
-                self._pool.put(self._fn, self._seeds)
+            function = self._pool.put(self._fn, self._seeds)
             while not (self._failures or self._stopped):
-                self._send()
+                self._send(function)
                 if not self._under_way:
                     break
                 self._take(None if self._timeout is None else began + self._timeout - time.monotonic())
@@ -93,7 +92,7 @@ class Driver:
             self._pool.close(True)
             self._pool.join()
 
-    def _send(self) -> None:
+    def _send(self, function: Function) -> None:
         """Keep the workers busy: each has one chunk, and one is there when that ends."""
         now = time.monotonic()
         if now > self._asked + _NEWS_AFTER:
@@ -102,7 +101,7 @@ class Driver:
             places, retries = self._next()
             terms = (None, retries, 0)
             calls: list[tuple[Call, dict[str, Any]]] = [(call, {}) for call in self._calls[places.start : places.stop]]
-            future = self._pool.submit_chunk(self._fn, calls, self._seeds, places.start, self._return_errors, terms)
+            future = self._pool.submit_chunk(function, calls, places.start, self._return_errors, terms)
             self._under_way[future] = places
             future.add_done_callback(self._news.put)
 

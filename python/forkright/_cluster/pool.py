@@ -72,34 +72,37 @@ class Pool:
         terms: _options.Terms | None = None,
     ) -> Future[Any]:
         """As `_core.Pool.submit`. ``calls`` is given for chunks alone, with the arguments of `_lazy.run_chunk`."""
+        if self._pid != os.getpid():
+            raise RuntimeError("the executor belongs to the process this one was forked from; make one here")
+        seeds: Seeds | None
         if calls is None:
-            return self._submit(function, [(arguments, options or {})], None, 0, False, terms, _settle_call)
-        fn, chunk, seeds, start = arguments
-        return self._submit(fn, [(call, {}) for call in chunk], seeds, start, False, terms, _settle_chunk)
+            fn, chunk, seeds, start, settle = function, [(arguments, options or {})], None, 0, _settle_call
+        else:
+            fn, bare, seeds, start = arguments
+            chunk, settle = [(call, {}) for call in bare], _settle_chunk
+        try:
+            sent = self.put(fn, seeds)
+        except _pickling.UnpicklableError as error:
+            return _failed(error)
+        return self._submit(sent, chunk, start, False, terms or _options.NONE, settle)
 
     def submit_chunk(
-        self,
-        fn: Callable[..., Any],
-        calls: list[Call],
-        seeds: Seeds | None,
-        start: int,
-        return_errors: bool,
-        terms: _options.Terms | None = None,
+        self, function: Function, calls: list[Call], start: int, return_errors: bool, terms: _options.Terms
     ) -> Future[Outcomes]:
         """Make calls, the first of which has the index `start`, one after another on one worker.
 
         The future has what they returned up to the first that failed, or of all if exceptions are results; and the
         exceptions by their places.
         """
-        return self._submit(fn, calls, seeds, start, return_errors, terms, _settle_outcomes)
+        return self._submit(function, calls, start, return_errors, terms, _settle_outcomes)
 
-    def put(self, fn: Callable[..., Any], seeds: Seeds | None) -> None:
+    def put(self, fn: Callable[..., Any], seeds: Seeds | None) -> Function:
         """Have the workers get a function, if they have not yet.
 
         Raises:
             UnpicklableError: If it can't travel.
         """
-        self._sent.get(fn, seeds)
+        return self._sent.get(fn, seeds)
 
     def workers(self) -> int:
         """Tasks that run at a time, now."""
@@ -136,26 +139,20 @@ class Pool:
 
     def _submit(
         self,
-        fn: Callable[..., Any],
+        function: Function,
         calls: list[Call],
-        seeds: Seeds | None,
         start: int,
         return_errors: bool,
-        terms: _options.Terms | None,
+        terms: _options.Terms,
         settle: Settle,
     ) -> Future[Any]:
-        if self._pid != os.getpid():
-            raise RuntimeError("the executor belongs to the process this one was forked from; make one here")
-        _, retries, priority = terms or _options.NONE
+        _, retries, priority = terms
         future: Future[Any] = forkright.Future()
-        name = _functions.name_of(fn)
         began = time.perf_counter()
         try:
-            function = self._sent.get(fn, seeds)
-            chunk = _encode(calls, start, return_errors, name)
+            chunk = _encode(calls, start, return_errors, function.name)
         except _pickling.UnpicklableError as error:
-            future.set_exception(error)
-            return future
+            return _failed(error)
         errand = _Errand(future, function, chunk, len(calls), retries, priority, settle)
         with self._lock:
             if self._closed:
@@ -262,6 +259,12 @@ def _take_news(news: queue.SimpleQueue[Callable[[], None] | None]) -> None:
         del take
 
 
+def _failed(error: BaseException) -> Future[Any]:
+    future: Future[Any] = forkright.Future()
+    future.set_exception(error)
+    return future
+
+
 def _encode(calls: list[Call], start: int, return_errors: bool, name: str) -> bytes:
     role = f"the arguments of `{name}`"
     try:
@@ -316,7 +319,7 @@ class _Errand:
     def __init__(
         self,
         future: Future[Any],
-        function: _Function,
+        function: Function,
         chunk: bytes,
         items: int,
         retries: int,
@@ -331,7 +334,7 @@ class _Errand:
         self.cancel: Callable[[], object] = lambda: None
 
 
-class _Function(NamedTuple):
+class Function(NamedTuple):
     """A function that was put where workers find it."""
 
     fn: Callable[..., Any]
@@ -349,9 +352,9 @@ class _Sent:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._lock = threading.Lock()
-        self._known = OrderedDict[tuple[int, int], _Function]()
+        self._known = OrderedDict[tuple[int, int], Function]()
 
-    def get(self, fn: Callable[..., Any], seeds: Seeds | None) -> _Function:
+    def get(self, fn: Callable[..., Any], seeds: Seeds | None) -> Function:
         """Raises `UnpicklableError` if it can't travel."""
         key = id(fn), id(seeds)  # both are kept
         with self._lock:
@@ -364,7 +367,7 @@ class _Sent:
                 self._known.popitem(last=False)
             return known
 
-    def _put(self, fn: Callable[..., Any], seeds: Seeds | None, known: _Function | None) -> _Function:
+    def _put(self, fn: Callable[..., Any], seeds: Seeds | None, known: Function | None) -> Function:
         name = _functions.name_of(fn)
         role = f"the function `{name}`"
         reach = _functions.Reach()
@@ -376,7 +379,7 @@ class _Sent:
             raise
         token = blake2b(payload, digest_size=16).hexdigest()
         place = known.place if known is not None and known.token == token else self._cluster.put(payload)
-        return _Function(fn, seeds, tuple(reach.watch), reach.volatile, token, place, name)
+        return Function(fn, seeds, tuple(reach.watch), reach.volatile, token, place, name)
 
 
 class Meter:

@@ -59,6 +59,6 @@ class Ray:
 
 @functools.cache
 def _remote() -> Any:
-    """What Ray runs. Built anew from its pickle it is no module's, so that Ray takes it by value. Of what dies forkright
-    takes care, so that nothing is run again that nobody asked for."""
+    """What Ray runs. Built anew from its pickle it is no module's, so that Ray takes it by value. Of what dies
+    forkright takes care, so that nothing is run again that nobody asked for."""
     return ray.remote(max_retries=0)(cloudpickle.loads(parcel.runner(remote.call_on_ray)))

@@ -57,15 +57,16 @@ def call(token: str, function: Any, chunk: bytes, fetch: Callable[[Any], bytes] 
     began = time.perf_counter()
     what = "the function"
     try:
-        kept = _kept()
-        entry = kept.pop(token, None)
-        if entry is None:
-            if function is None:
-                return MISSING
-            entry = pickle.loads(function if fetch is None else fetch(function))
-        kept[token] = entry
-        while len(kept) > _KEPT:
-            kept.pop(next(iter(kept)), None)
+        kept, lock = _kept()
+        with lock:  # one thread rebuilds it, and others of the process wait for that
+            entry = kept.pop(token, None)
+            if entry is None:
+                if function is None:
+                    return MISSING
+                entry = pickle.loads(function if fetch is None else fetch(function))
+            kept[token] = entry
+            if len(kept) > _KEPT:
+                del kept[next(iter(kept))]
         what = "an argument"
         parcel, start, return_errors = pickle.loads(chunk)
         calls = pickle.loads(parcel)
@@ -120,12 +121,11 @@ def _advised(error: Exception) -> str:
     return text
 
 
-def _kept() -> dict[str, Any]:
-    """Functions by their tokens, the last used at the end. This module is built anew for each message, so they are
-    somewhere else."""
-    home: Any = sys.modules.setdefault("_forkright_kept", types.ModuleType("_forkright_kept"))
-    kept: dict[str, Any] = home.__dict__.setdefault("functions", {})
-    return kept
+def _kept() -> tuple[dict[str, Any], Any]:
+    """Functions by their tokens, the last used at the end, and the lock on them. What is here may be built anew for
+    each message, so they are somewhere else."""
+    home = sys.modules.setdefault("_forkright_kept", types.ModuleType("_forkright_kept")).__dict__
+    return home.setdefault("functions", {}), home.setdefault("lock", threading.RLock())
 
 
 def _dumps(obj: object) -> bytes:
