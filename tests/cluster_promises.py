@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy  # noqa: F401 - its threads, if it has some, are not left by a test
 import pytest
 
 import forkright as fr

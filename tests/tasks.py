@@ -126,5 +126,5 @@ def die_once(number: int, last: int, died: Flag) -> int:
     return number
 
 
-def now() -> float:
-    return time.monotonic()
+def place_and_time() -> tuple[int, float]:
+    return os.getpid(), time.monotonic()

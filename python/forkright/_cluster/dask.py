@@ -35,6 +35,8 @@ class Dask:
             raise ValueError(
                 "the Client is an asynchronous one, which waits on its own event loop; make another one for forkright"
             )
+        if client.status == "closed":
+            raise ValueError("the Client is closed; make another one: `Client(address)`")
         self._client = client
         self._runner: Any = None
 

@@ -60,7 +60,7 @@ class Pool:
         self._closed = False
         self._thread: threading.Thread | None = None
         self._news = queue.SimpleQueue[Callable[[], None] | None]()
-        weakref.finalize(self, self._news.put, None)
+        self._dropped = weakref.finalize(self, self._news.put, None)
         _threads.remember(self)
 
     def submit(
@@ -116,7 +116,7 @@ class Pool:
             self._closed = True
             under_way = list(self._under_way)
             if not under_way:
-                self._news.put(None)
+                self._end_thread()
         if cancel:
             for errand in under_way:
                 errand.future.cancel()
@@ -237,9 +237,14 @@ class Pool:
             if not self._under_way:
                 self._settled.notify_all()
                 if self._closed:
-                    self._news.put(None)
+                    self._end_thread()
         if ready is not None:
             self._send(ready)
+
+    def _end_thread(self) -> None:
+        # What came too late stays in the queue, and goes with it.
+        self._dropped.detach()
+        self._news.put(None)
 
     def _next(self) -> _Errand | None:
         """The first that waits and still has somebody who wants it; it gets a place."""
