@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-libraries test-browser test-memory test-instructions \
+.PHONY: help build demo test test-rust test-python test-libraries test-clusters test-browser test-memory test-instructions \
 	test-nohang test-cpython test-joblib test-chaos test-models soak lint bench bench-quick bench-choice \
 	bench-choice-quick bench-simulated bench-meter bench-meter-debian bench-joblib docs wheel clean
 
@@ -63,6 +63,14 @@ test-libraries: build $(VENV)/.dev $(VENV)/.libraries  ## that frames, tables an
 	$(call say,tests of what libraries make)
 	@$(py) -m pytest -rs tests/libraries
 	$(call say,library tests done)
+
+# Where Dask or Ray can't be installed, its tests are skipped and say so.
+test-clusters: build $(VENV)/.dev  ## maps on a Dask cluster and on Ray, both started here; a minute beside the install
+	@test $(VENV)/.clusters -nt requirements-clusters.txt || $(MAKE) $(VENV)/.clusters || \
+		echo 'warning: the clusters are not installed' >&2
+	$(call say,tests on Dask and Ray)
+	@$(py) -m pytest -rs tests/clusters
+	$(call say,cluster tests done)
 
 test-browser: build $(VENV)/.dev $(VENV)/.browser  ## the page of `forkright why` in Chromium, where there is one
 	$(call say,browser tests)
@@ -245,6 +253,11 @@ $(VENV)/.dev: requirements-dev.txt | $(VENV)/.made
 
 $(VENV)/.libraries: requirements-libraries.txt | $(VENV)/.made
 	$(call say,installing the libraries: $<)
+	@$(pip_install) -r $<
+	@touch $@
+
+$(VENV)/.clusters: requirements-clusters.txt | $(VENV)/.made
+	$(call say,installing the clusters: $<)
 	@$(pip_install) -r $<
 	@touch $@
 

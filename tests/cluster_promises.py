@@ -100,7 +100,7 @@ def test_an_argument_that_does_not_travel_is_named(cluster: Any) -> None:
     assert [results[0], results[2]] == [int, int]
     with pytest.raises(fr.UnpicklableError, match=r"the arguments of `type`.*`args\[0\]`"):
         fr.map(type, [lock], cluster=cluster)
-    with pytest.raises(fr.UnpicklableError, match="the function `.*<lambda>`"):
+    with pytest.raises(fr.UnpicklableError, match=r"the function `.*<lambda>`"):
         fr.map(lambda item: (item, lock), [1], cluster=cluster)
 
 
@@ -227,7 +227,7 @@ def test_a_failure_ends_the_map(cluster: Any, tmp_path: Path) -> None:
 def test_a_map_ends_on_time(cluster: Any, tmp_path: Path) -> None:
     go = Flag(tmp_path / "go")
     try:
-        with pytest.raises(TimeoutError, match="0 of 20 tasks of `Flag.wait` were done when the time was up"):
+        with pytest.raises(TimeoutError, match=r"0 of 20 tasks of `Flag\.wait` were done when the time was up"):
             fr.map(Flag.wait, [go] * 20, cluster=cluster, timeout=0.3)
     finally:
         go.set()
@@ -293,7 +293,11 @@ def test_what_a_cluster_can_not_keep_is_refused(cluster: Any) -> None:
         (ValueError, "task_timeout can't be kept", lambda: fr.map(abs, [1], task_timeout=1, cluster=cluster)),
         (ValueError, "shared_state=True", lambda: fr.map(abs, [1], shared_state=True, cluster=cluster)),
         (TypeError, "is a coroutine function", lambda: fr.map(coroutine, [1], cluster=cluster)),
-        (ValueError, "initializer is for workers of forkright's", lambda: fr.Executor(initializer=dir, cluster=cluster)),
+        (
+            ValueError,
+            "initializer is for workers of forkright's",
+            lambda: fr.Executor(initializer=dir, cluster=cluster),
+        ),
         (ValueError, "max_tasks_per_child", lambda: fr.Executor(max_tasks_per_child=1, cluster=cluster)),
         (ValueError, "task_timeout", lambda: fr.Executor(cluster=cluster).options(task_timeout=1)),
         (ValueError, "plan='serial'", lambda: fr.imap(abs, [1], plan="serial", cluster=cluster)),

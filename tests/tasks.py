@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import types
 from typing import Any, NoReturn
 
@@ -124,7 +123,3 @@ def die_once(number: int, last: int, died: Flag) -> int:
         died.set()
         os._exit(3)
     return number
-
-
-def place_and_time() -> tuple[int, float]:
-    return os.getpid(), time.monotonic()

@@ -91,7 +91,7 @@ def test_a_runner_needs_no_forkright(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("cluster", ["dask", "slurm", 5, object()], ids=repr)
 def test_what_is_no_cluster_is_refused(cluster: Any) -> None:
-    with pytest.raises(TypeError, match="Client|cluster must be"):
+    with pytest.raises(TypeError, match=r"Client|cluster must be"):
         fr.map(abs, [1], cluster=cluster)
 
 
@@ -123,7 +123,9 @@ def test_shutdown_waits_for_what_was_submitted(tmp_path: Any) -> None:
 # Sizes of chunks
 
 
-@given(st.integers(0, 10_000), st.integers(1, 64), st.none() | st.floats(1e-8, 1), st.integers(0, 1000), st.floats(0, 1))
+@given(
+    st.integers(0, 10_000), st.integers(1, 64), st.none() | st.floats(1e-8, 1), st.integers(0, 1000), st.floats(0, 1)
+)
 def test_chunks_cover_all_items_and_never_more(
     items: int, workers: int, seconds: float | None, seen: int, hop: float
 ) -> None:

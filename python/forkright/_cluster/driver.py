@@ -52,10 +52,12 @@ class Driver:
         self._failures: dict[int, BaseException] = {}
         self._under_way: dict[Future[Any], range] = {}
         self._news = queue.SimpleQueue[Any]()
-        # Items that have not been sent, and those that go once more, one by one.
+        # Items that have not been sent, those that go once more by themselves, and those under which a worker died,
+        # with the runs that they have left.
         self._left = range(len(calls))
-        self._again: list[int] = []
-        self._done = 0
+        self._single: list[int] = []
+        self._suspects: list[tuple[int, int]] = []
+        self._done = self._failed = self._retried = 0
         self._stopped = False
 
     def stop(self) -> None:
@@ -85,7 +87,10 @@ class Driver:
                 raise self._failures[min(self._failures)]
             name = _functions.name_of(self._fn)
             told = self._pool.meter.told(name, self._pool.cluster.name, self._plan, time.monotonic() - began)
-            return self._results, json.dumps(told)
+            # The pool counts what was sent again once more.
+            counts = {"tasks": len(self._calls), "done": self._done, "failed": self._failed}
+            told["cluster"]["retried"] = self._retried
+            return self._results, json.dumps(told | counts)
         finally:
             self._failures.clear()
             self._under_way.clear()
@@ -97,24 +102,29 @@ class Driver:
         now = time.monotonic()
         if now > self._asked + _NEWS_AFTER:
             self._workers, self._asked = self._pool.workers(), now
-        while (self._again or self._left) and len(self._under_way) < chunk.most_out(self._workers):
-            places, retries = self._next()
-            terms = (None, retries, 0)
+        most = chunk.most_out(self._workers)
+        while len(self._under_way) < most and (places := self._next()):
             calls: list[tuple[Call, dict[str, Any]]] = [(call, {}) for call in self._calls[places.start : places.stop]]
-            future = self._pool.submit_chunk(function, calls, places.start, self._return_errors, terms)
+            future = self._pool.submit_chunk(function, calls, places.start, self._return_errors, _options.NONE)
             self._under_way[future] = places
             future.add_done_callback(self._news.put)
 
-    def _next(self) -> tuple[range, int]:
-        """The next items, and how often they may be run again by themselves."""
-        if self._again:
-            place = self._again.pop()
-            return range(place, place + 1), max(self._retries - 1, 0)
-        meter = self._pool.meter
-        size = self._chunksize or chunk.size(len(self._left), self._workers, meter.seconds, meter.made, meter.hop)
-        places, self._left = self._left[:size], self._left[size:]
-        # Items that travelled together are run again one by one, so that only the one that kills workers fails.
-        return places, self._retries if len(places) == 1 else 0
+    def _next(self) -> range:
+        """The next items."""
+        if self._single:
+            place = self._single.pop()
+        elif self._left:
+            meter = self._pool.meter
+            size = self._chunksize or chunk.size(len(self._left), self._workers, meter.seconds, meter.made, meter.hop)
+            places, self._left = self._left[:size], self._left[size:]
+            return places
+        elif self._suspects and not self._under_way:
+            # Alone: what kills this worker must not be held against others, as Dask does with all that a worker has.
+            place, self._retries = self._suspects.pop()
+            self._retried += 1
+        else:
+            return range(0)
+        return range(place, place + 1)
 
     def _take(self, left: float | None) -> None:
         """Wait for a chunk and settle its items."""
@@ -128,10 +138,11 @@ class Driver:
         try:
             values, failures = future.result()
         except BaseException as error:
-            # What can't travel was not begun.
-            split = isinstance(error, UnpicklableError) or (isinstance(error, WorkerDied) and self._retries > 0)
-            if split and len(places) > 1:
-                self._again += reversed(places)
+            if isinstance(error, UnpicklableError) and len(places) > 1:
+                self._single += reversed(places)  # it was not begun
+                return
+            if isinstance(error, WorkerDied) and self._retries > 0:
+                self._suspects += [(place, self._retries - 1) for place in reversed(places)]
                 return
             values, failures = [None] * len(places), dict.fromkeys(range(len(places)), error)
         self._results[places.start : places.start + len(values)] = values
@@ -142,3 +153,4 @@ class Driver:
                 self._failures[places.start + place] = failure
         # Here all is known that there is to tell of progress: these, the items, and those that failed.
         self._done += len(values)
+        self._failed += len(failures)
