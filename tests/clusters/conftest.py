@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +43,8 @@ def dask() -> Iterator[Any]:
 def ray() -> Iterator[Any]:
     """Ray, initialised with two CPUs."""
     module = library("ray")
-    module.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # Workers import the tests' modules, as Dask's do, whose processes get this one's path.
+    modules = {"env_vars": {"PYTHONPATH": str(Path(__file__).parents[1])}}
+    module.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=modules)
     yield module
     module.shutdown()
