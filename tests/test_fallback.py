@@ -627,3 +627,28 @@ def test_coroutine_functions_and_asyncio_programs_run_too(folder: Path) -> None:
         "[0, 1, 4, 9] [0, 2, 4, 6]",
         "[0, 1, 4, 9]",
     ]
+
+
+# Clusters
+
+
+def test_a_cluster_needs_no_extension(folder: Path) -> None:
+    lines = run(
+        """
+        import concurrent.futures
+        import forkright as fr
+        with concurrent.futures.ThreadPoolExecutor(2) as cluster:
+            print(fr.map(lambda item: -item, range(5), cluster=cluster))
+            print(list(fr.imap(abs, range(5), cluster=cluster, chunksize=2)))
+            print(str(fr.report()).startswith("the cluster"), fr.report().plan.kind)
+            with fr.Executor(cluster=cluster) as executor:
+                print(executor.submit(pow, 2, 5).result(), executor.report().plan)
+        """,
+        folder,
+    )
+    assert lines == [
+        "[0, -1, -2, -3, -4]",
+        "[0, 1, 2, 3, 4]",
+        "True cluster",
+        "32 2 workers of the ThreadPoolExecutor",
+    ]

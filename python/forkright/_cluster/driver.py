@@ -105,7 +105,7 @@ class Driver:
         most = chunk.most_out(self._workers)
         while len(self._under_way) < most and (places := self._next()):
             calls: list[tuple[Call, dict[str, Any]]] = [(call, {}) for call in self._calls[places.start : places.stop]]
-            future = self._pool.submit_chunk(function, calls, places.start, self._return_errors, _options.NONE)
+            future = self._pool.submit_chunk(function, calls, places.start, self._return_errors)
             self._under_way[future] = places
             future.add_done_callback(self._news.put)
 

@@ -86,15 +86,13 @@ class Pool:
             return _failed(error)
         return self._submit(sent, chunk, start, False, terms or _options.NONE, settle)
 
-    def submit_chunk(
-        self, function: Function, calls: list[Call], start: int, return_errors: bool, terms: _options.Terms
-    ) -> Future[Outcomes]:
+    def submit_chunk(self, function: Function, calls: list[Call], start: int, return_errors: bool) -> Future[Outcomes]:
         """Make calls, the first of which has the index `start`, one after another on one worker.
 
         The future has what they returned up to the first that failed, or of all if exceptions are results; and the
         exceptions by their places.
         """
-        return self._submit(function, calls, start, return_errors, terms, _settle_outcomes)
+        return self._submit(function, calls, start, return_errors, _options.NONE, _settle_outcomes)
 
     def put(self, fn: Callable[..., Any], seeds: Seeds | None) -> Function:
         """Have the workers get a function, if they have not yet.
