@@ -139,7 +139,7 @@ def _facts(data: dict[str, Any]) -> list[str]:
             facts += _gil(function)
     if loop := data.get("loop"):
         facts += _loop(data, loop)
-    if cluster := data.get("cluster"):
+    if (cluster := data.get("cluster")) and cluster["chunks"]:
         facts.append(("the way", _way(data, cluster)))
     pickling = _pickling(data)
     if pickling:

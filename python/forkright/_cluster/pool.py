@@ -502,7 +502,9 @@ class Meter:
                     "decode": self.decode,
                     "bytes_out": self.bytes_out,
                     "bytes_back": self.bytes_back,
-                },
+                }
+                if self.chunks
+                else None,
                 "workers": rows,
                 "cluster": {
                     "name": cluster,
