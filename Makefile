@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build demo test test-rust test-python test-types test-libraries test-gallery test-browser test-docs \
+.PHONY: help build demo test test-rust test-python test-types test-libraries test-gallery test-clusters test-browser test-docs \
 	test-memory test-instructions \
 	test-nohang test-cpython test-joblib test-chaos test-models soak lint bench bench-quick bench-choice \
 	bench-choice-quick bench-simulated bench-meter bench-meter-debian bench-joblib bench-blas docs wheel clean
@@ -78,6 +78,14 @@ test-gallery: build $(VENV)/.dev $(VENV)/.gallery  ## the programs of examples/g
 	$(call say,tests of the gallery)
 	@$(py) -m pytest -rs tests/gallery
 	$(call say,gallery tests done)
+
+# Where Dask or Ray can't be installed, its tests are skipped and say so.
+test-clusters: build $(VENV)/.dev  ## maps on a Dask cluster and on Ray, both started here; a minute beside the install
+	@test $(VENV)/.clusters -nt requirements-clusters.txt || $(MAKE) $(VENV)/.clusters || \
+		echo 'warning: the clusters are not installed' >&2
+	$(call say,tests on Dask and Ray)
+	@$(py) -m pytest -rs tests/clusters
+	$(call say,cluster tests done)
 
 test-browser: build $(VENV)/.dev $(VENV)/.browser  ## the page of `forkright why` in Chromium, where there is one
 	$(call say,browser tests)
@@ -277,6 +285,11 @@ $(VENV)/.libraries: requirements-libraries.txt | $(VENV)/.made
 
 $(VENV)/.gallery: requirements-gallery.txt | $(VENV)/.made
 	$(call say,installing the libraries: $<)
+	@$(pip_install) -r $<
+	@touch $@
+
+$(VENV)/.clusters: requirements-clusters.txt | $(VENV)/.made
+	$(call say,installing the clusters: $<)
 	@$(pip_install) -r $<
 	@touch $@
 

@@ -88,7 +88,13 @@ def absurd(data: st.DataObject) -> Any:
     return data.draw(PLAIN, label="value") if name is None else SPECIAL[name]
 
 
-REFUSALS = (TypeError, ValueError, HostileError, fr.UnpicklableError)
+REFUSALS = (
+    TypeError,
+    ValueError,
+    HostileError,
+    fr.UnpicklableError,
+    fr.ForkrightWarning,  # of a callable that shows progress, and raises
+)
 # What an absurd time may lead to; of one that is no float the standard library says that it overflows.
 OUTCOMES = (TimeoutError, OverflowError, concurrent.futures.CancelledError, concurrent.futures.InvalidStateError)
 

@@ -689,3 +689,28 @@ def test_progress_is_shown(folder: Path) -> None:
     )
     kinds = ["serial", "threads", "processes", "processes", "threads"]
     assert lines == [f"(20, 0, '{kind}') (20, 0, '{kind}')" for kind in kinds]
+
+
+# Clusters
+
+
+def test_a_cluster_needs_no_extension(folder: Path) -> None:
+    lines = run(
+        """
+        import concurrent.futures
+        import forkright as fr
+        with concurrent.futures.ThreadPoolExecutor(2) as cluster:
+            print(fr.map(lambda item: -item, range(5), cluster=cluster))
+            print(list(fr.imap(abs, range(5), cluster=cluster, chunksize=2)))
+            print(str(fr.report()).startswith("the cluster"), fr.report().plan.kind)
+            with fr.Executor(cluster=cluster) as executor:
+                print(executor.submit(pow, 2, 5).result(), executor.report().plan)
+        """,
+        folder,
+    )
+    assert lines == [
+        "[0, -1, -2, -3, -4]",
+        "[0, 1, 2, 3, 4]",
+        "True cluster",
+        "32 2 workers of the ThreadPoolExecutor",
+    ]

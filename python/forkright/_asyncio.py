@@ -170,6 +170,7 @@ async def amap(
     retries: int = 0,
     progress: ProgressLike = False,
     context: Contextual | None = None,
+    cluster: Any = None,
 ) -> list[Any]:
     """As `forkright.map`, awaited: the event loop goes on meanwhile.
 
@@ -194,11 +195,22 @@ async def amap(
     if not iterables:
         raise TypeError("amap() needs at least one iterable")
     _map.check(fn, plan, workers, chunksize, on_error, shared_state)
-    fn = _map.within(fn, context)
+    fn = _map.within(fn, context, cluster)
     terms = _options.parse(task_timeout, retries)
     display = _map.display_of(progress)
     calls = list(zip(*iterables))  # noqa: B905 - the shortest ends it, as in map
     return_errors = on_error == "return"
+    if cluster is not None:
+        from . import _cluster
+
+        driver = await _in_thread(
+            lambda: _cluster.driver_of(
+                cluster, fn, calls, plan, workers, chunksize, timeout, return_errors, shared_state, terms, None, display
+            )
+        )
+        results, report = await _in_thread(driver.run, driver.stop)
+        _map.keep(report)
+        return results
     most = None
     if _map.is_coroutine_function(fn):
         processes, most = _coroutines.parse(plan, workers)
@@ -307,6 +319,7 @@ def aimap(
     retries: int = 0,
     progress: ProgressLike = False,
     context: Contextual | None = None,
+    cluster: Any = None,
 ) -> AsyncGenerator[Any, None]:
     """As `forkright.imap`, for ``async for``: results in order, with a bounded number of calls ahead of them::
 
@@ -327,10 +340,15 @@ def aimap(
         raise TypeError("aimap() needs at least one iterable")
     if not callable(fn):
         raise TypeError(f"the first argument must be callable, not {fn!r}")
-    fn = _map.within(fn, context)
+    fn = _map.within(fn, context, cluster)
     terms = _options.parse(task_timeout, retries)
     timeout = _coroutines.seconds(timeout)
     display = _map.display_of(progress, iterables)  # type: ignore[arg-type]
+    if cluster is not None:
+        job = _lazy.Job(
+            fn, (), plan, workers, chunksize, buffersize, shared_state, terms, None, display, cluster=cluster
+        )
+        return _stream(_OnWorkers(job), iterables, timeout, display)
     if not _map.is_coroutine_function(fn):
         plan, workers = _beside_the_loop(plan, workers)
         job = _lazy.Job(fn, (), plan, workers, chunksize, buffersize, shared_state, terms, display=display)

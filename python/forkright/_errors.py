@@ -28,7 +28,7 @@ class WorkerDied(BrokenProcessPool):  # pyright: ignore[reportGeneralTypeIssues]
 
     Attributes:
         task: What was called.
-        pid: The process.
+        pid: The process; 0 if nobody could tell, as on a cluster.
         exitcode: Its exit code, minus the signal that killed it, or None if nobody could tell.
         traceback: Where its thread was when native code crashed, as `faulthandler` tells it, most recent call first;
             empty if nothing was told, as where the program has set up `faulthandler` itself.
@@ -36,7 +36,8 @@ class WorkerDied(BrokenProcessPool):  # pyright: ignore[reportGeneralTypeIssues]
 
     def __init__(self, task: str, pid: int, exitcode: int | None, how: str, last_words: str = "") -> None:
         self.traceback = _of_user(last_words)
-        super().__init__(_with(f"the worker process {pid} died while it ran `{task}`: {how}", self.traceback))
+        who = f"the worker process {pid}" if pid else "the cluster's worker"
+        super().__init__(_with(f"{who} died while it ran `{task}`: {how}", self.traceback))
         self.task = task
         self.pid = pid
         self.exitcode = exitcode

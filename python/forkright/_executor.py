@@ -51,6 +51,9 @@ class Executor(concurrent.futures.Executor):
         shared_state: Whether calls share state with this process; as for `forkright.map`.
         context: Has each call run in a copy of the context in which it was submitted; as for `forkright.map`. None has
             calls see no context variables but those of their worker's thread.
+        cluster: Whose workers run the calls; as for `forkright.map`. Its end is its owner's. It takes none of ``plan``,
+            ``initializer``, ``max_tasks_per_child`` and ``max_memory_per_child``. Nobody tells there whether a call has
+            begun, so `Future.cancel` succeeds until its result is there.
 
     Raises:
         ValueError, TypeError: If an argument makes no sense.
@@ -68,6 +71,7 @@ class Executor(concurrent.futures.Executor):
         thread_name_prefix: str = "",
         shared_state: bool | None = None,
         context: Contextual | None = None,
+        cluster: Any = None,
     ) -> None:
         _positive(max_workers)
         if initializer is not None and not callable(initializer):
@@ -78,10 +82,7 @@ class Executor(concurrent.futures.Executor):
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
         max_memory = _options.parse_memory(max_memory_per_child)
-        fixed = _plan.parse(plan, max_workers)
-        _plan.check_shared_state(shared_state, fixed)
         self._context = _context_asked_for(context)
-        self._plan = fixed
         self._made = (initializer, tuple(initargs), max_tasks_per_child, max_memory, shared_state)
         self._abandoned = _apart.Abandoned()
         # Under "auto", for calls with terms that only a fixed plan can keep.
@@ -89,6 +90,19 @@ class Executor(concurrent.futures.Executor):
         self._stays: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
         self._asked = max_workers
+        self._cluster = cluster
+        self._plan: _plan.Plan | None
+        self._pool: Pool
+        if cluster is not None:
+            from . import _cluster
+
+            _cluster.check_context(context)
+            self._pool, self._plan = _cluster.pool_of(cluster, plan, max_workers, self._made)
+            self._max_workers = self._plan.workers
+            return
+        fixed = _plan.parse(plan, max_workers)
+        _plan.check_shared_state(shared_state, fixed)
+        self._plan = fixed
         self._max_workers = max_workers or (fixed.workers if fixed else cpu_count())
         pickled = None
         if initializer is not None and (fixed is None or fixed.processes):
@@ -167,8 +181,14 @@ class Executor(concurrent.futures.Executor):
         Raises:
             ValueError, TypeError: If an argument makes no sense.
         """
+        terms = _options.parse(task_timeout, retries, priority)
+        if self._cluster is not None:
+            from . import _cluster
+
+            _cluster.check_terms(_cluster.find(self._cluster), terms)
+            _cluster.check_context(None if context is ... else context)
         asked = self._context if context is ... else _context_asked_for(context)
-        return _options.Options(self, _options.parse(task_timeout, retries, priority), asked)
+        return _options.Options(self, terms, asked)
 
     @overload  # type: ignore[override]  # the standard library's checks nothing
     def map(
@@ -333,6 +353,8 @@ class Executor(concurrent.futures.Executor):
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], terms: _options.Terms
     ) -> Any:
         limit, retries, priority = terms
+        if self._cluster is not None:
+            return self._pool.submit(fn, args, kwargs, None, terms)
         if self._plan is None and (limit is not None or retries):
             return self._other(fn, args)._submit(fn, args, kwargs, terms)
         if limit is None or (self._plan is not None and self._plan.processes and Pool.kills):

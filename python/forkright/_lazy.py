@@ -44,11 +44,12 @@ def imap_ordered(
     terms: _options.Terms,
     seeds: Seeds | None,
     display: Display | None,
+    cluster: Any,
 ) -> Generator[Any, None, None]:
     """An iterator of results in the order of the items; nothing is read or begun before its first `next`."""
     if not iterables:
         raise TypeError("imap() needs at least one iterable")
-    job = Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds, display)
+    job = Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds, display, cluster=cluster)
     results = _ordered(job, timeout)
     return results if display is None else display.over(results)
 
@@ -65,11 +66,12 @@ def imap_as_completed(
     terms: _options.Terms,
     seeds: Seeds | None,
     display: Display | None,
+    cluster: Any,
 ) -> Generator[Any, None, None]:
     """As `imap_ordered`, with each result as soon as it is there."""
     if not iterables:
         raise TypeError("imap_unordered() needs at least one iterable")
-    job = Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds, display)
+    job = Job(fn, iterables, plan, workers, chunksize, buffersize, shared_state, terms, seeds, display, cluster=cluster)
     results = _as_completed(job, timeout)
     return results if display is None else display.over(results)
 
@@ -203,7 +205,7 @@ class Work:
         while values:
             yield values.pop()
         if failure is not None:
-            raise _pickling.decode_exception(failure)
+            raise failure if isinstance(failure, BaseException) else _pickling.decode_exception(failure)
 
 
 class Job:
@@ -222,14 +224,20 @@ class Job:
         seeds: Seeds | None = None,
         display: Display | None = None,
         kind: type[Work] = Work,
+        cluster: Any = None,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"the first argument must be callable, not {fn!r}")
         check_sizes(chunksize, buffersize)
-        fixed = _plan.parse(plan, workers)
-        _plan.check_shared_state(shared_state, fixed)
+        if cluster is None:
+            fixed = _plan.parse(plan, workers)
+            _plan.check_shared_state(shared_state, fixed)
+        else:
+            from . import _cluster
+
+            fixed = _cluster.plan_for(cluster, fn, plan, workers, shared_state, terms)
         self._plan: PlanLike = plan
-        self._workers, self._shared_state = workers, shared_state
+        self._workers, self._shared_state, self._cluster = workers, shared_state, cluster
         # What is chosen may become many threads; they can't be more than there are calls.
         count = fixed.workers if fixed else workers or min(32, cpu_count() + 4)
         serial = fixed is not None and fixed.kind == "serial"
@@ -238,7 +246,7 @@ class Job:
         self._fn, self._terms, self._display = fn, terms, display
 
     def hire(self) -> Executor:
-        executor = Executor(self._workers, plan=self._plan, shared_state=self._shared_state)
+        executor = Executor(self._workers, plan=self._plan, shared_state=self._shared_state, cluster=self._cluster)
         if self._display is not None:
             self.work.tally = self._display.begin_tally(executor, self._fn, self._terms)
         return executor

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         retries: int
         progress: ProgressLike
         context: Contextual | None
+        cluster: Any
 
     class EagerOptions(AnyMapOptions, total=False):
         chunksize: int | None
@@ -233,6 +234,7 @@ def map(
     seed: Seed | None = None,
     progress: ProgressLike = False,
     context: Contextual | None = None,
+    cluster: Any = None,
 ) -> list[Any]:
     """Call ``fn`` with the items of the iterables, many at once, and return the results in order.
 
@@ -283,6 +285,10 @@ def map(
             named, all must. None: threads and worker processes see none of it, as those of the standard library, but
             under ``"auto"`` calls see what they would see in the calling thread, which may run some: all of it in this
             process, your own modules' variables elsewhere. See docs/context.md.
+        cluster: Run the calls there instead: a `distributed.Client` of Dask's, ``"ray"`` or the module `ray`, or any
+            `concurrent.futures.Executor` that stands for a cluster. ``workers`` caps the calls that run there at a
+            time; there is no ``plan``, ``task_timeout`` or coroutine function. The report says whether the cluster
+            pays. See docs/clusters.md.
 
     Raises:
         TimeoutError: If the time is up; calls that have not started never will.
@@ -310,6 +316,7 @@ def map(
         seed,
         progress,
         context,
+        cluster,
     )
 
 
@@ -402,6 +409,7 @@ def starmap(
     seed: Seed | None = None,
     progress: ProgressLike = False,
     context: Contextual | None = None,
+    cluster: Any = None,
 ) -> list[Any]:
     """As `map`, for items that are tuples of arguments: ``fn(*item)``."""
     items = [tuple(item) for item in iterable]
@@ -420,6 +428,7 @@ def starmap(
         seed,
         progress,
         context,
+        cluster,
     )
 
 
@@ -497,6 +506,7 @@ def imap(
     seed: Seed | None = None,
     progress: ProgressLike = False,
     context: Contextual | None = None,
+    cluster: Any = None,
 ) -> Generator[R, None, None]:
     """As `map`, but lazily: an iterator of results in order, with a bounded number of calls ahead of them.
 
@@ -511,10 +521,10 @@ def imap(
 
     terms = _terms(task_timeout, retries)
     seeds = seeds_of(seed)
-    fn = within(fn, context)
+    fn = within(fn, context, cluster)
     display = display_of(progress, iterables)
     return imap_ordered(
-        fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds, display
+        fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds, display, cluster
     )
 
 
@@ -592,16 +602,17 @@ def imap_unordered(
     seed: Seed | None = None,
     progress: ProgressLike = False,
     context: Contextual | None = None,
+    cluster: Any = None,
 ) -> Generator[R, None, None]:
     """As `imap`, with the results in the order in which they come."""
     from ._lazy import imap_as_completed
 
     terms = _terms(task_timeout, retries)
     seeds = seeds_of(seed)
-    fn = within(fn, context)
+    fn = within(fn, context, cluster)
     display = display_of(progress, iterables)
     return imap_as_completed(
-        fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds, display
+        fn, iterables, plan, workers, chunksize, timeout, buffersize, shared_state, terms, seeds, display, cluster
     )
 
 
@@ -656,10 +667,14 @@ def display_of(progress: ProgressLike, iterables: Iterable[Iterable[Any]] = ()) 
     return Display(progress, iterables)
 
 
-def within(fn: Callable[..., Any], context: Contextual | None) -> Callable[..., Any]:
+def within(fn: Callable[..., Any], context: Contextual | None, cluster: object = None) -> Callable[..., Any]:
     """`fn`, its calls in the context that is asked for, if any is."""
     if context is None or context is False:
         return fn
+    if cluster is not None:
+        from . import _cluster
+
+        _cluster.check_context(context)
     from . import _context
 
     return _context.bind(fn, context)
@@ -695,8 +710,22 @@ def _run(
     seed: Seed | None,
     progress: ProgressLike,
     context: Contextual | None,
+    cluster: Any,
 ) -> list[Any]:
     global _last
+    if cluster is not None:
+        from . import _cluster
+
+        check(fn, "auto", workers, chunksize, on_error, None)
+        calls = list(items) if star else [(item,) for item in items]
+        several, terms = on_error == "return", _terms(task_timeout, retries)
+        seeds, display = seeds_of(seed), display_of(progress)
+        within(fn, context, cluster)
+        results, told = _cluster.driver_of(
+            cluster, fn, calls, plan, workers, chunksize, timeout, several, shared_state, terms, seeds, display
+        ).run()
+        keep(told)
+        return results
     fixed = check(fn, plan, workers, chunksize, on_error, shared_state)
     seeds = seeds_of(seed)
     display = display_of(progress)

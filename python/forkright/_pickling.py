@@ -94,7 +94,7 @@ def encode_by_value(
     try:
         return _by_value.dumps(obj, buffers, initializer)
     except Exception as error:
-        raise _unpicklable(obj, role, error, initializer) from error
+        raise unpicklable(obj, role, error, initializer) from error
 
 
 def expect_by_value() -> None:
@@ -162,7 +162,8 @@ def undecodable(error: BaseException, role: str) -> UnpicklableError:
     return found
 
 
-def _unpicklable(obj: object, role: str, error: Exception, initializer: Any) -> UnpicklableError:
+def unpicklable(obj: object, role: str, error: Exception, initializer: Any = None) -> UnpicklableError:
+    """The error that says which part of `role` can't be pickled, which failed with `error`."""
     if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
         return UnpicklableError(f"{role} can't be sent to another process: it is nested too deeply")
     from . import _culprit

@@ -77,6 +77,32 @@ class Plan(tuple[int, int]):
                 return f"{processes} x {self.threads} threads"
 
 
+class Cluster(Plan):
+    """The workers of a cluster: so many tasks run there at a time."""
+
+    name: str
+
+    def __new__(cls, workers: int, name: str) -> Cluster:
+        plan = tuple.__new__(cls, (workers, 1))
+        plan.name = name
+        return plan
+
+    def __getnewargs__(self) -> tuple[int, str]:  # type: ignore[override]
+        return (self[0], self.name)
+
+    @property
+    def kind(self) -> str:
+        """``"cluster"``."""
+        return "cluster"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
+    def __str__(self) -> str:
+        workers = "1 worker" if self.processes == 1 else f"{self.processes} workers"
+        return f"{workers} of {self.name}"
+
+
 def parse(plan: object, workers: int | None) -> Plan | None:
     """The plan somebody asked for, cut to `workers`; None for "auto".
 

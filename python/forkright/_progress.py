@@ -45,7 +45,8 @@ class Progress:
         failed: Calls that raised, or whose worker died.
         elapsed: Seconds since the map began.
         rate: Calls that ended, per second since then.
-        plan: Where calls run now: ``"serial"``, ``"threads"``, ``"processes"``, ``"hybrid"`` or ``"event loop"``.
+        plan: Where calls run now: ``"serial"``, ``"threads"``, ``"processes"``, ``"hybrid"``, ``"event loop"`` or
+            ``"cluster"``.
         workers: Workers that are there for them now; on an event loop, the calls that are under way.
         over: Whether the map has ended, finished or not: this is the last call.
     """
@@ -214,6 +215,8 @@ class Tally:
         executor = self._executor()
         if executor is not None:
             self._now = _named(executor._now(self._fn, self._terms), self._total)
+            if executor._cluster is not None:
+                self._now = "cluster", self._now[1]
         return Seen(self._done, self._failed, *self._now)
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ._plan import Plan
+from ._plan import Cluster, Plan
 
 MOST_ROWS = 8
 WIDTH = 100
@@ -66,7 +66,7 @@ class Report:
         verdicts = self.data.get("verdicts") or []
         if verdicts:
             return str(verdicts[-1]["verdict"]["sentence"])
-        if self.data.get("loop"):
+        if self.data.get("loop") or self.data.get("cluster"):
             return str(self.data["why"])
         if self.plan is None:
             return "nothing has been submitted yet"
@@ -112,8 +112,10 @@ def joined(report: str, others: list[str], abandoned: list[dict[str, Any]]) -> s
     return json.dumps(data)
 
 
-def plan_of(data: dict[str, int]) -> Plan:
+def plan_of(data: dict[str, Any]) -> Plan:
     """The plan that a report's JSON names."""
+    if "cluster" in data:
+        return Cluster(data["processes"], data["cluster"])
     return Plan(data["processes"], data["threads"])
 
 
@@ -137,6 +139,8 @@ def _facts(data: dict[str, Any]) -> list[str]:
             facts += _gil(function)
     if loop := data.get("loop"):
         facts += _loop(data, loop)
+    if (cluster := data.get("cluster")) and cluster["chunks"]:
+        facts.append(("the way", _way(data, cluster)))
     pickling = _pickling(data)
     if pickling:
         facts.append(("pickling", pickling))
@@ -255,6 +259,17 @@ def _loop(data: dict[str, Any], loop: dict[str, Any]) -> Iterator[tuple[str, str
             cure += ", plan='processes' would have more loops"
         told = f"`{hog['function']}` (item {hog['item']}) ran for {seconds(took)} without an await, and no other call"
         yield "hogged", f"{told} went on meanwhile; {how}; {cure}"
+
+
+def _way(data: dict[str, Any], cluster: dict[str, Any]) -> str:
+    """What the messages of a cluster cost, and how many there were."""
+    sizes = f"{size(data['pickling']['bytes_out'])} out, {size(data['pickling']['bytes_back'])} back"
+    text = f"{count(cluster['chunks'], 'chunk')}, {sizes}; each worker spent {seconds(cluster['travel'])} on it"
+    if cluster["hop"]:
+        text += f"; a hop takes {seconds(cluster['hop'])}"
+    if cluster["per_byte"]:
+        text += f"; a megabyte takes {seconds(cluster['per_byte'] * 1e6)}"
+    return f"{text}; {cluster['retried']} sent again" if cluster["retried"] else text
 
 
 def _holder(name: str | None, own: str) -> str:
