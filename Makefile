@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
-EXAMPLES := calc.py:calc requests.py:request checksums.py:checksum pages.py:fetch_and_parse
+EXAMPLES := calc.py:calc users.py:request checksums.py:checksum pages.py:fetch_and_parse
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help

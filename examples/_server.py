@@ -1,4 +1,4 @@
-"""The HTTP server that `requests.py` and `pages.py` call: a process of its own, on the loopback interface.
+"""The HTTP server that `users.py` and `pages.py` call: a process of its own, on the loopback interface.
 
 Examples call `start` and get its address. The process prints its port and ends when its standard input closes,
 so it can't outlive whoever started it. It knows nothing of forkright. It works on any number of requests at

@@ -2,7 +2,7 @@
 
 from choice.workloads import server
 
-work = server.example("requests").request
+work = server.example("users").request
 
 
 def items(scale: float = 1.0) -> list[str]:

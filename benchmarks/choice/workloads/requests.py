@@ -1,8 +1,8 @@
-"""Waits for a web API on the loopback interface, as examples/requests.py does."""
+"""Waits for a web API on the loopback interface, as examples/users.py does."""
 
 from choice.workloads import server
 
-work = server.example("requests").request
+work = server.example("users").request
 
 
 def items(scale: float = 1.0) -> list[str]:

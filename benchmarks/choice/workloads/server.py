@@ -28,7 +28,6 @@ KINDS: dict[str, dict[str, float]] = {
 def example(name: str) -> Any:
     """A module of the examples, which are no package: they import one another as scripts do."""
     if str(EXAMPLES) not in sys.path:
-        # Last: an example called as a library must not stand in for it.
         sys.path.append(str(EXAMPLES))
     return importlib.import_module(name)
 
