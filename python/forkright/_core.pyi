@@ -5,7 +5,7 @@ Kept true by ``python -m mypy.stubtest forkright._core``.
 
 from collections.abc import Callable
 from pickle import PickleBuffer
-from typing import Any, final
+from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
 
@@ -144,7 +144,7 @@ class MapReport:
 class FutureBase:
     """What `forkright.Future` adds to `concurrent.futures.Future`: its methods come first."""
 
-    def __new__(cls) -> FutureBase: ...
+    def __new__(cls) -> Self: ...
     def __init__(self) -> None: ...
     def done(self) -> bool: ...
     def cancelled(self) -> bool: ...

@@ -158,7 +158,7 @@ def holds(watch: tuple[Watch, ...]) -> bool:
     return True
 
 
-def bound_to_context(function: object) -> Within | None:
+def bound_to_context(function: Any) -> Within | None:
     """The function itself if its calls run in a context that somebody gave."""
     context = sys.modules.get("forkright._context")
     return function if context is not None and isinstance(function, context.Within) else None

@@ -39,6 +39,7 @@ class Cluster(Protocol):
 
     def workers(self) -> int:
         """Tasks that it can run at a time, now."""
+        ...
 
     def put(self, payload: bytes) -> Any:
         """Have the workers get `payload` once each; what `send` takes for it. It is let go with that."""
@@ -47,12 +48,13 @@ class Cluster(Protocol):
         """Have ``remote.call(token, function, chunk)`` run on a worker, and `done` called in any thread with what it
         returned, or with what went wrong. What is returned cancels it.
         """
+        ...
 
     def death(self, error: BaseException) -> str | None:
         """How the worker that had the chunk died, if that is what `error` tells of."""
 
 
-def find(cluster: object) -> Cluster:
+def find(cluster: Any) -> Cluster:
     """The adapter for what a user calls a cluster.
 
     Raises:

@@ -10,14 +10,12 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from cloudpickle import cloudpickle  # type: ignore[import-untyped]
-from distributed import KilledWorker
-from distributed.client import FutureCancelledError
+from distributed import KilledWorker  # pyright: ignore[reportMissingImports]
+from distributed.client import FutureCancelledError  # pyright: ignore[reportMissingImports]
 
 from . import parcel, remote
 
 if TYPE_CHECKING:
-    import distributed
-
     from . import Cancel, Done
 
 # Bytes from which data goes to workers by itself: the scheduler, through which tasks go, would have to keep it.
@@ -30,7 +28,7 @@ class Dask:
     name = "Dask"
     ranks = True
 
-    def __init__(self, client: distributed.Client) -> None:
+    def __init__(self, client: Any) -> None:
         if client.asynchronous:
             raise ValueError(
                 "the Client is an asynchronous one, which waits on its own event loop; make another one for forkright"

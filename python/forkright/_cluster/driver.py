@@ -158,6 +158,7 @@ class Driver:
                 return
             values, failures = [None] * len(places), dict.fromkeys(range(len(places)), error)
         self._results[places.start : places.start + len(values)] = values
+        failure: Any
         for place, failure in failures.items():
             if self._return_errors and isinstance(failure, Exception):
                 self._results[places.start + place] = failure

@@ -24,7 +24,7 @@ class Futures:
 
     ranks = False
 
-    def __init__(self, executor: concurrent.futures.Executor) -> None:
+    def __init__(self, executor: Any) -> None:
         self.name = f"the {type(executor).__name__}"
         self._executor = executor
 

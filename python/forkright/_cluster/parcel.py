@@ -54,7 +54,9 @@ def _reduce_code(code: types.CodeType) -> Any:
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle's, with forkright's judgement of what can be imported elsewhere."""
 
-    dispatch_table = cloudpickle.Pickler.dispatch_table.new_child({types.CodeType: _reduce_code})
+    dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(  # pyright: ignore[reportAttributeAccessIssue]
+        {types.CodeType: _reduce_code}
+    )
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)

@@ -14,7 +14,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import forkright
 
@@ -207,6 +207,7 @@ class Pool:
             self._send(errand)
             return
         values: list[Any] = []
+        failures: dict[int, BaseException]
         if error is None and isinstance(answer, str):
             error = _pickling.UnpicklableError(f"of a call of `{name}`, {answer}")
         if how is not None:
@@ -216,7 +217,7 @@ class Pool:
         elif error is not None:
             failures = {0: error}
         else:
-            told = remote.Answer(*answer)
+            told = remote.Answer(*cast(Any, answer))
             began = time.perf_counter()
             values, failures = parcel.decode(told, name)
             self.meter.take(errand, told, now, time.perf_counter() - began, len(failures))
