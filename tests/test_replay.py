@@ -153,9 +153,9 @@ def test_a_fixed_plan_has_no_choice_but_what_was_measured_is_enough_for_one(fixe
 def test_worker_processes_measure_enough_for_a_choice(tmp_path: Path) -> None:
     report = report_of(wait, 12, plan=fr.Plan(processes=2))
     found = replay(tmp_path, report, "--cores", "4", "--items", "200")
-    # On a busy machine what waits seems to compute for a part of the time: then processes share the threads.
+    # What waits computes for a part of the time: where processes start fast they share the threads, 32 in each at most.
     processes, threads = plans(found)[1]
-    assert max(processes, 1) * threads == 200
+    assert max(processes, 1) * threads >= min(200, 4 * 32)
 
 
 def test_a_map_that_ended_at_once_was_right_to_begin_where_it_did(tmp_path: Path) -> None:
