@@ -40,7 +40,8 @@ def thumbnail(source: Path, *, folder: Path, edge: int) -> Thumbnail:
     small.thumbnail((edge, edge), Image.Resampling.LANCZOS)
     target = folder / f"{source.stem}.jpg"
     small.save(target, quality=85)
-    return Thumbnail(source, *small.size, source.stat().st_size, target.stat().st_size)
+    width, height = small.size
+    return Thumbnail(source, width, height, source.stat().st_size, target.stat().st_size)
 
 
 def draw_photographs(folder: Path, count: int, width: int) -> None:
