@@ -154,13 +154,15 @@ pub struct Verdict {
     pub case: Case,
 }
 
-/// The plans worth a forecast: thread counts in powers of two, processes up to the cores, and both.
+/// The plans worth a forecast: thread counts in powers of two, processes up to the cores, and both. Few tasks may have a
+/// process each: three that share two cores take one and a half times as long as one, three that take turns twice.
 pub fn candidates(machine: &Machine, remaining: &Remaining, max_workers: Option<u32>) -> Vec<Plan> {
     let unfinished = remaining.tasks + f64::from(remaining.here) + f64::from(remaining.away);
     let most = (unfinished.ceil() as u32).clamp(1, max_workers.unwrap_or(u32::MAX).max(1));
     let cores = machine.width();
     let threads: Vec<u32> = steps(most.min(MOST_THREADS), cores);
-    let processes = steps(most.min(cores), cores);
+    let mut processes = steps(most.min(cores), cores);
+    processes.extend(Some(most).filter(|&most| (cores + 1..2 * cores).contains(&most)));
     let mut plans: Vec<(u32, u32)> = threads.iter().map(|&threads| (0, threads)).collect();
     for &p in &processes {
         let inside = steps((most.min(MOST_THREADS.max(p)) / p).max(1), cores);
@@ -305,6 +307,14 @@ mod tests {
         assert!(plans.contains(&Plan::SERIAL));
         let plans = candidates(&Machine::default(), &remaining, None);
         assert!(plans.contains(&Plan::in_threads(20).expect("valid")));
+    }
+
+    #[test]
+    fn a_few_more_tasks_than_cores_share_them() {
+        let calc = measured(Demand { held: 0.3, ..Demand::default() });
+        let taken = |tasks: f64| verdict(calc, tasks, Plan::SERIAL, Leave::Yes).plan;
+        let processes = |count: u32| Plan::in_processes(count).expect("valid");
+        assert_eq!([3.0, 4.0, 5.0].map(taken), [processes(3), processes(2), processes(2)]);
     }
 
     #[test]

@@ -342,7 +342,7 @@ impl Governor {
         let profile = seen.profile;
         let programs = if seen.done > 0 { seen.programs / seen.done as f64 } else { 0.0 };
         let handing = self.handovers.drag(self.machine.width());
-        let Some(known) = profile.demand().map(|known| {
+        let Some(known) = profile.demand_ahead(seen.pending as f64).map(|known| {
             // What waits is slow for other reasons.
             let drag = if waits(&known) { 1.0 } else { profile.drag(crowd.all, crowd.shortest).max(handing) };
             Demand { programs, drag, ..known }
@@ -483,8 +483,16 @@ impl Governor {
     /// process must not have taken them all by then.
     fn crew(&self, seen: &Observation<'_>, crowd: &Crowd, here: u32) -> Option<Plan> {
         let occupied = if self.plan.threads() > 1 { 0 } else { crowd.computing() };
-        let cores = self.machine.width().saturating_sub(occupied).max(1);
         let tasks = u32::try_from(seen.pending + seen.away).unwrap_or(u32::MAX);
+        // Those on their way from here to there are in neither number.
+        let unfinished = self
+            .items
+            .map_or(u64::from(tasks) + u64::from(occupied), |items| items.saturating_sub(seen.done));
+        // The last few share the cores: one that waited for its own would leave another idle in the end.
+        let cores = match self.machine.width() {
+            cores if unfinished < 2 * u64::from(cores) => self.plan.processes(),
+            cores => cores.saturating_sub(occupied).max(1),
+        };
         let useful = self.plan.processes().min(cores).min(tasks.max(1));
         let up = seen.processes_now.min(self.plan.processes());
         let room = self.max_workers.unwrap_or(u32::MAX).saturating_sub(here);

@@ -32,5 +32,6 @@ pub mod replay;
 pub mod share;
 pub mod state;
 pub mod store;
+mod trend;
 pub mod warden;
 pub mod words;

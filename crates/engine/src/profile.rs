@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::drag::Drag;
+use crate::trend::Trend;
 
 /// Tasks over which a mean is taken once there are many: older ones fade, so that drift is followed.
 const SPAN: f64 = 64.0;
@@ -172,6 +173,10 @@ pub struct Profile {
     failed: u64,
     wall: Mean,
     cpu: Mean,
+    #[serde(default)]
+    computing: Trend,
+    #[serde(default)]
+    length: Trend,
     waiting: Mean,
     blocked: Mean,
     drag: Drag,
@@ -210,6 +215,11 @@ impl Profile {
         let this = cpu + waiting + blocked;
         if let Some(before) = before {
             self.spread.add((this - before).powi(2) * tasks, 1.0);
+        }
+        // What the first paid for is no trend.
+        if !reading.first {
+            self.computing.add(cpu, tasks);
+            self.length.add(this, tasks);
         }
         self.tasks += reading.tasks;
         self.failed += reading.failed.min(reading.tasks);
@@ -280,6 +290,8 @@ impl Profile {
             tasks: self.tasks.min(FEW),
             failed: 0,
             wall: Mean::default(),
+            computing: Trend::default(),
+            length: Trend::default(),
             modules: 0.0,
             ..self.clone()
         };
@@ -406,6 +418,18 @@ impl Profile {
             gil,
             ..self.pickling()
         })
+    }
+
+    /// The same of one of the next `rest` tasks: if they compute for longer and longer, or shorter, they are taken to go on
+    /// so for a while. Waits alone are no sign, as what is waited for may have slowed down for there being so many; and
+    /// what computes for longer but is over sooner changes its nature, of which nobody knows where it ends.
+    pub fn demand_ahead(&self, rest: f64) -> Option<Demand> {
+        let known = self.demand()?;
+        let ahead =
+            |trend: &Trend, mean: Option<f64>| Some(trend.ahead(rest)? / mean.filter(|mean| *mean > 0.0)?);
+        let by = ahead(&self.computing, self.cpu());
+        let by = by.zip(ahead(&self.length, self.alone())).filter(|(cpu, all)| (*cpu > 1.0) == (*all > 1.0));
+        Some(by.map_or(known, |(by, _)| known.stretched(known.alone() * by)))
     }
 
     /// What a running task asks for if it takes `alone` seconds: the mixture that the samples show. For

@@ -276,7 +276,9 @@ proptest! {
         let change = Change { cores: Some(f64::from(cores)), ..Change::default() };
         let verdict = verdict(given.whole(&change, tasks).expect("something was measured"));
         let serial = held * tasks as f64;
-        prop_assert!(verdict.plan.threads() == 1 && verdict.plan.processes() <= cores);
+        // A few tasks more than cores may share them.
+        let few = if tasks < 2 * u64::from(cores) { tasks } else { 0 };
+        prop_assert!(verdict.plan.threads() == 1 && u64::from(verdict.plan.processes()) <= few.max(cores.into()));
         prop_assert!(verdict.seconds * f64::from(verdict.plan.workers()) * MORE >= serial);
         prop_assert!(verdict.seconds <= serial * MORE);
     }
@@ -308,7 +310,7 @@ proptest! {
     #[test]
     fn candidates_keep_the_limits(m in machines(), r in remainders(), most in 1..100_u32) {
         for plan in candidates(&m, &r, Some(most)) {
-            prop_assert!(plan.workers() <= most && plan.processes() <= m.width());
+            prop_assert!(plan.workers() <= most && plan.processes() < 2 * m.width().max(1));
         }
     }
 

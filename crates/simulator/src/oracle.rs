@@ -103,6 +103,7 @@ fn plans(work: &Workload, cores: u32) -> Vec<Plan> {
         let inside: Vec<u32> = if waits { vec![8, 4, 16, 2, 32, 1] } else { vec![1, 2] };
         let mut processes: Vec<u32> = [cores].into_iter().chain(doubling(cores.saturating_sub(1))).collect();
         processes.push(1);
+        processes.extend(Some(tasks).filter(|&tasks| (cores + 1..2 * cores).contains(&tasks)));
         plans.extend(processes.iter().flat_map(|&p| inside.iter().map(move |&t| (p, t))));
         plans.retain(|&(p, t)| p * t <= MOST_WORKERS && p <= tasks && p * t < 2 * tasks.max(1));
     }
