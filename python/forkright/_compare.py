@@ -304,7 +304,7 @@ def _verdict(columns: list[Column]) -> list[str]:
     report = Report(json.dumps(auto.typical["report"]))
     lines = wrap(f"auto took {report.why}")
     verdicts = report.data["verdicts"]
-    if verdicts and (rivals := beaten(verdicts[-1]["verdict"])):
+    if verdicts and (rivals := beaten(verdicts[report.data["told"]]["verdict"])):
         lines += wrap(f"  not taken: {rivals}", indent=4)
     fixed = _best(column for column in columns if column is not auto)
     if fixed is not None:

@@ -66,6 +66,9 @@ def current_job() -> int:
 def take_share(cores: int) -> None:
     """Has this process, a worker, count no more cores than its share of them."""
 
+def answered() -> int:
+    """Tasks that worker processes of this process have finished."""
+
 def limits() -> str:
     """What limits the cores, as JSON."""
 

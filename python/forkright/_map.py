@@ -730,7 +730,7 @@ def _run(
     seeds = seeds_of(seed)
     display = display_of(progress)
     awaited = is_coroutine_function(fn)
-    name = (getattr(fn, "__qualname__", None) or type(fn).__qualname__).replace("<locals>.", "")
+    name = _name_of(fn)
     fn = within(fn, context)
     around = _ambient(fn) if fixed is None and not awaited and not context else None
     if awaited or task_timeout is not None or retries != 0:
@@ -793,6 +793,16 @@ def keep(report: str) -> None:
 
     global _last
     _last = Report(report)
+
+
+def _name_of(fn: Any) -> str:
+    name = getattr(fn, "__qualname__", None)
+    if name is None:
+        # What wraps a function has its name. Most have one of their own, and small maps no time for an import.
+        from . import _functions
+
+        return _functions.name_of(fn)
+    return str(name).replace("<locals>.", "")
 
 
 def is_coroutine_function(fn: Any) -> bool:

@@ -54,7 +54,7 @@ class Report:
 
     @property
     def plan(self) -> Plan | None:
-        """Where tasks ran last; None for an executor that chooses for each function."""
+        """Where most of the work was done; None for an executor that chooses for each function."""
         plan = self.data.get("plan")
         return None if plan is None else plan_of(plan)
 
@@ -65,7 +65,7 @@ class Report:
             return f"{count(len(self.data['functions']), 'function')}, for each of which a plan is chosen"
         verdicts = self.data.get("verdicts") or []
         if verdicts:
-            return str(verdicts[-1]["verdict"]["sentence"])
+            return str(verdicts[_told(self.data)]["verdict"]["sentence"])
         if self.data.get("loop") or self.data.get("cluster"):
             return str(self.data["why"])
         if self.plan is None:
@@ -87,16 +87,32 @@ class Report:
     def _repr_html_(self) -> str:
         from html import escape
 
+        # Lines end where the page has room for them, not where a terminal has. Colours are the page's own.
+        facts = "".join(
+            f'<dt style="font-weight: normal; opacity: 0.7">{escape(name)}</dt><dd style="margin: 0">{escape(text)}</dd>'
+            for name, text in _facts(self.data)
+        )
+        rest = f'<dl style="display: grid; grid-template-columns: max-content 1fr; gap: 0 1em; margin: 0.5em 1em">{facts}</dl>'
+        if workers := _workers(self.data):
+            rest += f'<pre style="white-space: pre; overflow-x: auto; margin: 0.5em 1em">{escape(chr(10).join(workers))}</pre>'
         # The sentence is the summary already.
-        rest = "\n".join(_facts(self.data))
-        return f"<details><summary>{escape(self.why)}</summary><pre>{escape(rest)}</pre></details>"
+        rest += "".join(part._repr_html_() for part in self._parts())
+        return f"<details><summary>{escape(self.why)}</summary>{rest}</details>"
 
     def _lines(self) -> list[str]:
-        lines = [*wrap(self.why), *_facts(self.data)]
-        for function in (self.data.get("functions") or []) if self.data.get("chosen") else []:
-            part = Report(json.dumps(function))
-            lines += ["", *wrap(part.why), *_facts(function)]
+        lines = wrap(self.why)
+        for name, text in _facts(self.data):
+            lines += wrap(f"  {name:<11}{text}", indent=13)
+        if workers := _workers(self.data):
+            lines += ["", *(f"  {line}" for line in workers)]
+        for part in self._parts():
+            lines += ["", *part._lines()]
         return lines
+
+    def _parts(self) -> Iterator[Report]:
+        """A report for each function, where a plan was chosen for each."""
+        for function in (self.data.get("functions") or []) if self.data.get("chosen") else []:
+            yield Report(json.dumps(function))
 
 
 def joined(report: str, others: list[str], abandoned: list[dict[str, Any]]) -> str:
@@ -119,16 +135,23 @@ def plan_of(data: dict[str, Any]) -> Plan:
     return Plan(data["processes"], data["threads"])
 
 
-def _facts(data: dict[str, Any]) -> list[str]:
-    """The lines below the sentence."""
+def _told(data: dict[str, Any]) -> int:
+    """Which of its verdicts a report tells of first: that for the plan which did most of the work."""
+    told = data.get("told")
+    return len(data["verdicts"]) - 1 if told is None else int(told)
+
+
+def _facts(data: dict[str, Any]) -> list[tuple[str, str]]:
+    """What stands below the sentence: names, and what is said of them."""
     verdicts = data.get("verdicts") or []
-    changes = _changes(verdicts)
-    last = verdicts[-1] if verdicts else None
+    told = _told(data) if verdicts else 0
+    main = verdicts[told] if verdicts else None
+    changes, later = _changes(verdicts[: told + 1]), _changes(verdicts[told:])[1:]
     facts: list[tuple[str, str]] = []
     if data.get("tasks"):
         facts.append(("ran", _ran(data)))
     if data.get("wall") is not None:
-        facts.append(("time", _time(data, last, changes)))
+        facts.append(("time", _time(data, main, changes)))
     mixture = _read(data) or _mixture(data.get("per_task") or {})
     if mixture:
         facts.append(("a task", mixture))
@@ -147,8 +170,10 @@ def _facts(data: dict[str, Any]) -> list[str]:
     if native := data.get("native"):
         facts.append(("native", _native(native)))
     if len(changes) > 1:
-        facts.append(("before", ", then ".join(_earlier(entry) for entry in changes[:-1])))
-    if last is not None and (rivals := beaten(last["verdict"])):
+        facts.append(("before", ", then ".join(_from_when(entry) for entry in changes[:-1])))
+    if later:
+        facts.append(("at the end", ", then ".join(_from_when(entry) for entry in later)))
+    if main is not None and (rivals := beaten(main["verdict"])):
         facts.append(("not taken", rivals))
     if meter := _meter(data.get("meter")):
         facts.append(("meter", meter))
@@ -158,13 +183,13 @@ def _facts(data: dict[str, Any]) -> list[str]:
         facts.append(("abandoned", _abandoned(entry)))
     if data.get("shared_state") is False:
         facts.append(("shared", "not looked for: `shared_state=False`"))
-    lines = []
-    for name, text in facts:
-        lines += wrap(f"  {name:<11}{text}", indent=13)
+    return facts
+
+
+def _workers(data: dict[str, Any]) -> list[str]:
+    """The lines of a table of several workers."""
     workers = data.get("workers") or []
-    if len(workers) > 1:
-        lines += ["", *("  " + line for line in table(_worker_rows(workers)))]
-    return lines
+    return table(_worker_rows(workers)) if len(workers) > 1 else []
 
 
 def _abandoned(entry: dict[str, Any]) -> str:
@@ -201,12 +226,12 @@ def _is_guess(verdict: dict[str, Any]) -> bool:
     return bool(verdict["case"]["demand"]["finished"] == 0)
 
 
-def _time(data: dict[str, Any], last: dict[str, Any] | None, changes: list[dict[str, Any]]) -> str:
+def _time(data: dict[str, Any], main: dict[str, Any] | None, changes: list[dict[str, Any]]) -> str:
     text = seconds(data["wall"])
-    if last is not None:
+    if main is not None:
         foreseen = ""
-        if not _is_guess(last["verdict"]):
-            foreseen = f", {seconds(last['at'] + last['verdict']['seconds'])} predicted"
+        if not _is_guess(main["verdict"]):
+            foreseen = f", {seconds(main['at'] + main['verdict']['seconds'])} predicted"
         text += f"{foreseen} (the choice came after {seconds(changes[-1]['at'])})"
     return f"{text}; {seconds(data.get('cpu', 0.0))} of CPU in tasks"
 
@@ -334,7 +359,7 @@ def _pickling(data: dict[str, Any]) -> str:
     return f"{seconds(spent)} in this process: {sizes}"
 
 
-def _earlier(entry: dict[str, Any]) -> str:
+def _from_when(entry: dict[str, Any]) -> str:
     return f"{plan_of(entry['verdict']['plan'])} (from {seconds(entry['at'])} on)"
 
 

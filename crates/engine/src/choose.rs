@@ -253,7 +253,9 @@ fn sentence(
     let mixture = words::mixture(demand);
     let many = if plan.workers() == 1 { "it" } else { "they" };
     let why = match plan.kind() {
-        Kind::Serial => format!("{mixture}, and more workers would not save enough"),
+        Kind::Serial if ruled_out.is_empty() => format!("{mixture}, and more workers would not save enough"),
+        // Of processes it says below why they were not asked.
+        Kind::Serial => format!("{mixture}, and threads would not save enough"),
         Kind::Threads if demand.share(demand.waiting) >= 0.5 => {
             format!("{mixture}, which threads do side by side")
         }
@@ -335,6 +337,9 @@ mod tests {
         let verdict = verdict(calc, 8.0, Plan::SERIAL, Leave::No(reason.into()));
         assert_eq!(verdict.plan, Plan::SERIAL);
         assert!(verdict.sentence.ends_with(&format!("processes are ruled out: {reason}")));
+        assert!(verdict.sentence.contains(", and threads would not save enough; "), "{}", verdict.sentence);
+        let short = self::verdict(measured(Demand { held: 1e-5, ..calc }), 8.0, Plan::SERIAL, Leave::Yes);
+        assert!(short.sentence.contains(", and more workers would not save enough; "), "{}", short.sentence);
         assert_eq!(verdict.ruled_out, [RuledOut { kind: Kind::Processes, reason: reason.into() }]);
         assert!(verdict.beaten.iter().all(|forecast| !forecast.plan.leaves()));
     }

@@ -35,6 +35,8 @@ pub(crate) struct Choosing {
     /// What its calls belong to in worker processes.
     job: u32,
     streams: Mutex<HashMap<usize, Arc<Stream>>>,
+    /// What became of those that have ended.
+    ended: Mutex<Vec<Facts>>,
 }
 
 /// The calls of one function.
@@ -62,7 +64,7 @@ impl Choosing {
         let hands = Hands::new(1, prefix, Some(PATIENCE), initializer);
         // Workers of its own are all its own.
         let job = if manner.is_none() { job::new() } else { 0 };
-        Choosing { hands, workers, shared, manner, job, streams: Mutex::default() }
+        Choosing { hands, workers, shared, manner, job, streams: Mutex::default(), ended: Mutex::default() }
     }
 
     pub(crate) fn hands(&self) -> &Arc<Hands> {
@@ -126,7 +128,7 @@ impl Choosing {
         streams.insert(address, Arc::clone(&stream));
         drop(streams);
         if let Some(idle) = idle {
-            idle.end(function.py());
+            self.bury(function.py(), &idle);
         }
         Ok(stream)
     }
@@ -165,20 +167,27 @@ impl Choosing {
     /// Ends threads and worker processes; nothing is under way.
     pub(crate) fn end(&self) {
         let streams: Vec<_> = lock(&self.streams).drain().map(|(_, stream)| stream).collect();
-        Python::attach(|py| streams.iter().for_each(|stream| stream.end(py)));
+        Python::attach(|py| streams.iter().for_each(|stream| self.bury(py, stream)));
         self.hands.queue.close();
     }
 
     /// What is known of each function, for the report.
     pub(crate) fn reports(&self) -> Vec<Value> {
         let streams: Vec<_> = lock(&self.streams).values().cloned().collect();
-        let report = |stream: &Arc<Stream>| {
-            let governing = lock(&stream.governing).clone();
-            let work: &dyn Work = &*stream.work;
-            let tasks = work.progress().done() + work.pending();
-            Facts::of(work.progress(), tasks, None, governing.as_deref(), None, None).to_value()
-        };
-        streams.iter().map(report).collect()
+        let mut reports: Vec<_> = lock(&self.ended).iter().map(Facts::to_value).collect();
+        reports.extend(streams.iter().map(|stream| stream.facts().to_value()));
+        reports
+    }
+
+    /// Ends what is known of a function, but for its report.
+    fn bury(&self, py: Python<'_>, stream: &Stream) {
+        stream.end(py);
+        let facts = stream.facts();
+        let mut ended = lock(&self.ended);
+        if ended.len() >= MANY {
+            ended.remove(0);
+        }
+        ended.push(facts);
     }
 }
 
@@ -195,6 +204,13 @@ impl Stream {
             }
         }
         self.run.rouse(py)
+    }
+
+    fn facts(&self) -> Facts {
+        let governing = lock(&self.governing).clone();
+        let work: &dyn Work = &*self.work;
+        let tasks = work.progress().done() + work.pending();
+        Facts::of(work.progress(), tasks, None, governing.as_deref(), None, None)
     }
 
     /// Ends its workers and remembers what was learned.

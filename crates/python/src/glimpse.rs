@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use forkright_engine::plan::Plan;
 use pyo3::prelude::*;
 
 use crate::batch::Batch;
@@ -23,7 +24,17 @@ enum Stage {
 }
 
 /// Ends the glimpse when the map ends, however it does.
-pub(crate) struct Shown<'py>(Bound<'py, Glimpse>);
+pub(crate) struct Shown<'py> {
+    glimpse: Bound<'py, Glimpse>,
+    plan: Option<Plan>,
+}
+
+impl Shown<'_> {
+    /// The map has ended: `plan` did most of its work, and is what is shown from now on.
+    pub(crate) fn end(mut self, plan: Option<Plan>) {
+        self.plan = plan;
+    }
+}
 
 impl Glimpse {
     fn lock(&self) -> MutexGuard<'_, Stage> {
@@ -39,7 +50,7 @@ impl Glimpse {
     /// From now on it tells of this map, until what is returned is dropped.
     pub(crate) fn begin<'py>(slf: &Bound<'py, Glimpse>, run: &Arc<Run>, batch: &Arc<Batch>) -> Shown<'py> {
         slf.get().replace(Stage::Under(Arc::clone(run), Arc::clone(batch)));
-        Shown(slf.clone())
+        Shown { glimpse: slf.clone(), plan: None }
     }
 }
 
@@ -63,8 +74,10 @@ impl Glimpse {
 
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
-        let glimpse = self.0.get();
-        let (counts, now) = glimpse.look(self.0.py());
-        glimpse.replace(Stage::Over(counts, now));
+        let glimpse = self.glimpse.get();
+        let (counts, now) = glimpse.look(self.glimpse.py());
+        let differs = |plan: &Plan| (plan.processes(), plan.threads()) != (now.0, now.1);
+        let did = self.plan.filter(differs).map(|plan| (plan.processes(), plan.threads(), plan.workers()));
+        glimpse.replace(Stage::Over(counts, did.unwrap_or(now)));
     }
 }

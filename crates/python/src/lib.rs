@@ -85,7 +85,9 @@ mod _core {
     #[pymodule_export]
     use super::window::{open_shared, share, shared_place};
     #[pymodule_export]
-    use super::{close_shared, cpu_count, die_with_parent, limits, meter_state, release_shared, take_share};
+    use super::{
+        answered, close_shared, cpu_count, die_with_parent, limits, meter_state, release_shared, take_share,
+    };
     use pyo3::exceptions::PyImportError;
     use pyo3::prelude::*;
 
@@ -114,6 +116,12 @@ fn cpu_count() -> u32 {
 #[pyfunction]
 fn take_share(cores: u32) {
     forkright_engine::cores::set_share(cores);
+}
+
+/// Tasks that worker processes of this process have finished.
+#[pyfunction]
+fn answered() -> u64 {
+    forkright_engine::crew::answered()
 }
 
 /// What limits the cores, as JSON.

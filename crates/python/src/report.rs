@@ -27,6 +27,8 @@ pub(crate) struct Facts {
     plan: Plan,
     /// Each with the seconds since the start.
     verdicts: Vec<(f64, Verdict)>,
+    /// Which of them to tell of, see [`main_verdict`].
+    told: Option<usize>,
     given: Given,
     shared: Option<bool>,
     draws: Option<String>,
@@ -52,9 +54,12 @@ impl Facts {
         let verdicts = governing.map(Governing::verdicts).unwrap_or_default();
         let measured = progress.entry.measured();
         let demand = replay::demand(profile.demand(), seen(&measured));
+        let totals = progress.totals();
+        let told = main_verdict(&verdicts, &totals, wall);
         Facts {
             chosen: fixed.is_none(),
-            plan: fixed.or(verdicts.last().map(|(_, verdict)| verdict.plan)).unwrap_or(Plan::SERIAL),
+            plan: fixed.or(told.map(|told| verdicts[told].1.plan)).unwrap_or(Plan::SERIAL),
+            told,
             given: match governing {
                 Some(governing) => governing.given(demand, progress.refusal()),
                 None => of_fixed(demand),
@@ -64,7 +69,7 @@ impl Facts {
             verdicts,
             tasks,
             done: progress.done(),
-            totals: progress.totals(),
+            totals,
             profile,
             measured,
             wall,
@@ -81,6 +86,7 @@ impl Facts {
             "chosen": self.chosen,
             "plan": self.plan,
             "verdicts": self.verdicts.iter().map(verdict).collect::<Vec<_>>(),
+            "told": self.told,
             "given": self.given,
             "shared_state": self.shared,
             "draws": self.draws,
@@ -106,6 +112,39 @@ impl Facts {
             "meter": since.as_ref().map(meter),
         })
     }
+}
+
+/// The plan that did most of the work, if one was chosen; `wall` seconds after the start the map is over.
+pub(crate) fn main_plan(governing: &Governing, progress: &Progress, wall: f64) -> Option<Plan> {
+    let verdicts = governing.verdicts();
+    main_verdict(&verdicts, &progress.totals(), Some(wall)).map(|told| verdicts[told].1.plan)
+}
+
+/// Of the verdicts, the last one for the plan that did most of the work. What is chosen for the few tasks at the end of
+/// a map is not what its user asks for. While it runs, and where no end is known, it is the one in force.
+///
+/// Workers tell whether the work was done here or in processes: tasks go on where they are when the plan has changed. Of
+/// the plans for that side it is the one that was in force for longest.
+fn main_verdict(verdicts: &[(f64, Verdict)], totals: &Totals, wall: Option<f64>) -> Option<usize> {
+    let last = verdicts.len().checked_sub(1)?;
+    let Some(wall) = wall else { return Some(last) };
+    let busy = |is_process: bool| -> f64 {
+        totals.workers.iter().filter(|worker| worker.is_process == is_process).map(|worker| worker.busy).sum()
+    };
+    let left = busy(true) > busy(false);
+    let ends = verdicts.iter().skip(1).map(|(at, _)| *at).chain([wall]);
+    let mut in_force: Vec<(Plan, f64, usize)> = Vec::new();
+    for (index, ((at, verdict), end)) in verdicts.iter().zip(ends).enumerate() {
+        if verdict.plan.leaves() != left {
+            continue;
+        }
+        match in_force.iter_mut().find(|(plan, ..)| *plan == verdict.plan) {
+            Some(known) => *known = (known.0, known.1 + (end - at), index),
+            None => in_force.push((verdict.plan, end - at, index)),
+        }
+    }
+    let longest = in_force.into_iter().max_by(|one, other| one.1.total_cmp(&other.1));
+    Some(longest.map_or(last, |(_, _, index)| index))
 }
 
 /// The report of a map that is over. Most are never read, and wording one takes longer than a small map.
@@ -155,7 +194,8 @@ pub(crate) fn of_pool(
 ) -> String {
     // With a fixed plan the workers' own sums have the functions' tasks in them.
     let sum = |name: &str| match plan {
-        None => functions.iter().filter_map(|function| function[name].as_f64()).sum::<f64>(),
+        // Of nothing the sum is -0.0.
+        None => 0.0 + functions.iter().filter_map(|function| function[name].as_f64()).sum::<f64>(),
         Some(_) => 0.0,
     };
     let tasks = uses.iter().map(|using| using.tasks).sum::<u64>() + sum("done") as u64;

@@ -29,7 +29,7 @@ use crate::meter;
 use crate::onlooker::Onlooker;
 use crate::opening::Opening;
 use crate::recruit::{Manner, Staff};
-use crate::report::{Facts, MapReport};
+use crate::report::{Facts, MapReport, main_plan};
 use crate::work::{HereSource, Work};
 
 /// Threads of the common pool end after so many milliseconds without work.
@@ -521,7 +521,10 @@ pub(crate) fn run_map<'py>(
     };
     let outcome = started.and_then(|()| run.attend(py, &batch, until));
     // What it shows last are the workers that it had.
-    drop(shown);
+    if let Some(shown) = shown {
+        let wall = began.elapsed().as_secs_f64();
+        shown.end(governing.as_deref().and_then(|governing| main_plan(governing, batch.progress(), wall)));
+    }
     run.end(py);
     if let Some(governing) = &governing {
         let profile = lock(&batch.progress().profile).clone();

@@ -682,5 +682,6 @@ fn call_with<'py>(
 
 fn callable_name(function: &Bound<'_, PyAny>) -> String {
     let name = function.getattr("__qualname__").and_then(|name| name.extract::<String>());
-    name.unwrap_or_else(|_| function.get_type().to_string())
+    // What wraps a function has its name.
+    name.unwrap_or_else(|_| crate::errors::name_of(function))
 }

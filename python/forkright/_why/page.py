@@ -24,7 +24,7 @@ from typing import Any
 from .._report import count, figure, plan_of, seconds, times
 from . import timeline
 from .timeline import Pieces
-from .words import clean, label, meaning
+from .words import away, clean, label, meaning
 
 # So many functions of a thread, so many rows of the blame table: the rest is a click or the JSON away.
 MOST_FUNCTIONS = 8
@@ -42,7 +42,7 @@ def render(data: dict[str, Any]) -> str:
         title=escape(f"{command[:80]} · forkright why"),
         command=_name(command),
         run=_run(data),
-        verdict=_verdict(data["verdict"]),
+        verdict=_verdict(data["verdict"], away(data["program"])),
         predictions=_predictions(data),
         totals=_totals(data),
         legend=_legend(data["states"]),
@@ -85,8 +85,9 @@ def _run(data: dict[str, Any]) -> str:
     return _items(facts)
 
 
-def _verdict(verdict: dict[str, Any]) -> str:
-    reasons = "".join(f"<li>{escape(clean(reason))}</li>" for reason in verdict["reasons"])
+def _verdict(verdict: dict[str, Any], elsewhere: str) -> str:
+    told = [*verdict["reasons"], *([elsewhere] if elsewhere else [])]
+    reasons = "".join(f"<li>{escape(clean(reason))}</li>" for reason in told)
     said = clean(verdict["sentence"])
     sentence = f'<p class="sentence">{escape(said[:1].upper() + said[1:])}</p>'
     plan = f"<p>As a plan: <code>{plan_of(verdict['plan'])!r}</code></p>" if verdict["plan"] else ""

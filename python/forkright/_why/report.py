@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+from .. import _core
 from . import data, inject, text
 
 
@@ -25,7 +26,8 @@ class why:
         print(measured)
 
     All threads of this process and the processes forked inside the block are measured; the last line of the text says
-    what that cost. Blocks do not nest, and one is measured at a time.
+    what that cost. forkright's worker processes are not: the text says how many tasks ran there. Blocks do not nest, and
+    one is measured at a time.
 
     Args:
         cores: Numbers of cores to predict for, beside those there are.
@@ -50,6 +52,7 @@ class why:
         self._folder = ""
         self._process = 0
         self._began = 0.0
+        self._answered = 0
 
     def __enter__(self) -> why:
         # None that is removed at the interpreter's end: at the end of a forked child, too.
@@ -60,7 +63,7 @@ class why:
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
-        self._began = time.monotonic()
+        self._began, self._answered = time.monotonic(), _core.answered()
         return self
 
     def __exit__(
@@ -74,7 +77,8 @@ class why:
         else:
             # A forked child that leaves the block, too: the rest is its parent's.
             recordings = data.read(self._folder, os.getpid())
-        self.data = data.document(recordings, {"argv": sys.argv or [""], "wall": wall}, self._cores)
+        program = {"argv": sys.argv or [""], "wall": wall, "away": _core.answered() - self._answered}
+        self.data = data.document(recordings, program, self._cores)
 
     @property
     def verdict(self) -> str:

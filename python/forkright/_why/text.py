@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from .._report import count, percent, plan_of, seconds, table, times, wrap
-from .words import label
+from .words import away, label
 
 # Lines for threads; more are told together.
 MOST_THREADS = 12
@@ -28,6 +28,8 @@ def lines(data: dict[str, Any]) -> list[str]:
         said += wrap(f"  - {reason}", indent=4)
     for convoy in data["convoys"]:
         said += wrap(f"  - {convoy['sentence']}", indent=4)
+    if elsewhere := away(data["program"]):
+        said += wrap(f"  - {elsewhere}", indent=4)
     said += ["", *_time_table(data)]
     for title, text in (*_blame(data), *_predictions(data), *_natives(data), *_unknown(data), _cost(data)):
         said += wrap(f"{title}: {text}")

@@ -7,6 +7,9 @@ they may hold anything that a Python string can.
 from __future__ import annotations
 
 import re
+from typing import Any
+
+from .._report import count
 
 # What each state is called, and what it means for somebody who never heard of it.
 STATES = {
@@ -35,6 +38,14 @@ def label(state: str) -> str:
 def meaning(state: str) -> str:
     """What a state means, in a sentence's worth; empty for states unknown here."""
     return STATES[state][1] if state in STATES else ""
+
+
+def away(program: dict[str, Any]) -> str:
+    """What a block did not see, in a sentence; empty if it saw everything."""
+    tasks = program.get("away")
+    if not tasks:
+        return ""
+    return f"{count(tasks, 'task')} ran in forkright's worker processes, which are not part of this: `forkright.report()` tells of them"
 
 
 def clean(text: object) -> str:

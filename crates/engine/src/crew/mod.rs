@@ -31,6 +31,7 @@ pub use self::deadline::{End, Terms};
 use self::lead::Lead;
 pub use self::lead::{Duty, Sleeper};
 pub use self::obituary::Obituary;
+pub use self::seat::answered;
 use self::seat::{MOST_FRAMES, Said, Seat, Stage};
 use crate::cores;
 use crate::frame::up;
