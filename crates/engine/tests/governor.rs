@@ -24,6 +24,7 @@ fn directed(each: u64, leave: &Leave, ticks: u32) -> Direction {
             running: &running,
             away: 0,
             programs: 0.0,
+            crowded: false,
             handovers: Some(u64::from(tick) * each),
             profile: &profile,
             zygote: Zygote::Cold,
@@ -49,6 +50,36 @@ fn where_they_must_stay_they_run_one_after_another() {
     let thrashing = directed(100, &stays, 40);
     assert_eq!((thrashing.width, thrashing.away), (1, None));
     assert!(directed(2, &stays, 40).width >= 2, "taking turns is no reason for that");
+}
+
+#[test]
+fn what_may_not_be_needed_is_made_ready_only_where_a_core_is_free() {
+    let warms = |crowded: bool| {
+        let mut governor = Governor::new(Machine { cores: 2.0, ..Machine::default() }, None, Some(60));
+        let mut profile = Profile::default();
+        (1..20).any(|tick| {
+            let now = f64::from(tick) * 0.001;
+            let running = [Running { class: Class::Io, streak: now, elapsed: now, tasks: 1 }; 4];
+            profile.sample(&Shares { io: 4, ..Shares::default() });
+            let seen = Observation {
+                now,
+                pending: 56,
+                done: 0,
+                running: &running,
+                away: 0,
+                programs: 0.0,
+                crowded,
+                handovers: None,
+                profile: &profile,
+                zygote: Zygote::Cold,
+                leave: &Leave::Unknown,
+                processes_now: 0,
+                threads_now: 4,
+            };
+            governor.tick(&seen).warm_zygote
+        })
+    };
+    assert!(warms(false) && !warms(true));
 }
 
 /// The widths of 60 requests that take 50 ms, of which four are in flight at first and then as many as may be; `limit` of
@@ -80,6 +111,7 @@ fn widths_of_requests(limit: usize) -> Vec<u32> {
             running: &running,
             away: 0,
             programs: 0.0,
+            crowded: false,
             handovers: None,
             profile: &profile,
             zygote: Zygote::Cold,
@@ -131,6 +163,7 @@ fn waits(class: Class, items: u32) -> (u32, Vec<Verdict>) {
             running: &running,
             away: 0,
             programs: 0.0,
+            crowded: false,
             handovers: None,
             profile: &profile,
             zygote: Zygote::Cold,
