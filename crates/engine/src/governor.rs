@@ -441,7 +441,8 @@ impl Governor {
     /// How many may wait here before it is known whether they compute afterwards, and how long whoever they wait for takes
     /// for a few. Those that sleep burden nobody: half of what one core would do of all, and more the longer they do.
     fn curious(&self, seen: &Observation<'_>, crowd: &Crowd) -> u32 {
-        if crowd.sleeping < crowd.all {
+        // Some that have just begun may compute yet.
+        if crowd.sleeping < crowd.waiting.max(crowd.all.div_ceil(2)) {
             return PREPARING_THREADS;
         }
         let all = (seen.pending + u64::from(crowd.all)) as f64;
