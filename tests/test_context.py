@@ -357,6 +357,53 @@ def test_variables_of_scripts_and_closures_come_along(tmp_path: Path) -> None:
     )
 
 
+def test_a_variable_that_a_script_imported_is_the_one_of_its_module(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "from contextvars import ContextVar\n"
+        "user = ContextVar('user', default='nobody')\n"
+        "def greet(_):\n"
+        "    return user.get()\n"
+    )
+    run(
+        """
+        from app import greet, user
+        import forkright as fr
+
+        user.set("ada")
+        for context in (True, [user]):
+            for plan in ("serial", "threads", "processes", "hybrid", "auto"):
+                assert fr.map(greet, range(6), plan=plan, context=context) == ["ada"] * 6, (context, plan)
+            assert fr.map(lambda _: user.get(), range(3), plan="processes", context=context) == ["ada"] * 3
+        """,
+        tmp_path,
+    )
+
+
+def test_a_variable_that_a_module_has_from_the_script_comes_along(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("def register(variable):\n    global user\n    user = variable\n")
+    (tmp_path / "late.py").write_text("from __main__ import user\n")
+    run(
+        """
+        from contextvars import ContextVar
+        import app
+        import forkright as fr
+
+        user = ContextVar("user", default="nobody")
+        user.set("ada")
+        assert fr.map(lambda _: user.get(), range(3), plan="processes", context=[user]) == ["ada"] * 3
+        other = ContextVar("user", default="nobody")
+        other.set("eve")
+        app.register(other)
+        assert fr.map(lambda _: other.get(), range(3), plan="processes", context=[other]) == ["eve"] * 3
+        user = ContextVar("user", default="nobody")
+        user.set("bob")
+        import late
+        assert fr.map(lambda _: user.get(), range(3), plan="processes", context=[user]) == ["bob"] * 3
+        """,
+        tmp_path,
+    )
+
+
 def test_errors_of_calls_come_as_without_it(pool: Any) -> None:
     for context in (None, True):
         with pytest.raises(ZeroDivisionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 import forkright as fr
 import tasks
-from waiting import LIMIT, Flag, Tally
+from waiting import LIMIT, Flag, Tally, until
 
 
 @pytest.fixture
@@ -80,6 +81,29 @@ def die_then_echo(tally: Tally, data: bytes) -> bytes:
         tally.mark(1)
         tasks.die("SIGKILL")
     return data
+
+
+def die_once_told(tally: Tally, go: Flag) -> None:
+    """Die when `go` is set; in the second run, leave the pid."""
+    if not tally.marks():
+        tally.mark("begun")
+        go.wait()
+        tasks.die("SIGKILL")
+    tally.mark(os.getpid())
+
+
+def test_who_runs_a_task_again_when_nobody_waits_any_more_ends_too(tally: Tally, go: Flag) -> None:
+    executor = fr.ProcessPoolExecutor(1, max_tasks_per_child=2)
+    executor.submit(os.getpid).result(LIMIT)
+    # The last task of its worker, which was told so; the next worker could have another.
+    future = executor.options(retries=1).submit(die_once_told, tally, go)
+    until(tally.marks, "the task has begun")
+    executor.shutdown(wait=False)
+    go.set()
+    until(lambda: len(tally.marks()) == 2, "the task has run again")
+    (pid,) = tally.marks() - {"begun"}
+    until(lambda: not Path(f"/proc/{pid}").exists(), "the second worker has ended")
+    assert future.result(LIMIT) is None
 
 
 def test_without_retries_nothing_runs_twice(tally: Tally) -> None:

@@ -31,14 +31,16 @@ _OTHERS = (
 # What has native threads if it is loaded.
 _LIBRARIES = ("numpy", "scipy", "sklearn", "torch", "mkl", "faiss", "cv2")
 
+_CORES = os.cpu_count() or 1
 _ours: list[str] = []
 
 
 def begin(share: int) -> None:
     """Limit what will be loaded to `share` threads, unless the user's environment says otherwise."""
-    names = [_OPENMP, *_FOLLOWERS] if _OPENMP not in os.environ else []
-    _ours[:] = [name for name in (*names, *_OTHERS) if name not in os.environ]
-    if share < (os.cpu_count() or 1):  # else it is what they take by themselves
+    given = os.environb._data  # type: ignore[attr-defined]  # its own look-up is Python, a dozen times
+    names = [_OPENMP, *_FOLLOWERS] if _OPENMP.encode() not in given else []
+    _ours[:] = [name for name in (*names, *_OTHERS) if name.encode() not in given]
+    if share < _CORES:  # else it is what they take by themselves
         _set(share)
 
 

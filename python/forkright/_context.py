@@ -255,18 +255,20 @@ def reduce(variable: ContextVar[Any]) -> Any:
 
 def _find(variable: ContextVar[Any]) -> tuple[str, ...] | None:
     """Its module and name there; or the name of what has it, and its name or key in that. None if it must be made."""
-    modules = []
+    modules, in_script = [], False
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         if _functions.is_script(name):
-            if any(value is variable for value in list(vars(module).values())):
-                return None
+            in_script |= any(value is variable for value in list(vars(module).values()))
         elif spec is not None:
             modules.append((name, spec, list(vars(module).items())))
     for name, spec, members in modules:
         for attribute, value in members:
             if value is variable and _functions.findable(name, spec):
+                # The script may have imported it from there.
                 return name, attribute
+    if in_script:
+        return None
     for name, spec, members in modules:
         for attribute, value in members:
             if (key := _key(value, variable)) is not None and _functions.findable(name, spec):
@@ -339,7 +341,10 @@ def _lookup(place: tuple[str, ...], made: ContextVar[Any]) -> ContextVar[Any]:
     import importlib
 
     home, attribute, *key = place
-    found: Any = getattr(importlib.import_module(home), attribute, None)
+    try:
+        found: Any = getattr(importlib.import_module(home), attribute, None)
+    except ImportError:  # it has the variable from the script, which is not here
+        return made
     if key and type(found) is dict:
         # Some libraries make a variable for each name that somebody binds.
         found = found.setdefault(key[0], made)

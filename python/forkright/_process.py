@@ -6,9 +6,9 @@ For whoever uses processes one by one. Everything that `multiprocessing` has aro
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # as in `_zygote`
 import itertools
 import os
-import signal
 import sys
 import threading
 import time

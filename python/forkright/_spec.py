@@ -46,7 +46,7 @@ def make(initializer: Initializer | None, share: int) -> tuple[bytes, tuple[list
         "initializer": initializer and initializer.payload,
         "share": share,
         "directory": _directory(),
-        "environment": dict(os.environb),
+        "environment": os.environb._data.copy(),  # type: ignore[attr-defined]
         "path": list(sys.path),
         "argv": list(getattr(sys, "argv", [""])),
         "umask": _umask(),

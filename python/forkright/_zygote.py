@@ -6,13 +6,14 @@ The engine's warden talks to it over its standard input, a SEQPACKET socket; the
 
 from __future__ import annotations
 
+# Not the module around it, which makes enums of numbers: a fork would have to copy the memory that this touches.
+import _signal as signal  # type: ignore[import-not-found]
 import _socket
 import array
 import contextlib
 import gc
 import os
 import select
-import signal
 import sys
 
 from . import _functions, _pickling, _stale, _worker  # noqa: F401 - imported here once instead of in each worker
@@ -102,7 +103,7 @@ def _serve(control: _socket.socket, ours: tuple[int, ...]) -> None:
         _prepare_by_value()
         return
     if message == b"M":
-        from . import _process  # noqa: F401
+        from . import _process, _reducers  # noqa: F401
 
         gc.freeze()
         return

@@ -1,4 +1,4 @@
-"""Tests of joblib's that forkright's backend does not pass, and why; by patterns of their names."""
+"""Tests of joblib's and scikit-learn's that forkright's backend does not pass, and why; by patterns of their names."""
 
 from __future__ import annotations
 
@@ -23,6 +23,13 @@ LEFT_OUT: dict[str, str] = {
     ),
     "test_invalid_backend_hinting_and_constraints": 'wants loky to refuse `require="sharedmem"`, which forkright has',
     "test_nested_parallelism_limit*loky*": "compares the name of the class, which is `LokyBackend` there",
+}
+
+# By whole names.
+OF_SCIKIT_LEARN: dict[str, str] = {
+    "test_backend_respected": (
+        "wants joblib's own backend of threads for `require=\"sharedmem\"`; forkright's takes it on threads of its own"
+    ),
 }
 
 

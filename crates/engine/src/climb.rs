@@ -54,11 +54,11 @@ struct Rise {
 }
 
 impl Rise {
-    /// Whether clearly fewer have ended by now than would have, had it not grown.
-    fn has_failed(&self, now: f64, done: u64) -> bool {
+    /// Whether clearly fewer have been answered by now than would have, had it not grown.
+    fn has_failed(&self, now: f64, answered: u64) -> bool {
         let time = now - self.at;
         let expected = f64::from(self.from) * time / self.latency;
-        time >= RISEN * self.latency && (done.saturating_sub(self.done) as f64) < FEWER * expected
+        time >= RISEN * self.latency && (answered.saturating_sub(self.done) as f64) < FEWER * expected
     }
 }
 
@@ -76,7 +76,9 @@ impl Climb {
     /// Measures throughput while as many run as may.
     pub(crate) fn watch(&mut self, seen: &Observation<'_>, width: u32, crowd: &Crowd) {
         self.count(seen, crowd);
-        if let Some(rise) = self.rise.filter(|rise| rise.has_failed(seen.now, seen.done)) {
+        // Those that have an answer may queue for the GIL yet, behind whoever has it.
+        let answered = seen.done + u64::from(crowd.gil);
+        if let Some(rise) = self.rise.filter(|rise| rise.has_failed(seen.now, answered)) {
             let between = (f64::from(rise.from) * f64::from(rise.to)).sqrt() as u32;
             self.settled = Some((between, seen.now));
             self.rise = None;

@@ -102,6 +102,12 @@ pub fn usable() -> Cores {
     }
 }
 
+/// Whether more threads are ready to run than there are cores, on the whole machine; the one that asks counts.
+pub fn are_taken() -> bool {
+    let ready = fs::read_to_string("/proc/loadavg").ok().and_then(|text| parse_ready(&text));
+    ready.zip(told().online).is_some_and(|(ready, online)| ready > online)
+}
+
 fn told() -> Told {
     let mut last = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(told) = *last
@@ -221,6 +227,11 @@ fn parse_max(text: &str) -> Option<f64> {
     (quota > 0.0 && period > 0.0 && quota.is_finite() && period.is_finite()).then(|| quota / period)
 }
 
+/// The threads that are ready to run, of "0.20 0.18 0.12 3/180 11206".
+fn parse_ready(text: &str) -> Option<u32> {
+    text.split_whitespace().nth(3)?.split_once('/')?.0.parse().ok()
+}
+
 /// `0-3,8` names five cores.
 fn parse_list(text: &str) -> Option<u32> {
     text.trim().split(',').try_fold(0, |sum: u32, range| {
@@ -307,6 +318,12 @@ mod tests {
     fn this_machine_has_a_core() {
         let cores = usable();
         assert!(cores.usable >= 1 && cores.usable <= cores.affinity && cores.affinity <= cores.online);
+    }
+
+    #[test]
+    fn threads_that_are_ready_are_told_from_all() {
+        assert_eq!(parse_ready("0.20 0.18 0.12 3/180 11206\n"), Some(3));
+        assert_eq!(["", "0.20 0.18 0.12", "1 2 3 4 5", "1 2 3 x/4"].map(parse_ready), [None; 4]);
     }
 
     #[test]

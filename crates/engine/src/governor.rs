@@ -82,6 +82,8 @@ pub struct Observation<'a> {
     /// CPU seconds, since the run began, of programs that this process started and that have ended, and of its threads that
     /// Python did not start.
     pub programs: f64,
+    /// Whether more threads want a core than the machine has, those of others included. Asked for while the helper is cold.
+    pub crowded: bool,
     /// How often this process's GIL has changed hands, where that can be told.
     pub handovers: Option<u64>,
     /// What is known of the function.
@@ -345,7 +347,7 @@ impl Governor {
         let Some(known) = profile.demand_ahead(seen.pending as f64).map(|known| {
             // What waits is slow for other reasons.
             let drag = if waits(&known) { 1.0 } else { profile.drag(crowd.all, crowd.shortest).max(handing) };
-            Demand { programs, drag, ..known }
+            Demand { drag, ..known }.with_programs(programs, profile.together(), self.machine.cores)
         }) else {
             let thrashes = self.handovers.are_too_many();
             let ripe = crowd.ripe_held || crowd.ripe_off || crowd.ripe_wait || thrashes;
@@ -439,7 +441,8 @@ impl Governor {
     /// How many may wait here before it is known whether they compute afterwards, and how long whoever they wait for takes
     /// for a few. Those that sleep burden nobody: half of what one core would do of all, and more the longer they do.
     fn curious(&self, seen: &Observation<'_>, crowd: &Crowd) -> u32 {
-        if crowd.sleeping < crowd.all {
+        // Some that have just begun may compute yet.
+        if crowd.sleeping < crowd.waiting.max(crowd.all.div_ceil(2)) {
             return PREPARING_THREADS;
         }
         let all = (seen.pending + u64::from(crowd.all)) as f64;
@@ -454,10 +457,11 @@ impl Governor {
             && crowd.ripe_wait
             && is_many(seen, crowd)
             && crowd.all >= self.ramp(seen, crowd);
-        let prepare =
-            (self.pressed || self.plan.leaves() || pausing) && self.could_leave(seen) && seen.pending > 0;
-        let warm_zygote = prepare && seen.zygote == Zygote::Cold;
-        if prepare && self.warmed.is_none() {
+        let wanted = self.pressed || self.plan.leaves();
+        let prepare = (wanted || pausing) && self.could_leave(seen) && seen.pending > 0;
+        // What may not be needed is only made ready on a core that nobody else wants: the programs that tasks wait for do.
+        let warm_zygote = prepare && seen.zygote == Zygote::Cold && (wanted || !seen.crowded);
+        if (warm_zygote || prepare && seen.zygote != Zygote::Cold) && self.warmed.is_none() {
             self.warmed = Some(seen.now);
         }
         let hold = prepare && self.leaning && self.should_hold(seen, crowd) || self.is_full(seen);

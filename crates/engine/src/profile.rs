@@ -155,6 +155,15 @@ impl Demand {
         if self.alone() > 0.0 { part / self.alone() } else { 0.0 }
     }
 
+    /// The same with so many seconds of CPU time in programs that a task waits for. While `together` tasks ran, their
+    /// programs queued for the cores: that is no wait of the task's own, and more tasks at once don't make it shorter.
+    pub fn with_programs(self, programs: f64, together: f64, cores: f64) -> Self {
+        let cores = cores.max(1.0);
+        let queued = programs * (together / cores - 1.0).max(0.0);
+        let waiting = (self.waiting - queued).max((programs / cores).min(self.waiting));
+        Self { programs, waiting, ..self }
+    }
+
     /// The same mixture for tasks that take `alone` seconds each.
     pub fn stretched(&self, alone: f64) -> Self {
         if self.alone() <= 0.0 {
@@ -387,6 +396,11 @@ impl Profile {
         let held = self.samples.held / self.samples.total().max(1.0);
         let turns = others * held * held / (1.0 - others * held).max(0.1);
         self.gil_wait().is_some_and(|share| share >= JOSTLING + turns)
+    }
+
+    /// Tasks that ran in this process at once, on average, where several did.
+    pub fn together(&self) -> f64 {
+        self.drag.together().unwrap_or(1.0)
     }
 
     /// Samples that the shares rest on.
@@ -810,6 +824,18 @@ mod tests {
         let demand = profile.demand().expect("recorded");
         assert!(near(demand.pickling_here, 0.1) && near(demand.pickling_there, 0.1));
         assert!(near(demand.bytes, 1e6));
+    }
+
+    #[test]
+    fn programs_that_queue_for_cores_make_no_wait_longer() {
+        let seen = |waiting: f64| Demand { held: 0.001, waiting, ..Demand::default() };
+        // Alone each takes 8 ms of a core; eight on two cores are seen to wait four times as long.
+        let known = seen(0.032).with_programs(0.008, 8.0, 2.0);
+        assert!(near(known.waiting, 0.008) && near(known.programs, 0.008), "{known:?}");
+        assert_eq!(seen(0.05).with_programs(0.0, 8.0, 2.0), seen(0.05), "it waits for something else");
+        let mixed = seen(0.062).with_programs(0.008, 8.0, 2.0);
+        assert!(near(mixed.waiting, 0.038), "the rest is a wait: {mixed:?}");
+        assert_eq!(seen(0.008).with_programs(0.008, 2.0, 2.0).waiting, 0.008, "each had a core");
     }
 
     #[test]

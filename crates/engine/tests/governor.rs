@@ -24,6 +24,7 @@ fn directed(each: u64, leave: &Leave, ticks: u32) -> Direction {
             running: &running,
             away: 0,
             programs: 0.0,
+            crowded: false,
             handovers: Some(u64::from(tick) * each),
             profile: &profile,
             zygote: Zygote::Cold,
@@ -51,9 +52,39 @@ fn where_they_must_stay_they_run_one_after_another() {
     assert!(directed(2, &stays, 40).width >= 2, "taking turns is no reason for that");
 }
 
+#[test]
+fn what_may_not_be_needed_is_made_ready_only_where_a_core_is_free() {
+    let warms = |crowded: bool| {
+        let mut governor = Governor::new(Machine { cores: 2.0, ..Machine::default() }, None, Some(60));
+        let mut profile = Profile::default();
+        (1..20).any(|tick| {
+            let now = f64::from(tick) * 0.001;
+            let running = [Running { class: Class::Io, streak: now, elapsed: now, tasks: 1 }; 4];
+            profile.sample(&Shares { io: 4, ..Shares::default() });
+            let seen = Observation {
+                now,
+                pending: 56,
+                done: 0,
+                running: &running,
+                away: 0,
+                programs: 0.0,
+                crowded,
+                handovers: None,
+                profile: &profile,
+                zygote: Zygote::Cold,
+                leave: &Leave::Unknown,
+                processes_now: 0,
+                threads_now: 4,
+            };
+            governor.tick(&seen).warm_zygote
+        })
+    };
+    assert!(warms(false) && !warms(true));
+}
+
 /// The widths of 60 requests that take 50 ms, of which four are in flight at first and then as many as may be; `limit` of
-/// these get an answer every 50 ms, from 100 ms on.
-fn widths_of_requests(limit: usize) -> Vec<u32> {
+/// these get an answer every 50 ms, from 100 ms on. The others, after so long, are in the state `late`.
+fn widths_of_requests(limit: usize, late: Class) -> Vec<u32> {
     let mut governor = Governor::new(Machine { cores: 2.0, ..Machine::default() }, None, Some(60));
     let mut profile = Profile::default();
     let (mut began, mut started, mut done) = (vec![0.0; 4], 4, 0);
@@ -70,7 +101,10 @@ fn widths_of_requests(limit: usize) -> Vec<u32> {
         }
         let running: Vec<_> = began
             .iter()
-            .map(|at| Running { class: Class::Io, streak: now - at, elapsed: now - at, tasks: 1 })
+            .map(|at| {
+                let class = if now - at < 0.05 { Class::Io } else { late };
+                Running { class, streak: 0.002, elapsed: now - at, tasks: 1 }
+            })
             .collect();
         profile.sample(&Shares { io: running.len() as u64, ..Shares::default() });
         let direction = governor.tick(&Observation {
@@ -80,6 +114,7 @@ fn widths_of_requests(limit: usize) -> Vec<u32> {
             running: &running,
             away: 0,
             programs: 0.0,
+            crowded: false,
             handovers: None,
             profile: &profile,
             zygote: Zygote::Cold,
@@ -98,15 +133,53 @@ fn widths_of_requests(limit: usize) -> Vec<u32> {
 
 #[test]
 fn a_server_that_answers_more_requests_more_slowly_gets_fewer() {
-    let widths = widths_of_requests(0);
+    let widths = widths_of_requests(0, Class::Io);
     assert_eq!(widths.iter().max(), Some(&20));
     assert!(*widths.last().expect("ticks") <= 9, "{widths:?}");
 }
 
 #[test]
 fn a_server_that_answers_as_many_as_before_keeps_them() {
-    let widths = widths_of_requests(6);
+    let widths = widths_of_requests(6, Class::Io);
     assert!(*widths.last().expect("ticks") >= 20, "{widths:?}");
+}
+
+#[test]
+fn answers_that_queue_for_the_gil_are_not_a_slow_servers() {
+    let widths = widths_of_requests(0, Class::GilWait);
+    assert!(*widths.last().expect("ticks") >= 20, "{widths:?}");
+}
+
+#[test]
+fn a_sleeper_that_has_just_begun_holds_no_others_back() {
+    let mut governor = Governor::new(Machine { cores: 2.0, ..Machine::default() }, None, Some(40));
+    let mut profile = Profile::default();
+    let mut width = 1;
+    for tick in 1..12 {
+        let now = f64::from(tick) * 0.001;
+        // The last of them has just begun, and computes for a moment.
+        let class = |number: u32| if number + 1 == width && width > 1 { Class::Held } else { Class::Sleep };
+        let task = |number| Running { class: class(number), streak: 0.0015, elapsed: now, tasks: 1 };
+        let running: Vec<Running> = (0..width).map(task).collect();
+        profile.sample(&Shares { io: width.into(), ..Shares::default() });
+        let seen = Observation {
+            now,
+            pending: (40 - width).into(),
+            done: 0,
+            running: &running,
+            away: 0,
+            programs: 0.0,
+            crowded: false,
+            handovers: None,
+            profile: &profile,
+            zygote: Zygote::Cold,
+            leave: &Leave::Unknown,
+            processes_now: 0,
+            threads_now: width,
+        };
+        width = width.max(governor.tick(&seen).width).min(40);
+    }
+    assert!(width > 30, "{width}");
 }
 
 /// What is said when `items` wait like this and the first has ended after 20 ms: the most that may run at once, and the
@@ -131,6 +204,7 @@ fn waits(class: Class, items: u32) -> (u32, Vec<Verdict>) {
             running: &running,
             away: 0,
             programs: 0.0,
+            crowded: false,
             handovers: None,
             profile: &profile,
             zygote: Zygote::Cold,

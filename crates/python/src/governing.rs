@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use forkright_engine::choose::{Leave, Verdict};
+use forkright_engine::cores;
 use forkright_engine::forecast::Zygote;
 use forkright_engine::governor::{self, Governor, Observation};
 use forkright_engine::plan::Plan;
@@ -304,6 +305,7 @@ impl Watch for Governing {
             profile.sample(&meter::shares_since(&inner.counts, &counts));
             inner.counts = counts;
             let at = now.saturating_sub(self.began).as_secs_f64();
+            let zygote = self.zygote();
             let observation = Observation {
                 now: at,
                 pending: work.pending() as u64,
@@ -313,9 +315,10 @@ impl Watch for Governing {
                 programs: (clock::children_cpu().saturating_sub(self.children)
                     + self.natives.cpu(self.began, now))
                 .as_secs_f64(),
+                crowded: zygote == Zygote::Cold && cores::are_taken(),
                 handovers: glance.switches,
                 profile: &profile,
-                zygote: self.zygote(),
+                zygote,
                 leave: &lock(&self.leave).clone(),
                 processes_now: run.processes(),
                 threads_now: run.hands.alive() + u32::from(run.is_inline()),

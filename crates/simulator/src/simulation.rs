@@ -799,7 +799,12 @@ impl<'a> Simulation<'a> {
         if self.world.question <= 0.0 && self.asked_at.is_some_and(|at| self.now - at >= 0.001) {
             self.leave = self.work.leave.clone();
         }
+        let on_core = |at: &usize| {
+            matches!(self.class(*at), Some(Class::Held | Class::OffGil)) || self.runs_program(*at)
+        };
+        let crowded = (0..self.workers.len()).filter(on_core).count() as f64 >= self.world.machine.cores;
         let direction = governor.tick(&Observation {
+            crowded,
             programs: self.programs,
             handovers: self.work.metered.then_some(self.processes[0].handovers as u64),
             now: self.now,

@@ -334,6 +334,8 @@ struct Yard {
     /// A worker had more to say than was taken at once.
     unheard: bool,
     closing: bool,
+    /// It was closed when no worker needed to be told to stop: nobody collects, perhaps, who would tell those that come later.
+    unattended: bool,
     /// What every worker is sent, those that start yet included.
     dismissed: Option<Signal>,
     broken: Option<Arc<Break>>,
@@ -380,6 +382,7 @@ impl Crew {
             mishaps: 0,
             unheard: false,
             closing: false,
+            unattended: false,
             dismissed: None,
             broken: None,
             notes: Arc::clone(&notes),
@@ -690,7 +693,8 @@ impl Crew {
         self.lock().seats.iter().find_map(|seat| seat.has_taken(id)).unwrap_or(false)
     }
 
-    /// No more parcels will come: workers end when all is done. Returns whether they do without anybody who collects.
+    /// No more parcels will come: workers end when all is done. Returns whether they do without anybody who collects; those
+    /// that take their places, if they die, are seen off by the warden's thread then.
     pub fn close(&self) -> bool {
         let mut yard = self.lock();
         yard.closing = true;
@@ -699,6 +703,7 @@ impl Crew {
         }
         let end_alone =
             yard.backlog.is_empty() && yard.seats.iter().all(|seat| seat.stage == Stage::Stopping);
+        yard.unattended = end_alone;
         drop(yard);
         self.lead.want();
         end_alone
@@ -1071,6 +1076,10 @@ impl Employer for Crew {
                 }
             }
             yard.pump();
+            if yard.unattended && !yard.is_stopping() {
+                yard.patience = Some(Duration::ZERO);
+                self.rest_later(&mut yard);
+            }
             if let Some(limit) = again {
                 self.watch(&mut yard, limit);
             }

@@ -39,7 +39,8 @@ impl Crew {
             && then <= now
         {
             let over = yard.used + patience;
-            if yard.outstanding == 0 && over <= now {
+            if (yard.outstanding == 0 || yard.unattended) && over <= now {
+                // What it has still comes first.
                 yard.stop_all();
             }
             // A line may have been full; then it is tried again.
