@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
+import time
 from typing import Any
 
 import forkright as fr
@@ -166,6 +168,41 @@ def test_a_notebook_shows_the_sentence_and_folds_the_rest() -> None:
     html = Report(json.dumps(chosen(function="<lambda>")))._repr_html_()
     assert html.startswith("<details><summary>2 processes: 98 %")
     assert "&lt;lambda&gt;" in html and "<lambda>" not in html
+
+
+def test_a_report_speaks_of_the_plan_that_did_most_of_the_work_and_names_what_came_after() -> None:
+    data = chosen()
+    tail = data["verdicts"][1]["verdict"] | {
+        "plan": {"processes": 0, "threads": 1},
+        "sentence": "serial: it is the last",
+    }
+    data["verdicts"].append({"at": 1.2, "verdict": tail})
+    said = text(data | {"told": 1})
+    assert said.startswith("2 processes: 98 %") and "before     2 threads (from 10 ms on)" in said
+    assert "at the end serial (from 1.2 s on)" in said and "it is the last" not in said
+    assert text(data).startswith("serial: it is the last"), "a report of before has no such word"
+
+
+def test_a_map_of_long_calls_is_told_by_their_plan_even_if_the_last_ran_elsewhere() -> None:
+    fr.map(time.sleep, [0.01] * 40)
+    data = fr.report().data
+    plans = [entry["verdict"]["plan"] for entry in data["verdicts"]]
+    assert data["plan"] == plans[data["told"]] and data["plan"]["threads"] > 1
+
+
+def test_what_wraps_a_function_has_its_name() -> None:
+    fr.map(functools.partial(square), range(3))
+    assert "`square`, 3 tasks" in str(fr.report())
+    with fr.Executor() as executor:
+        executor.submit(functools.partial(square, 3)).result()
+        assert "`square`, 1 task" in str(executor.report())
+
+
+def test_an_executor_that_has_ended_still_tells_of_each_function() -> None:
+    with fr.Executor() as executor:
+        assert executor.submit(square, 3).result() == 9
+    said = str(executor.report())
+    assert "`square`, 1 task" in said and "nothing has been submitted" not in said
 
 
 def test_an_executor_tells_what_its_workers_did() -> None:

@@ -38,6 +38,15 @@ def test_a_block_is_measured_and_another_after_it() -> None:
         assert measured.data["form"] == 1
 
 
+def test_a_block_says_how_many_tasks_ran_in_worker_processes() -> None:
+    with forkright.why() as measured:
+        forkright.map(abs, range(5), plan=forkright.Plan(processes=1))
+    assert "5 tasks ran in forkright's worker processes" in " ".join(str(measured).split())
+    with forkright.why() as measured:
+        forkright.map(abs, range(5), plan=forkright.Plan(threads=2))
+    assert "worker processes" not in str(measured)
+
+
 def test_an_exception_passes_and_what_was_measured_stays() -> None:
     with pytest.raises(ZeroDivisionError), forkright.why() as measured:
         1 / 0

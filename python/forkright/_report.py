@@ -88,13 +88,16 @@ class Report:
         from html import escape
 
         # Lines end where the page has room for them, not where a terminal has. Colours are the page's own.
+        grid = "display: grid; grid-template-columns: max-content 1fr; gap: 0 1em; margin: 0.5em 1em"
         facts = "".join(
-            f'<dt style="font-weight: normal; opacity: 0.7">{escape(name)}</dt><dd style="margin: 0">{escape(text)}</dd>'
+            f'<dt style="font-weight: normal; opacity: 0.7">{escape(name)}</dt>'
+            f'<dd style="margin: 0">{escape(text)}</dd>'
             for name, text in _facts(self.data)
         )
-        rest = f'<dl style="display: grid; grid-template-columns: max-content 1fr; gap: 0 1em; margin: 0.5em 1em">{facts}</dl>'
+        rest = f'<dl style="{grid}">{facts}</dl>'
         if workers := _workers(self.data):
-            rest += f'<pre style="white-space: pre; overflow-x: auto; margin: 0.5em 1em">{escape(chr(10).join(workers))}</pre>'
+            rows = escape("\n".join(workers))
+            rest += f'<pre style="white-space: pre; overflow-x: auto; margin: 0.5em 1em">{rows}</pre>'
         # The sentence is the summary already.
         rest += "".join(part._repr_html_() for part in self._parts())
         return f"<details><summary>{escape(self.why)}</summary>{rest}</details>"

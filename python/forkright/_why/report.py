@@ -26,8 +26,8 @@ class why:
         print(measured)
 
     All threads of this process and the processes forked inside the block are measured; the last line of the text says
-    what that cost. forkright's worker processes are not: the text says how many tasks ran there. Blocks do not nest, and
-    one is measured at a time.
+    what that cost. forkright's worker processes are not: the text says how many tasks ran there. Blocks do not nest,
+    and one is measured at a time.
 
     Args:
         cores: Numbers of cores to predict for, beside those there are.

@@ -45,7 +45,8 @@ def away(program: dict[str, Any]) -> str:
     tasks = program.get("away")
     if not tasks:
         return ""
-    return f"{count(tasks, 'task')} ran in forkright's worker processes, which are not part of this: `forkright.report()` tells of them"
+    ran = f"{count(tasks, 'task')} ran in forkright's worker processes, which are not part of this"
+    return f"{ran}: `forkright.report()` tells of them"
 
 
 def clean(text: object) -> str:
