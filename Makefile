@@ -129,7 +129,7 @@ test-cpython: build $(VENV)/.dev  ## CPython's own tests on 3.11, 3.12 and 3.13:
 	@$(py) tests/cpython/versions.py --keep
 	$(call say,CPython tests done)
 
-test-joblib: build $(VENV)/.dev  ## joblib's and scikit-learn's own tests on forkright's backend: docs/joblib.md; 12 minutes
+test-joblib: build $(VENV)/.dev  ## joblib's and scikit-learn's own tests on forkright's backend: docs/joblib.md; 13 minutes
 	$(call say,the tests of joblib)
 	@$(py) tests/joblib_suite/run.py --keep
 	$(call say,the tests of scikit-learn: on loky and on forkright)

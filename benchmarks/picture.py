@@ -39,6 +39,7 @@ def draw(results: Sequence[Results], title: str, path: Path) -> bool:
     # The same data make the same file.
     matplotlib.rcParams["svg.hashsalt"] = "forkright"
     pyplot = importlib.import_module("matplotlib.pyplot")
+    ticker = importlib.import_module("matplotlib.ticker")
     figure, panels = pyplot.subplots(len(drawn), 1, figsize=(9, 4.6 * len(drawn)), layout="constrained", squeeze=False)
     for axes, result in zip(panels[:, 0], drawn, strict=True):
         curve = result.contest.curve
@@ -50,7 +51,8 @@ def draw(results: Sequence[Results], title: str, path: Path) -> bool:
             axes.fill_between(along, low, high, color=look.get("color"), alpha=0.1, linewidth=0)
             axes.plot(along, middle, marker=".", label=name, **look)
         axes.set_xscale("log", base=curve.base)
-        axes.xaxis.set_major_formatter("{x:,.0f}")
+        # 10 M and 100 M, which stand apart where all their digits don't.
+        axes.xaxis.set_major_formatter(ticker.EngFormatter())
         axes.set_yscale("log")
         axes.set_title(curve.title, fontsize=10)
         axes.set_xlabel(curve.along)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from kinship import children, command
 from waiting import until
 
 # A shell's background job ignores what the keyboard sends, and so would all that the tests start.
@@ -88,16 +89,9 @@ def _descriptors() -> Iterator[str]:
 
 
 def _children() -> Iterator[str]:
-    me = os.getpid()
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                parent = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
-                command = Path(f"/proc/{entry}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if parent == me:
-                yield "zygote" if b"_zygote" in command else f"process {entry} {command!r}"
+    for child in children(os.getpid()):
+        called = command(child)
+        yield "zygote" if b"_zygote" in called else f"process {child} {called!r}"
 
 
 def _threads() -> Iterator[str]:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from kinship import zygote
 from waiting import LIMIT, until
 
 _MARK = "FORKRIGHT_TEST_FAMILY"
@@ -59,12 +60,7 @@ class Script:
 
     def zygote(self) -> int:
         """The process that forks its workers."""
-        for child in self.family():
-            with contextlib.suppress(OSError):
-                parent = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
-                if parent == self.process.pid and b"_zygote" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    return child
-        raise AssertionError("there is no zygote")
+        return zygote(self.process.pid)
 
     def until_alone(self) -> None:
         until(lambda: self.family() == {self.process.pid}, f"only the script is left; there are {self.family()}")

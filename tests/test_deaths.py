@@ -13,6 +13,7 @@ import pytest
 
 import forkright as fr
 import tasks
+from kinship import zygote
 from waiting import LIMIT, Flag, Tally, until
 
 HOWS = {"exit": ("3", 3), "SIGKILL": ("SIGKILL", -9), "null": ("SIGSEGV", -11), "SIGTERM": ("SIGTERM", -15)}
@@ -140,9 +141,9 @@ def test_shared_workers_killed_between_two_maps_are_replaced() -> None:
 def test_the_zygote_killed_costs_the_next_workers_nothing() -> None:
     with fr.ProcessPoolExecutor(1) as executor:
         pid = executor.submit(tasks.pid).result(LIMIT)
-    zygote = _zygote()
-    os.kill(zygote, signal.SIGKILL)
-    until(lambda: not _is_alive(zygote), "the zygote is gone")
+    helper = zygote(os.getpid())
+    os.kill(helper, signal.SIGKILL)
+    until(lambda: not _is_alive(helper), "the zygote is gone")
     with fr.ProcessPoolExecutor(2) as executor:
         futures = [executor.submit(tasks.pid) for _ in range(20)]
         assert pid not in {future.result(LIMIT) for future in futures}
@@ -155,24 +156,13 @@ def test_the_zygote_killed_under_running_calls_leaves_none_without_an_answer(tmp
         futures = [executor.submit(tasks.hold, flag, go) for flag in started]
         for flag in started:
             flag.wait()
-        os.kill(_zygote(), signal.SIGKILL)
+        os.kill(zygote(os.getpid()), signal.SIGKILL)
         go.set()
         for future in futures:
             # Workers end with the zygote that is their parent.
             error = future.exception(LIMIT)
             assert error is None or isinstance(error, fr.WorkerDied)
         assert executor.submit(tasks.square, 4).result(LIMIT) == 16
-
-
-def _zygote() -> int:
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and f"PPid:\t{os.getpid()}\n" in (entry / "status").read_text():
-                if b"_zygote" in (entry / "cmdline").read_bytes():
-                    return int(entry.name)
-        except OSError:
-            continue
-    raise AssertionError("there is no zygote")
 
 
 def _is_alive(pid: int) -> bool:

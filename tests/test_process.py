@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 
 import forkright as fr
 import tasks
+from kinship import children, zygote
 from scripts import run, start
 from waiting import LIMIT, Flag, until
 
@@ -502,3 +504,69 @@ def test_what_processes_need_is_imported_where_they_are_forked(tmp_path: Path) -
         tmp_path,
     )
     assert lines == ["True"]
+
+
+# Forked ahead
+
+
+def spares() -> set[int]:
+    """The worker that is forked before it is ordered: the zygote has no other child when no process runs."""
+    return children(zygote(os.getpid()))
+
+
+def outcome(target: Any, *args: Any) -> Any:
+    process = started(target, *args)
+    process.join(LIMIT)
+    return process.result(0)
+
+
+def kill(spare: int) -> None:
+    os.kill(spare, signal.SIGKILL)
+    until(lambda: spare not in spares(), "it is gone")
+
+
+@pytest.fixture
+def spare() -> int:
+    """The pid of the one there is, and no worker beside it."""
+    fr.release()
+    # By value, so that it has no reason left to be forked anew.
+    outcome(lambda: None)
+    until(lambda: len(spares()) == 1, "the next process is forked before it is ordered")
+    return spares().pop()
+
+
+def test_the_next_process_was_forked_before_it_is_started(spare: int) -> None:
+    assert outcome(os.getpid) == spare
+
+
+def test_what_changed_since_it_was_forked_is_known_there(
+    spare: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORKRIGHT_TEST", "changed")
+    monkeypatch.chdir(tmp_path)
+    found = outcome(lambda: (os.getpid(), os.environ["FORKRIGHT_TEST"], os.getcwd(), signal.getsignal(signal.SIGCHLD)))
+    assert found == (spare, "changed", str(tmp_path), signal.SIG_DFL)
+
+
+def test_it_has_the_descriptors_that_any_other_has(spare: int) -> None:
+    def descriptors() -> tuple[int, list[str]]:
+        found = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+        return os.getpid(), sorted(re.sub(r"\d+", "", os.readlink(path)) for path in found if os.path.lexists(path))
+
+    ahead, found = outcome(descriptors)
+    until(lambda: len(spares()) == 1, "another one is forked")
+    kill(spares().pop())
+    _, expected = outcome(descriptors)
+    assert ahead == spare
+    assert found == expected
+
+
+def test_one_that_was_killed_is_done_without(spare: int) -> None:
+    kill(spare)
+    assert outcome(tasks.square, 3) == 9
+
+
+def test_it_ends_when_no_process_is_started_for_seconds(spare: int) -> None:
+    until(lambda: not spares(), "it is let go")
+    assert outcome(tasks.square, 3) == 9
+    until(lambda: len(spares()) == 1, "another one is forked")

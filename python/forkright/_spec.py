@@ -46,7 +46,7 @@ def make(initializer: Initializer | None, share: int) -> tuple[bytes, tuple[list
         "initializer": initializer and initializer.payload,
         "share": share,
         "directory": _directory(),
-        "environment": os.environb._data.copy(),  # type: ignore[attr-defined]
+        "environment": os.environb._data.copy(),  # type: ignore[attr-defined]  # as in `_budget`
         "path": list(sys.path),
         "argv": list(getattr(sys, "argv", [""])),
         "umask": _umask(),

@@ -80,7 +80,7 @@ def _settle_in(spec: dict[str, Any]) -> None:
 
 
 def _take_environment(wanted: dict[bytes, bytes]) -> None:
-    here = os.environb._data.copy()  # type: ignore[attr-defined]
+    here = os.environb._data.copy()  # type: ignore[attr-defined]  # as in `_budget`
     if here != wanted:
         for name in here.keys() - wanted.keys():
             del os.environb[name]

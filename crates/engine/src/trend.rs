@@ -17,7 +17,9 @@ pub(crate) struct Trend {
     /// Tasks so far.
     at: f64,
     readings: f64,
+    /// Tasks that the readings stand for.
     weight: f64,
+    /// The means of places and values, then the sums of their deviations' products.
     place: f64,
     value: f64,
     places: f64,

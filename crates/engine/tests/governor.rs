@@ -6,6 +6,25 @@ use forkright_engine::governor::{Class, Direction, Governor, Observation, Runnin
 use forkright_engine::machine::Machine;
 use forkright_engine::profile::{Profile, Reading, Shares};
 
+/// What is seen of so many tasks that wait and of those that run here; nothing has left, nothing is known.
+fn look<'a>(now: f64, pending: u32, running: &'a [Running], profile: &'a Profile) -> Observation<'a> {
+    Observation {
+        now,
+        pending: pending.into(),
+        done: 0,
+        running,
+        away: 0,
+        programs: 0.0,
+        crowded: false,
+        handovers: None,
+        profile,
+        zygote: Zygote::Cold,
+        leave: &Leave::Unknown,
+        processes_now: 0,
+        threads_now: running.len().max(1) as u32,
+    }
+}
+
 /// Directs 24 tasks of which two run, one with the GIL and one without, and have it change hands so many times in each of
 /// `ticks` milliseconds.
 fn directed(each: u64, leave: &Leave, ticks: u32) -> Direction {
@@ -18,19 +37,9 @@ fn directed(each: u64, leave: &Leave, ticks: u32) -> Direction {
         let running = [task(Class::Held, 0.0), task(Class::OffGil, now)];
         profile.sample(&Shares { held: 1, off_gil: 1, ..Shares::default() });
         last = Some(governor.tick(&Observation {
-            now,
-            pending: 22,
-            done: 0,
-            running: &running,
-            away: 0,
-            programs: 0.0,
-            crowded: false,
             handovers: Some(u64::from(tick) * each),
-            profile: &profile,
-            zygote: Zygote::Cold,
             leave,
-            processes_now: 0,
-            threads_now: 2,
+            ..look(now, 22, &running, &profile)
         }));
     }
     last.expect("ticks")
@@ -61,21 +70,7 @@ fn what_may_not_be_needed_is_made_ready_only_where_a_core_is_free() {
             let now = f64::from(tick) * 0.001;
             let running = [Running { class: Class::Io, streak: now, elapsed: now, tasks: 1 }; 4];
             profile.sample(&Shares { io: 4, ..Shares::default() });
-            let seen = Observation {
-                now,
-                pending: 56,
-                done: 0,
-                running: &running,
-                away: 0,
-                programs: 0.0,
-                crowded,
-                handovers: None,
-                profile: &profile,
-                zygote: Zygote::Cold,
-                leave: &Leave::Unknown,
-                processes_now: 0,
-                threads_now: 4,
-            };
+            let seen = Observation { crowded, ..look(now, 56, &running, &profile) };
             governor.tick(&seen).warm_zygote
         })
     };
@@ -107,21 +102,7 @@ fn widths_of_requests(limit: usize, late: Class) -> Vec<u32> {
             })
             .collect();
         profile.sample(&Shares { io: running.len() as u64, ..Shares::default() });
-        let direction = governor.tick(&Observation {
-            now,
-            pending: 60 - started,
-            done,
-            running: &running,
-            away: 0,
-            programs: 0.0,
-            crowded: false,
-            handovers: None,
-            profile: &profile,
-            zygote: Zygote::Cold,
-            leave: &Leave::Unknown,
-            processes_now: 0,
-            threads_now: running.len().max(1) as u32,
-        });
+        let direction = governor.tick(&Observation { done, ..look(now, 60 - started, &running, &profile) });
         while (began.len() as u32) < direction.width && started < 60 && tick >= 50 {
             began.push(now);
             started += 1;
@@ -162,22 +143,7 @@ fn a_sleeper_that_has_just_begun_holds_no_others_back() {
         let task = |number| Running { class: class(number), streak: 0.0015, elapsed: now, tasks: 1 };
         let running: Vec<Running> = (0..width).map(task).collect();
         profile.sample(&Shares { io: width.into(), ..Shares::default() });
-        let seen = Observation {
-            now,
-            pending: (40 - width).into(),
-            done: 0,
-            running: &running,
-            away: 0,
-            programs: 0.0,
-            crowded: false,
-            handovers: None,
-            profile: &profile,
-            zygote: Zygote::Cold,
-            leave: &Leave::Unknown,
-            processes_now: 0,
-            threads_now: width,
-        };
-        width = width.max(governor.tick(&seen).width).min(40);
+        width = width.max(governor.tick(&look(now, 40 - width, &running, &profile)).width).min(40);
     }
     assert!(width > 30, "{width}");
 }
@@ -197,21 +163,9 @@ fn waits(class: Class, items: u32) -> (u32, Vec<Verdict>) {
         let in_flight = width.min(items - done);
         let running = vec![Running { class, streak: now, elapsed: now, tasks: 1 }; in_flight as usize];
         profile.sample(&Shares { io: in_flight.into(), ..Shares::default() });
-        let direction = governor.tick(&Observation {
-            now,
-            pending: (items - done - in_flight).into(),
-            done: done.into(),
-            running: &running,
-            away: 0,
-            programs: 0.0,
-            crowded: false,
-            handovers: None,
-            profile: &profile,
-            zygote: Zygote::Cold,
-            leave: &Leave::Unknown,
-            processes_now: 0,
-            threads_now: in_flight,
-        });
+        let pending = items - done - in_flight;
+        let direction =
+            governor.tick(&Observation { done: done.into(), ..look(now, pending, &running, &profile) });
         width = width.max(direction.width);
         verdicts.extend(direction.verdict);
     }

@@ -620,6 +620,10 @@ impl<'a> Simulation<'a> {
         })
     }
 
+    fn is_on_core(&self, at: usize, class: Option<Class>) -> bool {
+        matches!(class, Some(Class::Held | Class::OffGil)) || self.runs_program(at)
+    }
+
     fn runs_program(&self, at: usize) -> bool {
         let step = self.workers[at].job.as_ref().and_then(|job| job.steps.front());
         matches!(step, Some(Step::Task(Phase::Program(_))))
@@ -629,12 +633,10 @@ impl<'a> Simulation<'a> {
     fn advance(&mut self, until: f64) {
         let drag = self.work.drag;
         let classes: Vec<Option<Class>> = (0..self.workers.len()).map(|at| self.class(at)).collect();
-        let on_core =
-            |at: usize, class| matches!(class, Some(Class::Held | Class::OffGil)) || self.runs_program(at);
         let mut computing = self.starting.len() + usize::from(self.zygote == Zygote::Warming);
         let mut crowds = vec![0_u32; self.processes.len()];
         for (at, class) in classes.iter().enumerate() {
-            computing += usize::from(on_core(at, *class));
+            computing += usize::from(self.is_on_core(at, *class));
             let wants_core = matches!(class, Some(Class::Held | Class::OffGil | Class::GilWait));
             crowds[self.workers[at].process] += u32::from(wants_core && at != CARRIER && at != ASKER);
         }
@@ -799,10 +801,8 @@ impl<'a> Simulation<'a> {
         if self.world.question <= 0.0 && self.asked_at.is_some_and(|at| self.now - at >= 0.001) {
             self.leave = self.work.leave.clone();
         }
-        let on_core = |at: &usize| {
-            matches!(self.class(*at), Some(Class::Held | Class::OffGil)) || self.runs_program(*at)
-        };
-        let crowded = (0..self.workers.len()).filter(on_core).count() as f64 >= self.world.machine.cores;
+        let busy = (0..self.workers.len()).filter(|&at| self.is_on_core(at, self.class(at))).count();
+        let crowded = busy as f64 >= self.world.machine.cores;
         let direction = governor.tick(&Observation {
             crowded,
             programs: self.programs,

@@ -64,7 +64,8 @@ class Dask:
 
     def death(self, error: BaseException) -> str | None:
         if isinstance(error, KilledWorker):
-            tried, last = error.allowed_failures + 1, error.last_worker.address
+            killed: Any = error  # what type checkers make of it differs where Dask is missing
+            tried, last = killed.allowed_failures + 1, killed.last_worker.address
             return f"Dask gave it to {tried} workers, all of which died, the last one {last}"
         if isinstance(error, FutureCancelledError):
             return f"Dask lost what it needed: {error}"

@@ -106,7 +106,7 @@ def call(token: str, function: Any, chunk: bytes, fetch: Callable[[Any], bytes] 
 
 def call_on_ray(token: str, place: list[Any], chunk: bytes) -> Any:
     """As `call`, for a function that lies in Ray's object store and is got from there once."""
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     return call(token, place, chunk, lambda place: ray.get(place[0]))
 
