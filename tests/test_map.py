@@ -559,7 +559,7 @@ def test_ctrl_c_ends_a_map_with_one_traceback_and_leaves_nothing(tmp_path: Path,
     ) as script:
         until(lambda: len(list(tmp_path.glob("begun *"))) >= 2, "the map is under way")
         os.killpg(script.process.pid, signal.SIGINT)  # as a terminal sends it: to all of them
-        assert script.wait() == -signal.SIGINT
+        assert script.wait() == -signal.SIGINT, script.err
         assert script.err.count("Traceback") == 1 and script.err.endswith("KeyboardInterrupt\n"), script.err
         script.until_gone()
 
