@@ -564,6 +564,36 @@ def test_ctrl_c_ends_a_map_with_one_traceback_and_leaves_nothing(tmp_path: Path,
         script.until_gone()
 
 
+def test_a_program_dies_of_ctrl_c_even_if_its_map_was_still_preparing_processes(tmp_path: Path) -> None:
+    with start(
+        """
+        import os, signal, time, forkright as fr
+        class Item:
+            # Whether items can be pickled is asked in a thread beside the calls.
+            def __reduce__(self):
+                open("asked", "w").close()
+                while not os.path.exists("interrupted"):
+                    time.sleep(0.01)
+                time.sleep(0.1)
+                # As a named tuple does. CPython has forgotten an interrupt that was not handled before.
+                exec("pass")
+                return Item, ()
+        def work(item):
+            time.sleep(0.1)
+        def interrupt(*_):
+            open("interrupted", "w").close()
+            raise KeyboardInterrupt
+        signal.signal(signal.SIGINT, interrupt)
+        fr.map(work, [Item() for _ in range(10_000)])
+        """,
+        tmp_path,
+    ) as script:
+        until((tmp_path / "asked").exists, "the items are looked at")
+        os.killpg(script.process.pid, signal.SIGINT)
+        assert script.wait() == -signal.SIGINT, script.err
+        script.until_gone()
+
+
 def test_ctrl_c_in_a_long_item_of_a_worker_process_does_not_wait_for_it(tmp_path: Path) -> None:
     with start(
         """
