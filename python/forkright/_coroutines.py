@@ -414,7 +414,7 @@ def told(fn: Callable[..., Any], tasks: int, meter: Meter, wall: float, processe
 
     where = f"{processes} worker processes, each with an event loop" if processes else "an event loop in this process"
     return {
-        "form": 2,
+        "form": 3,
         "why": f"{where} and up to {most} calls at a time, as `{name}` is a coroutine function",
         "function": name,
         "chosen": False,

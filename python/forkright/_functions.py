@@ -171,11 +171,16 @@ def without_context(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """The function's name for people."""
+    """The function's name for people: of what wraps one, that function's; of an instance, its method's."""
     while isinstance(function, functools.partial):
         function = function.func
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return str(name).replace("<locals>.", "")
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    if not isinstance(name, str):
+        kind = type(function)
+        # `Model` alone would be the class, whose calls make instances. What is not Python has no method to look up.
+        written = isinstance(kind.__call__, types.FunctionType)  # type: ignore[operator]
+        name = f"{kind.__qualname__}.__call__" if written else kind.__qualname__
+    return name.replace("<locals>.", "")
 
 
 def importable(obj: Any) -> bool:

@@ -797,12 +797,12 @@ def keep(report: str) -> None:
 
 def _name_of(fn: Any) -> str:
     name = getattr(fn, "__qualname__", None)
-    if name is None:
-        # What wraps a function has its name. Most have one of their own, and small maps no time for an import.
-        from . import _functions
+    if isinstance(name, str):
+        # Most have one of their own, and small maps no time for an import.
+        return name.replace("<locals>.", "")
+    from . import _functions
 
-        return _functions.name_of(fn)
-    return str(name).replace("<locals>.", "")
+    return _functions.name_of(fn)
 
 
 def is_coroutine_function(fn: Any) -> bool:

@@ -14,8 +14,9 @@ from . import _core
 from ._report import BOUNDS, count, drawback, figure, plan_of, seconds, table, wrap
 from ._terminal import Ink, Trouble
 
-# The form of a report in which it keeps what its choices were made from.
-FORM = 2
+# The form of reports, and the first one that keeps what its choices were made from.
+FORM = 3
+OLDEST = 2
 HOW = (
     "write one with `fr.report().to_json()` or `executor.report().to_json()`, or take what "
     "`forkright compare FILE.py:function --json` prints"
@@ -130,7 +131,7 @@ def _check_form(report: dict[str, Any], file: str) -> None:
         raise Trouble(f"`{file}` has nothing to choose by: {report['why']}")
     if not isinstance(form, int):
         raise Trouble(f"the report in `{file}` does not say which form it has", hint=HOW)
-    if form < FORM:
+    if form < OLDEST:
         raise Trouble(
             f"the report in `{file}` is of an older form ({form}), which does not have what a choice is made from",
             hint=f"run the work again with this version of forkright: its reports have form {FORM}",

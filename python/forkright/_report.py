@@ -75,7 +75,12 @@ class Report:
         return f"{self.plan}: nothing else would have saved enough to begin with it"
 
     def to_json(self) -> str:
-        """The data as JSON; ``form`` is the version of its form."""
+        """The data as JSON.
+
+        ``form`` is the version of its form, raised when a field changes its meaning: it is 3 since ``plan`` is where most
+        of the work was done (until then, where the last task ran). ``told`` is the place among ``verdicts`` of the one
+        that the text tells of.
+        """
         return self._json
 
     def __str__(self) -> str:
@@ -92,7 +97,7 @@ class Report:
         facts = "".join(
             f'<dt style="font-weight: normal; opacity: 0.7">{escape(name)}</dt>'
             f'<dd style="margin: 0">{escape(text)}</dd>'
-            for name, text in _facts(self.data)
+            for name, text in self._facts()
         )
         rest = f'<dl style="{grid}">{facts}</dl>'
         if workers := _workers(self.data):
@@ -104,13 +109,17 @@ class Report:
 
     def _lines(self) -> list[str]:
         lines = wrap(self.why)
-        for name, text in _facts(self.data):
+        for name, text in self._facts():
             lines += wrap(f"  {name:<11}{text}", indent=13)
         if workers := _workers(self.data):
             lines += ["", *(f"  {line}" for line in workers)]
         for part in self._parts():
             lines += ["", *part._lines()]
         return lines
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """What stands below the sentence: names, and what is said of them."""
+        return _facts(self.data)
 
     def _parts(self) -> Iterator[Report]:
         """A report for each function, where a plan was chosen for each."""
@@ -145,7 +154,6 @@ def _told(data: dict[str, Any]) -> int:
 
 
 def _facts(data: dict[str, Any]) -> list[tuple[str, str]]:
-    """What stands below the sentence: names, and what is said of them."""
     verdicts = data.get("verdicts") or []
     told = _told(data) if verdicts else 0
     main = verdicts[told] if verdicts else None

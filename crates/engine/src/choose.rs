@@ -282,6 +282,30 @@ fn sentence(
     text
 }
 
+/// Of the verdicts of a map, each with the second it is from, the last one for the plan that did most of the work. What
+/// is chosen for the few tasks at the end is not what its user asks for. While it runs, and where no end is known, it is
+/// the one in force. `wall`: how long the map took, s. None without verdicts.
+///
+/// `left`: most of the work was done in worker processes. Workers tell that, not the plans, as tasks go on where they are
+/// when the plan has changed. Of the plans for that side it is the one that was in force for longest.
+pub fn foremost(verdicts: &[(f64, Verdict)], left: bool, wall: Option<f64>) -> Option<usize> {
+    let last = verdicts.len().checked_sub(1)?;
+    let Some(wall) = wall else { return Some(last) };
+    let ends = verdicts.iter().skip(1).map(|(at, _)| *at).chain([wall]);
+    let mut in_force: Vec<(Plan, f64, usize)> = Vec::new();
+    for (index, ((at, verdict), end)) in verdicts.iter().zip(ends).enumerate() {
+        if verdict.plan.leaves() != left {
+            continue;
+        }
+        match in_force.iter_mut().find(|(plan, ..)| *plan == verdict.plan) {
+            Some(known) => *known = (known.0, known.1 + (end - at), index),
+            None => in_force.push((verdict.plan, end - at, index)),
+        }
+    }
+    let longest = in_force.into_iter().max_by(|one, other| one.1.total_cmp(&other.1));
+    Some(longest.map_or(last, |(_, _, index)| index))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,6 +323,39 @@ mod tests {
 
     fn measured(demand: Demand) -> Demand {
         Demand { gil: Evidence::Measured, finished: 4, ..demand }
+    }
+
+    #[test]
+    fn the_foremost_verdict_is_that_of_the_plan_which_did_most_of_the_work() {
+        let calc = measured(Demand { held: 0.3, ..Demand::default() });
+        let one = verdict(calc, 8.0, Plan::SERIAL, Leave::Yes);
+        let history = |plans: &[(f64, Plan)]| -> Vec<(f64, Verdict)> {
+            plans.iter().map(|(at, plan)| (*at, Verdict { plan: *plan, ..one.clone() })).collect()
+        };
+        let processes = Plan::in_processes(2).expect("valid");
+        let threads = |count: u32| Plan::in_threads(count).expect("valid");
+        assert_eq!(foremost(&[], false, Some(1.0)), None);
+
+        // It begins here, is done by processes whose forecast is renewed, and the last tasks run here.
+        let left = history(&[
+            (0.01, threads(2)),
+            (0.1, processes),
+            (0.5, processes),
+            (0.9, Plan::SERIAL),
+            (0.95, threads(4)),
+        ]);
+        assert_eq!(foremost(&left, true, Some(1.0)), Some(2));
+        // Processes were chosen for long and did little: of the plans for this process one was in force for longest.
+        assert_eq!(foremost(&left, false, Some(1.0)), Some(0));
+        // Nobody knows yet what comes.
+        assert_eq!(foremost(&left, true, None), Some(4));
+
+        // A plan that comes again has all of its time.
+        let here = history(&[(0.0, threads(8)), (0.4, Plan::SERIAL), (0.8, threads(8)), (0.9, threads(3))]);
+        assert_eq!(foremost(&here, false, Some(1.0)), Some(2));
+        assert_eq!(foremost(&here, false, Some(2.0)), Some(3));
+        // No verdict was for where the work was done: it went on where it had begun.
+        assert_eq!(foremost(&here, true, Some(1.0)), Some(3));
     }
 
     #[test]

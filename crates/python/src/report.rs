@@ -1,7 +1,7 @@
 //! What a map tells of itself, as JSON: plan, verdicts, tasks, what they cost, each worker's part. Python's
 //! `Report` words it.
 
-use forkright_engine::choose::{Leave, Verdict};
+use forkright_engine::choose::{Leave, Verdict, foremost};
 use forkright_engine::cores;
 use forkright_engine::crew::Use;
 use forkright_engine::here;
@@ -18,8 +18,8 @@ use crate::ledger::{Ledger, Measured};
 use crate::opening::Since;
 use crate::progress::{Progress, Totals, Worker};
 
-/// The version of the data's form: raised when a field changes its meaning.
-const FORM: u32 = 2;
+/// The version of the data's form: raised when a field changes its meaning. Until 2, `plan` was the last one in force.
+const FORM: u32 = 3;
 
 /// What a map has come to, or one function of an executor that chooses, to be worded if somebody asks.
 pub(crate) struct Facts {
@@ -120,31 +120,12 @@ pub(crate) fn main_plan(governing: &Governing, progress: &Progress, wall: f64) -
     main_verdict(&verdicts, &progress.totals(), Some(wall)).map(|told| verdicts[told].1.plan)
 }
 
-/// Of the verdicts, the last one for the plan that did most of the work. What is chosen for the few tasks at the end of
-/// a map is not what its user asks for. While it runs, and where no end is known, it is the one in force.
-///
-/// Workers tell whether the work was done here or in processes: tasks go on where they are when the plan has changed. Of
-/// the plans for that side it is the one that was in force for longest.
+/// Which verdict to tell of, see [`foremost`].
 fn main_verdict(verdicts: &[(f64, Verdict)], totals: &Totals, wall: Option<f64>) -> Option<usize> {
-    let last = verdicts.len().checked_sub(1)?;
-    let Some(wall) = wall else { return Some(last) };
     let busy = |is_process: bool| -> f64 {
         totals.workers.iter().filter(|worker| worker.is_process == is_process).map(|worker| worker.busy).sum()
     };
-    let left = busy(true) > busy(false);
-    let ends = verdicts.iter().skip(1).map(|(at, _)| *at).chain([wall]);
-    let mut in_force: Vec<(Plan, f64, usize)> = Vec::new();
-    for (index, ((at, verdict), end)) in verdicts.iter().zip(ends).enumerate() {
-        if verdict.plan.leaves() != left {
-            continue;
-        }
-        match in_force.iter_mut().find(|(plan, ..)| *plan == verdict.plan) {
-            Some(known) => *known = (known.0, known.1 + (end - at), index),
-            None => in_force.push((verdict.plan, end - at, index)),
-        }
-    }
-    let longest = in_force.into_iter().max_by(|one, other| one.1.total_cmp(&other.1));
-    Some(longest.map_or(last, |(_, _, index)| index))
+    foremost(verdicts, busy(true) > busy(false), wall)
 }
 
 /// The report of a map that is over. Most are never read, and wording one takes longer than a small map.

@@ -24,6 +24,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::codec::{self, Encoded};
+use crate::errors::name_of;
 use crate::job;
 use crate::meter::{self, Stopwatch};
 use crate::onlooker::Onlooker;
@@ -468,7 +469,6 @@ impl Worker {
         cost: &mut Cost,
     ) -> PyResult<(u32, Encoded)> {
         let callable = self.known(py, function)?;
-        let name = callable_name(&callable);
         let values = PyList::empty(py);
         // By their place, where `values` has a None.
         let mut errors: Vec<(usize, PyErr)> = Vec::new();
@@ -496,6 +496,7 @@ impl Worker {
         {
             return Ok((up::VALUE, encoded));
         }
+        let name = name_of(&callable);
         let mut errors = errors.into_iter().peekable();
         let mixed = PyList::empty(py);
         for (index, value) in values.iter().enumerate() {
@@ -513,7 +514,7 @@ impl Worker {
 
     fn undecodable(&self, py: Python<'_>, error: PyErr, function: Option<&Function>, what: &str) -> PyErr {
         let role = match function.map(|function| function.get(py)) {
-            Some(Ok(function)) => format!("the {what} of `{}`", callable_name(function.bind(py))),
+            Some(Ok(function)) => format!("the {what} of `{}`", name_of(function.bind(py))),
             _ => format!("a function or its {what}"),
         };
         crate::errors::undecodable(py, error, &role)
@@ -522,7 +523,7 @@ impl Worker {
     fn encode(&self, value: &Bound<'_, PyAny>, function: Option<&Function>) -> PyResult<Encoded> {
         let py = value.py();
         let role = || match function.map(|function| function.get(py)) {
-            Some(Ok(function)) => format!("the result of `{}`", callable_name(function.bind(py))),
+            Some(Ok(function)) => format!("the result of `{}`", name_of(function.bind(py))),
             _ => "the result".into(),
         };
         codec::encode(value, &self.store, None, role)
@@ -678,10 +679,4 @@ fn call_with<'py>(
     } else {
         callable.invoke((item,))
     }
-}
-
-fn callable_name(function: &Bound<'_, PyAny>) -> String {
-    let name = function.getattr("__qualname__").and_then(|name| name.extract::<String>());
-    // What wraps a function has its name.
-    name.unwrap_or_else(|_| crate::errors::name_of(function))
 }

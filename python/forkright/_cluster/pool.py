@@ -494,7 +494,7 @@ class Meter:
             judged = verdict.judge(case) if self.busy else None
             rows = [{"kind": "process", "id": process, **worker} for process, worker in self._processes.items()]
             return {
-                "form": 2,
+                "form": 3,
                 "why": judged.sentence if judged else f"{plan}, of which nothing has come yet",
                 "function": name,
                 "chosen": False,

@@ -522,7 +522,7 @@ def report(
         why = f"{plan} instead of {_plan.Plan(*asked)}; nothing was measured"
     return json.dumps(
         {
-            "form": 2,
+            "form": 3,
             "why": f"{why}, as `{EXTENSION}` can't be imported",
             "function": function,
             "chosen": False,

@@ -8,7 +8,6 @@ import multiprocessing.pool
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future
 from functools import partial
-from html import escape
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pickle import PicklingError
@@ -32,16 +31,8 @@ class Report(_report.Report):
     def why(self) -> str:
         return str(self.data["why"])
 
-    def _lines(self) -> list[str]:
-        return [*_report.wrap(self.why), *self._rest()]
-
-    def _rest(self) -> list[str]:
-        ran, time = _report._ran(self.data), _report.seconds(self.data["wall"])
-        return [f"  {'ran':<11}{ran}", f"  {'time':<11}{time}"]
-
-    def _repr_html_(self) -> str:
-        rest = "\n".join(self._rest())
-        return f"<details><summary>{escape(self.why)}</summary><pre>{escape(rest)}</pre></details>"
+    def _facts(self) -> list[tuple[str, str]]:
+        return [("ran", _report._ran(self.data)), ("time", _report.seconds(self.data["wall"]))]
 
 
 def report() -> _report.Report:
