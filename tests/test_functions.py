@@ -253,4 +253,4 @@ def test_names_are_for_people() -> None:
 
     assert _functions.describe(Tool.static).name == "Tool.static"
     assert _functions.describe(functools.partial(local)).name == "test_names_are_for_people.local"
-    assert _functions.describe(Tool(1)).name == "Tool"
+    assert _functions.describe(Tool(1)).name == "Tool.__call__"

@@ -276,15 +276,29 @@ def test_a_report_may_come_through_a_pipe(calculated: Report) -> None:
         ('{"chosen": true, "plan": null, "function": "f"}', "does not say which form it has"),
         ('{"chosen": true, "plan": null, "function": "f", "form": 1}', "is of an older form (1)"),
         ('{"chosen": true, "plan": null, "function": "f", "form": 99}', "made by a later version of forkright"),
-        ('{"chosen": true, "plan": null, "function": "f", "form": 2}', "is damaged: KeyError: 'verdicts'"),
+        ('{"chosen": true, "plan": null, "function": "f", "form": 3}', "is damaged: KeyError: 'verdicts'"),
         (
-            '{"chosen": false, "plan": null, "function": "f", "form": 2, "why": "nothing was measured"}',
+            '{"chosen": false, "plan": null, "function": "f", "form": 3, "why": "nothing was measured"}',
             "has nothing to choose by: nothing was measured",
         ),
     ],
 )
 def test_what_is_no_report_is_named(text: str, said: str, tmp_path: Path) -> None:
     assert said in failure(tmp_path, text)
+
+
+@pytest.mark.parametrize("options", [(), ("--cores", "4")])
+def test_a_report_of_the_form_before_is_read_as_it_was(
+    options: tuple[str, ...], calculated: Report, tmp_path: Path
+) -> None:
+    # There `plan` is the last one, and nobody says which verdict to tell of.
+    last = calculated["verdicts"][-1]["verdict"]["plan"]
+    before = {name: value for name, value in calculated.items() if name != "told"} | {"form": 2, "plan": last}
+    assert calculated["form"] == 3 and "told" in calculated
+    (tmp_path / "before.json").write_text(json.dumps(before))
+    (tmp_path / "now.json").write_text(json.dumps(calculated))
+    said = [call(tmp_path, "replay", f"{name}.json", *options) for name in ("before", "now")]
+    assert said[0] == said[1] and said[0][0] == 0, said
 
 
 @pytest.mark.parametrize("where", ["demand", "machine", "may_leave", "tasks", "verdicts", "given"])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
+import operator
 import re
 import time
 from typing import Any
+
+import pytest
 
 import forkright as fr
 from forkright import _report
@@ -38,7 +41,7 @@ def chosen(**changes: Any) -> dict[str, Any]:
     }
     first = verdict | {"plan": {"processes": 0, "threads": 2}}
     data = {
-        "form": 1,
+        "form": 3,
         "function": "calc",
         "chosen": True,
         "plan": {"processes": 2, "threads": 1},
@@ -170,6 +173,16 @@ def test_a_notebook_shows_the_sentence_and_folds_the_rest() -> None:
     assert "&lt;lambda&gt;" in html and "<lambda>" not in html
 
 
+def test_a_notebook_shows_each_function_of_an_executor_within_it() -> None:
+    function = chosen(function="<calc>")
+    data = {"form": 3, "chosen": True, "plan": None, "verdicts": [], "wall": 1.0, "functions": [function, function]}
+    html = Report(json.dumps(data))._repr_html_()
+    assert html.count("<details>") == 3 and html.endswith("</details></div></details>")
+    assert html.count("<dt") == html.count("</dd>") == 1 + 2 * 6 and html.count("<pre") == 2
+    assert html.count("&lt;calc&gt;") == 2 and "<calc>" not in html
+    assert html.index("2 functions, for each of which") < html.index("2 processes: 98 %")
+
+
 def test_a_report_speaks_of_the_plan_that_did_most_of_the_work_and_names_what_came_after() -> None:
     data = chosen()
     tail = data["verdicts"][1]["verdict"] | {
@@ -196,6 +209,50 @@ def test_what_wraps_a_function_has_its_name() -> None:
     with fr.Executor() as executor:
         executor.submit(functools.partial(square, 3)).result()
         assert "`square`, 1 task" in str(executor.report())
+
+
+class Model:
+    def __call__(self, number: int) -> Any:
+        return (n for n in range(number))
+
+
+class Derived(Model):
+    pass
+
+
+class Keeping:
+    """Its calls change what its caller sees."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def __call__(self, number: int) -> int:
+        self.total += number
+        until = time.thread_time() + 0.05
+        while time.thread_time() < until:
+            pass
+        return self.total
+
+
+@pytest.mark.parametrize("kind", [Model, Derived])
+def test_the_calls_of_an_instance_have_the_name_of_its_class_wherever_they_are_told_of(kind: type[Model]) -> None:
+    name = f"{kind.__name__}.__call__"
+    fr.map(kind(), range(3), plan="serial")
+    assert f"`{name}`, 3 tasks" in str(fr.report()) and fr.report().data["function"] == name
+    with fr.Executor() as executor:
+        executor.submit(kind(), 3).result()
+        assert f"`{name}`, 1 task" in str(executor.report())
+    # One item and several at a time, a generator does not travel.
+    for chunksize in (1, 3):
+        with pytest.raises(fr.UnpicklableError, match=f"the result of `{name}` can't be sent"):
+            fr.map(kind(), range(3), plan="processes", chunksize=chunksize)
+    fr.map(operator.itemgetter(0), [[1], [2]])
+    assert "`itemgetter`, 2 tasks" in str(fr.report())
+
+
+def test_a_verdict_names_the_instance_whose_calls_must_stay() -> None:
+    fr.map(Keeping(), range(6))
+    assert "`Keeping.__call__` changes `self.total`" in fr.report().why
 
 
 def test_an_executor_that_has_ended_still_tells_of_each_function() -> None:

@@ -104,7 +104,7 @@ class Report:
             rows = escape("\n".join(workers))
             rest += f'<pre style="white-space: pre; overflow-x: auto; margin: 0.5em 1em">{rows}</pre>'
         # The sentence is the summary already.
-        rest += "".join(part._repr_html_() for part in self._parts())
+        rest += "".join(f'<div style="margin: 0.5em 1em">{part._repr_html_()}</div>' for part in self._parts())
         return f"<details><summary>{escape(self.why)}</summary>{rest}</details>"
 
     def _lines(self) -> list[str]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 from functools import partial
 from types import CodeType, FunctionType, MethodType
 
+from .. import _functions
 from . import flow, loads, operators, sentence
 from .excuse import SEED, Excuses
 from .opinion import Finding, Opinion
@@ -49,7 +50,10 @@ def check(fn: object, args: tuple[object, ...], besides: tuple[CodeType, ...] = 
 def judge(fn: object, study: Study, besides: tuple[CodeType, ...] = ()) -> Opinion:
     """The opinion that follows from what a study found."""
     function = _function_of(fn)
-    who = name_of(fn) or name_of(function) or type(fn).__name__
+    who = name_of(fn) or name_of(function)
+    if who in ("", "__call__"):
+        # Of an instance, whose class it is says more.
+        who = _functions.name_of(fn)
     excuses = Excuses(study, function.__globals__ if function else {}, besides)
     findings: list[Finding] = []
     notes = dict(study.notes)
