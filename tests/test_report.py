@@ -20,6 +20,15 @@ def square(number: int) -> int:
     return number * number
 
 
+def compute(number: int) -> int:
+    """Some 50 ms that hold the GIL."""
+    until = time.thread_time() + 0.05
+    total = 0
+    while time.thread_time() < until:
+        total += sum(range(100))
+    return total
+
+
 def forecast(processes: int, threads: int, seconds: float, bound_by: str) -> dict[str, Any]:
     return {"plan": {"processes": processes, "threads": threads}, "seconds": seconds, "bound_by": bound_by}
 
@@ -201,6 +210,21 @@ def test_a_map_of_long_calls_is_told_by_their_plan_even_if_the_last_ran_elsewher
     data = fr.report().data
     plans = [entry["verdict"]["plan"] for entry in data["verdicts"]]
     assert data["plan"] == plans[data["told"]] and data["plan"]["threads"] > 1
+
+
+@pytest.mark.parametrize("items", [8, 9, 16])
+def test_a_map_is_told_by_the_plan_for_where_its_workers_were_busy_even_if_its_end_ran_elsewhere(items: int) -> None:
+    fr.map(compute, range(items))
+    data = fr.report().data
+    busy = {"process": 0.0, "thread": 0.0}
+    for worker in data["workers"]:
+        busy[worker["kind"]] += worker["busy"]
+    left = busy["process"] > busy["thread"]
+    plans = [entry["verdict"]["plan"] for entry in data["verdicts"]]
+    assert data["plan"] == plans[data["told"]] and fr.report().plan == _report.plan_of(data["plan"])
+    # On a busy machine most may have been done where it began, before any plan was chosen.
+    if any(bool(plan["processes"]) == left for plan in plans):
+        assert bool(data["plan"]["processes"]) == left
 
 
 def test_what_wraps_a_function_has_its_name() -> None:
