@@ -22,6 +22,7 @@ __all__ = [
     "Worker",
     "__version__",
     "account_recordings",
+    "answered",
     "begin_recording",
     "choose_again",
     "choose_elsewhere",

@@ -170,7 +170,7 @@ def without_context(function: Callable[..., Any]) -> Callable[..., Any]:
     return function if bound is None else bound.inner()
 
 
-def name_of(function: Callable[..., Any]) -> str:
+def name_of(function: object) -> str:
     """The function's name for people: of what wraps one, that function's; of an instance, its method's."""
     while isinstance(function, functools.partial):
         function = function.func
@@ -178,7 +178,7 @@ def name_of(function: Callable[..., Any]) -> str:
     if not isinstance(name, str):
         kind = type(function)
         # `Model` alone would be the class, whose calls make instances. What is not Python has no method to look up.
-        written = isinstance(kind.__call__, types.FunctionType)  # type: ignore[operator]
+        written = isinstance(kind.__call__, types.FunctionType)
         name = f"{kind.__qualname__}.__call__" if written else kind.__qualname__
     return name.replace("<locals>.", "")
 

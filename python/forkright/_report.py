@@ -77,8 +77,8 @@ class Report:
     def to_json(self) -> str:
         """The data as JSON.
 
-        ``form`` is the version of its form, raised when a field changes its meaning: it is 3 since ``plan`` is where most
-        of the work was done (until then, where the last task ran). ``told`` is the place among ``verdicts`` of the one
+        ``form`` is the version of its form, raised when a field changes its meaning: it is 3 since ``plan`` is where
+        most of the work was done (before, the last one in force). ``told`` is the place among ``verdicts`` of the one
         that the text tells of.
         """
         return self._json

@@ -169,7 +169,7 @@ def check(fn: object, plan: object, workers: int | None, shared_state: bool | No
     """
     if fn is not None and _map.is_coroutine_function(fn):
         raise TypeError(
-            f"`{_functions.name_of(fn)}` is a coroutine function, which a cluster's workers would not await; "  # type: ignore[arg-type]
+            f"`{_functions.name_of(fn)}` is a coroutine function, which a cluster's workers would not await; "
             "give cluster= a plain function, such as one that calls asyncio.run()"
         )
     if plan != "auto":
