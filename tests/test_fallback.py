@@ -224,7 +224,7 @@ def test_the_report_claims_nothing(folder: Path) -> None:
             print(report.why)
             print(isinstance(report, fr.Report), report.data["tasks"], report.data["wall"] > 0, "cpu" in report.data)
         print(*str(report).splitlines()[1:], sep="\\n")
-        assert report._repr_html_()
+        print(report._repr_html_())
         """,
         folder,
         *QUIET,
@@ -238,6 +238,8 @@ def test_the_report_claims_nothing(folder: Path) -> None:
     ]
     assert lines[5] == "  ran        `square`, 4 tasks"
     assert lines[6].startswith("  time ") and "CPU" not in lines[6]
+    assert lines[7].startswith("<details><summary>serial, as asked") and "`square`, 4 tasks</dd>" in lines[7]
+    assert lines[7].count("<dt") == 2 and "CPU" not in lines[7]
 
 
 # Executors and pools
