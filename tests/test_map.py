@@ -564,10 +564,11 @@ def test_ctrl_c_ends_a_map_with_one_traceback_and_leaves_nothing(tmp_path: Path,
         script.until_gone()
 
 
-def test_a_program_dies_of_ctrl_c_even_if_its_map_was_still_preparing_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("calls", ["fr.map(work, items)", "list(fr.imap(work, items))", "list(pool.map(work, items))"])
+def test_a_program_dies_of_ctrl_c_even_if_it_was_still_preparing_processes(tmp_path: Path, calls: str) -> None:
     with start(
         """
-        import os, signal, time, forkright as fr
+        import os, signal, sys, time, forkright as fr
         class Item:
             # Whether items can be pickled is asked in a thread beside the calls.
             def __reduce__(self):
@@ -579,14 +580,19 @@ def test_a_program_dies_of_ctrl_c_even_if_its_map_was_still_preparing_processes(
                 exec("pass")
                 return Item, ()
         def work(item):
-            time.sleep(0.1)
+            end = time.monotonic() + 0.1
+            while time.monotonic() < end:
+                pass
         def interrupt(*_):
             open("interrupted", "w").close()
             raise KeyboardInterrupt
         signal.signal(signal.SIGINT, interrupt)
-        fr.map(work, [Item() for _ in range(10_000)])
+        items = [Item() for _ in range(1_000)]
+        with fr.Executor() as pool:
+            eval(sys.argv[1])
         """,
         tmp_path,
+        arguments=(calls,),
     ) as script:
         until((tmp_path / "asked").exists, "the items are looked at")
         os.killpg(script.process.pid, signal.SIGINT)

@@ -44,7 +44,8 @@ def _finish() -> None:
     A program that an interrupt ends, or that is interrupted here, kills its worker processes and waits for the calls
     that its threads run; at a second interrupt it waits for nothing.
     """
-    interrupts = 1 + _in_hurry if _is_interrupted() else 0
+    interrupted = _is_interrupted()
+    interrupts = 1 + _in_hurry if interrupted else 0
     first: KeyboardInterrupt | None = None
     while True:
         try:
@@ -56,6 +57,8 @@ def _finish() -> None:
     if first is not None:
         # That it was interrupted here tells its user nothing.
         raise first.with_traceback(None)
+    if interrupted:
+        _renew_interrupt()
 
 
 def _end(interrupts: int) -> None:
@@ -86,6 +89,18 @@ def _is_interrupted() -> bool:
     last = getattr(sys, "last_value", None)
     # In a session the last exception may be long ago.
     return isinstance(last, KeyboardInterrupt) and not hasattr(sys, "ps1") and not sys.flags.interactive
+
+
+def _renew_interrupt() -> None:
+    """Have the program die of SIGINT, as shells expect of one that an interrupt ends.
+
+    CPython forgets that it was to as soon as any thread evaluates a string, as making a named tuple does, and with it
+    many an import: ours have ended now. It remembers when a string that it evaluates raises the exception.
+    """
+    import contextlib
+
+    with contextlib.suppress(KeyboardInterrupt):
+        exec("raise KeyboardInterrupt")
 
 
 def _end_at_once() -> None:

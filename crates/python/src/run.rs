@@ -13,7 +13,7 @@ use forkright_engine::plan::Plan;
 use forkright_engine::queue::LaneId;
 use forkright_engine::state::Wait;
 use forkright_shm::pid;
-use pyo3::exceptions::{PyException, PyTimeoutError};
+use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyList};
 
@@ -66,9 +66,6 @@ pub(crate) fn take_common() -> Arc<Hands> {
     hands
 }
 
-/// For so long the end of an interrupted map waits for errands under way.
-const LAST_ERRANDS: Duration = Duration::from_secs(1);
-
 /// Native threads that are about to attach.
 pub(crate) static STARTERS: AtomicU32 = AtomicU32::new(0);
 
@@ -97,8 +94,6 @@ pub(crate) struct Run {
     /// No item starts in this process.
     hold: AtomicBool,
     pub(crate) starting: AtomicU32,
-    /// Errands under way, but for coordinating.
-    running: AtomicU32,
     trouble: Mutex<Option<PyErr>>,
     manner: Mutex<Manner>,
 }
@@ -122,7 +117,6 @@ impl Run {
             attended: AtomicBool::new(false),
             hold: AtomicBool::new(false),
             starting: AtomicU32::new(0),
-            running: AtomicU32::new(0),
             trouble: Mutex::default(),
             manner: Mutex::default(),
         })
@@ -198,13 +192,6 @@ impl Run {
         }
     }
 
-    /// Has a thread of the common pool keep the worker processes busy until the work is over.
-    fn post_coordinator(self: &Arc<Self>) {
-        if self.queue_job(|py, run| run.coordinate_or_report(py)) {
-            self.start_threads(1);
-        }
-    }
-
     /// As `post`, for those who have the GIL.
     pub(crate) fn post_attached(
         self: &Arc<Self>,
@@ -221,17 +208,9 @@ impl Run {
 
     /// Whether a thread more is needed for it.
     fn queue_errand(self: &Arc<Self>, errand: impl FnOnce(Python<'_>, &Arc<Run>) + Send + 'static) -> bool {
-        self.queue_job(move |py, run| {
-            run.running.fetch_add(1, AcqRel);
-            errand(py, run);
-            run.running.fetch_sub(1, AcqRel);
-        })
-    }
-
-    fn queue_job(self: &Arc<Self>, job: impl FnOnce(Python<'_>, &Arc<Run>) + Send + 'static) -> bool {
         let run = Arc::clone(self);
         let job = Job::Errand(Box::new(move |py| {
-            job(py, &run);
+            errand(py, &run);
             drop(run);
         }));
         matches!(self.hands.queue.push(self.errands, job), Ok(true))
@@ -267,11 +246,11 @@ impl Run {
         } else if self.inline.load(Acquire) {
             // The caller may be stuck in its item for long.
             self.fill(py, &staff)?;
-            self.post_coordinator();
+            self.post(|py, run| run.coordinate_or_report(py));
         } else if self.attended.load(Acquire) {
             self.work.progress().word.nudge();
         } else {
-            self.post_coordinator();
+            self.post(|py, run| run.coordinate_or_report(py));
         }
         Ok(())
     }
@@ -449,7 +428,7 @@ impl Run {
                 // It may lead, asleep on the bell.
                 staff.crew().call();
             } else {
-                self.post_coordinator();
+                self.post(|py, run| run.coordinate_or_report(py));
             }
         }
         // What is on its way may be held up by a slow initializer; more of them would not take part.
@@ -553,9 +532,6 @@ pub(crate) fn run_map<'py>(
     }
     if let Err(error) = outcome {
         run.abandon(py);
-        if !error.is_instance_of::<PyException>(py) {
-            run.outlast_errands(py);
-        }
         return Err(error);
     }
     if let Some(error) = lock(&run.trouble).take() {
@@ -608,22 +584,6 @@ impl Run {
             staff.crew().abandon_waiting(owner);
             staff.crew().kill_running(owner);
         });
-    }
-
-    /// Waits for what is still asked or prepared for this map, which an interrupt is about to leave.
-    ///
-    /// CPython lets a program die of SIGINT, as shells expect, unless a string is evaluated after the main module has
-    /// raised the `KeyboardInterrupt` (`unhandled_keyboard_interrupt`). Errands import modules, and many of those make
-    /// named tuples, whose code is evaluated from a string.
-    fn outlast_errands(&self, py: Python<'_>) {
-        let until = Instant::now() + LAST_ERRANDS;
-        while self.running.load(Acquire) + STARTERS.load(Acquire) > 0 && Instant::now() < until {
-            py.detach(|| std::thread::sleep(Duration::from_millis(1)));
-            // Who interrupts again does not want to wait.
-            if py.check_signals().is_err() {
-                return;
-            }
-        }
     }
 
     pub(crate) fn begin_inline(&self) {
