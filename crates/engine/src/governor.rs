@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::choose::{Case, Constraints, Leave, Limits, MOST_THREADS, Verdict, choose, waits};
 use crate::chunk;
-use crate::climb::Climb;
+use crate::climb::{Bearable, Climb};
 use crate::crowd::Crowd;
 pub use crate::crowd::{Class, Running};
 use crate::forecast::{Remaining, Zygote};
@@ -168,18 +168,18 @@ struct Knew {
     /// Whether the work may leave, once that is known.
     answer: Option<bool>,
     up: u32,
-    borne: u32,
+    ceiling: u32,
     thrashes: bool,
 }
 
 impl Governor {
     /// For a run of `items` tasks, if their number is known.
     pub fn new(machine: Machine, max_workers: Option<u32>, items: Option<u64>) -> Self {
-        Self::after(0, machine, max_workers, items)
+        Self::after(Bearable::default(), machine, max_workers, items)
     }
 
-    /// The same after a run of the same function, of which so many were borne.
-    pub fn after(borne: u32, machine: Machine, max_workers: Option<u32>, items: Option<u64>) -> Self {
+    /// The same after a run of the same function, of which so much is known.
+    pub fn after(known: Bearable, machine: Machine, max_workers: Option<u32>, items: Option<u64>) -> Self {
         Self {
             machine,
             max_workers,
@@ -193,16 +193,16 @@ impl Governor {
             changed: 0.0,
             judged: None,
             knew: Knew::default(),
-            climb: Climb::after(borne),
+            climb: Climb::after(known),
             handovers: Handovers::default(),
             verdict: None,
             unfounded: false,
         }
     }
 
-    /// The most tasks that were in flight at once and of which as many have ended.
-    pub fn borne(&self) -> u32 {
-        self.climb.borne()
+    /// What is known of those whom tasks wait for.
+    pub fn bearable(&self) -> Bearable {
+        self.climb.known()
     }
 
     /// The plan in force.
@@ -257,7 +257,7 @@ impl Governor {
             ready: seen.zygote == Zygote::Ready,
             answer: (*seen.leave != Leave::Unknown).then(|| *seen.leave == Leave::Yes),
             up: seen.processes_now,
-            borne: self.climb.borne(),
+            ceiling: self.climb.ceiling(seen.now),
             thrashes: self.handovers.are_too_many(),
         };
         let pause = if seen.now - self.changed < NEW { JUDGE_EARLY } else { JUDGE_LATE };
