@@ -22,6 +22,8 @@ const NEWS: f64 = 0.5;
 const RISEN: f64 = 2.0;
 /// After so many times as long, those have been answered that somebody works on.
 const ROUND: f64 = 1.25;
+/// Beside so many seconds it is nothing that threads start one after another.
+const STARTING: f64 = 0.02;
 /// Done are clearly fewer if it is this share of what was to be expected without growing.
 const FEWER: f64 = 0.75;
 /// Tasks that take this long are judged by that: of what is shorter the rest of a task's way is no small part.
@@ -60,6 +62,14 @@ struct Window {
     since: f64,
     done: u64,
     width: u32,
+    /// Tasks per second until as many had ended as are in flight.
+    round: Option<f64>,
+}
+
+impl Window {
+    fn of(seen: &Observation<'_>, width: u32) -> Self {
+        Self { since: seen.now, done: seen.done, width, round: None }
+    }
 }
 
 /// Tasks per second that so many threads do.
@@ -88,7 +98,9 @@ struct Rise {
     latency: f64,
     /// Tasks that are done when those have ended that were about to.
     done: u64,
-    /// Those that have been answered beyond them in about the time that one takes.
+    /// So many answers tell more than chance.
+    telling: f64,
+    /// Those that were answered beyond them in about the time that one takes.
     served: Option<u64>,
 }
 
@@ -100,14 +112,26 @@ impl Rise {
             return None;
         }
         let served = u32::try_from(*self.served.get_or_insert(answered)).unwrap_or(u32::MAX);
-        if served >= self.from && served < self.to / 2 {
+        let clear = self.latency > STARTING;
+        if clear && served >= self.from && served < self.to / 2 {
             // Somebody worked on these as fast as before, while the others queued.
             return Some(served);
         }
         let expected = f64::from(self.from) * time / self.latency;
-        let failed = time >= RISEN * self.latency && (answered as f64) < FEWER * expected;
+        let due = time >= RISEN * self.latency && time >= self.latency + STARTING && expected >= self.telling;
+        let failed = due && (answered as f64) < FEWER * expected;
         failed.then(|| (f64::from(self.from) * f64::from(self.to)).sqrt() as u32)
     }
+}
+
+/// So many tasks have a mean time that is known well enough.
+fn telling(seen: &Observation<'_>) -> f64 {
+    (seen.profile.spread().unwrap_or(0.0) / KNOWN).powi(2)
+}
+
+/// The tasks that have begun, or are about to in another process.
+fn flying(seen: &Observation<'_>, crowd: &Crowd) -> u32 {
+    crowd.all.saturating_add(u32::try_from(seen.away).unwrap_or(u32::MAX))
 }
 
 impl Climb {
@@ -132,19 +156,32 @@ impl Climb {
         }
         self.rise = self.rise.filter(|rise| seen.now - rise.at < 2.0 * RISEN * rise.latency);
         // Those that are left of more threads may be in the way of each other yet.
-        let full = crowd.all * 4 >= width * 3 && crowd.all <= width + width / 4;
-        let full = full && width > 1 && seen.pending > 0;
-        let Some(window) = self.window.filter(|window| full && window.width == width) else {
-            self.window = full.then_some(Window { since: seen.now, done: seen.done, width });
+        let flying = flying(seen, crowd);
+        let full = flying * 4 >= width * 3 && (seen.away > 0 || flying <= width + width / 4);
+        let full =
+            full && width > 1 && seen.pending > 0 && seen.profile.demand().is_some_and(|it| waits(&it));
+        let Some(mut window) = self.window.filter(|window| full && window.width == width) else {
+            // What is known of a number that has grown on is better than nothing.
+            if let Some(Window { width, round: Some(rate), .. }) = self.window {
+                self.record(width, rate, seen.now);
+            }
+            self.window = full.then(|| Window::of(seen, width));
             return;
         };
         let (time, count) = (seen.now - window.since, seen.done - window.done);
-        // A round of every worker, and more than a few ticks: less would be noise.
-        let spread = seen.profile.spread().unwrap_or(0.0);
-        if (count as f64) < f64::from(2 * width).max((spread / KNOWN).powi(2)) || time < JUDGE_LATE {
+        if window.round.is_none() && count >= u64::from(width) && time > 0.0 {
+            let rate = count as f64 / time;
+            window.round = Some(rate);
+            if self.settled.is_none() && rate < FEWER * self.fastest() {
+                self.settle(self.enough(), seen.now);
+            }
+        }
+        self.window = Some(window);
+        // More than a few ticks, and enough of what differs: less would be noise.
+        if (count as f64) < f64::from(2 * width).max(telling(seen)) || time < JUDGE_LATE {
             return;
         }
-        self.window = Some(Window { since: seen.now, done: seen.done, width });
+        self.window = Some(Window::of(seen, width));
         self.record(width, count as f64 / time, seen.now);
         let enough = self.enough();
         match self.settled {
@@ -173,9 +210,13 @@ impl Climb {
         }
     }
 
+    fn fastest(&self) -> f64 {
+        self.rates.iter().map(|known| known.rate).fold(0.0, f64::max)
+    }
+
     /// The fewest threads that did about as much as any have.
     fn enough(&self) -> u32 {
-        let most = self.rates.iter().map(|known| known.rate).fold(0.0, f64::max);
+        let most = self.fastest();
         let enough = self.rates.iter().filter(|known| known.rate >= ENOUGH * most).map(|known| known.threads);
         enough.min().unwrap_or(1)
     }
@@ -191,7 +232,8 @@ impl Climb {
         }
         let ending = seen.running.iter().filter(|task| task.elapsed > latency / 2.0).count();
         let done = seen.done + ending as u64;
-        let rise = Rise { from: before, to: width, at: seen.now, latency, done, served: None };
+        let telling = telling(seen);
+        let rise = Rise { from: before, to: width, at: seen.now, latency, done, telling, served: None };
         // What is let in step by step is one rise.
         let under_way = self.rise.filter(|rise| rise.served.is_none());
         self.rise = Some(under_way.map_or(rise, |rise| Rise { to: width, ..rise }));
@@ -201,7 +243,7 @@ impl Climb {
     fn count(&mut self, seen: &Observation<'_>, crowd: &Crowd) {
         self.waits += u64::from(crowd.waiting);
         self.sleeps += u64::from(crowd.sleeping);
-        let flying = crowd.all.saturating_add(u32::try_from(seen.away).unwrap_or(u32::MAX));
+        let flying = flying(seen, crowd);
         match self.round {
             Some((before, done)) if seen.done < done + u64::from(before) => {}
             Some((before, _)) => {

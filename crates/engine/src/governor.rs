@@ -230,23 +230,29 @@ impl Governor {
         self.warmed = None;
     }
 
+    /// How many tasks may be under way, here or in other processes.
+    fn most(&self) -> u32 {
+        if self.plan.leaves() { self.plan.workers() } else { self.width }
+    }
+
     /// What to do until the next tick.
     pub fn tick(&mut self, seen: &Observation<'_>) -> Direction {
         let crowd = Crowd::of(seen.running);
         let before = (self.plan, self.width);
+        let most = self.most();
         let learning = seen.profile.tasks() == 0;
         self.up = if seen.processes_now > 0 { self.up.or(Some(seen.now)) } else { None };
         let computing = (crowd.off + crowd.gil).min(self.machine.width());
         self.handovers.watch(seen.now, seen.handovers, computing);
         let presses = crowd.ripe_held || self.handovers.are_too_many();
         self.pressed |= learning && seen.pending > 0 && self.could_leave(seen) && presses;
-        self.climb.watch(seen, self.width, &crowd);
+        self.climb.watch(seen, most, &crowd);
         let verdict = if self.is_due(seen) { self.judge(seen, &crowd) } else { None };
         self.widen(seen, &crowd);
         if (self.plan, self.width) != before {
             self.changed = seen.now;
         }
-        self.climb.grow(seen, before.1, self.width);
+        self.climb.grow(seen, most, self.most());
         self.direct(seen, &crowd, verdict)
     }
 

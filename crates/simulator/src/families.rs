@@ -104,7 +104,10 @@ fn requests() -> Vec<(String, Workload)> {
                 for variation in [Variation::Constant, Variation::LongTail] {
                     let server = Server { limit, shares, strain: strain / f64::from(limit) };
                     let name = format!("{number} requests, {manner} beyond {limit}, {}", variation.word());
-                    made.push((name, Workload { server: Some(server), ..family(seconds, count, WAITS, variation) }));
+                    made.push((
+                        name,
+                        Workload { server: Some(server), ..family(seconds, count, WAITS, variation) },
+                    ));
                 }
             }
         }
