@@ -7,13 +7,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::choose::{MOST_THREADS, waits};
+use crate::choose::MOST_THREADS;
 use crate::crowd::Crowd;
 use crate::governor::{FREE_THREADS, JUDGE_LATE, Observation};
 use crate::profile::Demand;
 
 /// The fewest threads that do this share of the most that any have done are enough.
 const ENOUGH: f64 = 0.9;
+/// Tasks that wait for more than this share of their time do little else.
+const ONLY: f64 = 0.8;
 /// A rate is told from another one by so many tasks that the mean of their times is known this well.
 const KNOWN: f64 = 0.25;
 /// What is measured again counts as much as all that was before.
@@ -124,6 +126,11 @@ impl Rise {
     }
 }
 
+/// What computes, too, says more by that than by how many are done.
+fn only_waits(demand: Demand) -> bool {
+    demand.share(demand.waiting) > ONLY
+}
+
 /// So many tasks have a mean time that is known well enough.
 fn telling(seen: &Observation<'_>) -> f64 {
     (seen.profile.spread().unwrap_or(0.0) / KNOWN).powi(2)
@@ -158,8 +165,7 @@ impl Climb {
         // Those that are left of more threads may be in the way of each other yet.
         let flying = flying(seen, crowd);
         let full = flying * 4 >= width * 3 && (seen.away > 0 || flying <= width + width / 4);
-        let full =
-            full && width > 1 && seen.pending > 0 && seen.profile.demand().is_some_and(|it| waits(&it));
+        let full = full && width > 1 && seen.pending > 0 && seen.profile.demand().is_some_and(only_waits);
         let Some(mut window) = self.window.filter(|window| full && window.width == width) else {
             // What is known of a number that has grown on is better than nothing.
             if let Some(Window { width, round: Some(rate), .. }) = self.window {
@@ -169,7 +175,7 @@ impl Climb {
             return;
         };
         let (time, count) = (seen.now - window.since, seen.done - window.done);
-        if window.round.is_none() && count >= u64::from(width) && time > 0.0 {
+        if window.round.is_none() && count >= u64::from(width) && time >= STARTING {
             let rate = count as f64 / time;
             window.round = Some(rate);
             if self.settled.is_none() && rate < FEWER * self.fastest() {
@@ -223,7 +229,7 @@ impl Climb {
 
     /// Takes note of a width that has grown, for tasks of which it is known how long they took before.
     pub(crate) fn grow(&mut self, seen: &Observation<'_>, before: u32, width: u32) {
-        let slow = |demand: &Demand| waits(demand) && demand.alone() >= SLOW;
+        let slow = |demand: &Demand| only_waits(*demand) && demand.alone() >= SLOW;
         let grows = width > before && !self.only_sleeps();
         let Some(known) = seen.profile.demand().filter(|demand| grows && slow(demand)) else { return };
         let latency = known.alone();

@@ -325,7 +325,9 @@ impl Governor {
             return Limits { processes: false, threads: 0, ..known };
         }
         let learning = seen.profile.tasks() == 0;
-        let together = self.climb.ceiling(seen.now).max(self.machine.width()).min(known.room);
+        // What computes has nobody to spare.
+        let least = if waits(demand) { 1 } else { self.machine.width() };
+        let together = self.climb.ceiling(seen.now).max(least).min(known.room);
         let most = together.min(if learning { self.ramp(seen, crowd) } else { MOST_THREADS });
         // What has only been seen to wait has given no reason to leave.
         let suspect = self.pressed || !learning;
