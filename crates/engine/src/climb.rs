@@ -47,6 +47,8 @@ pub struct Bearable {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Climb {
     window: Option<Window>,
+    /// Tasks that are done when those have ended that more threads began.
+    drained: u64,
     rates: Vec<Rate>,
     settled: Option<Settled>,
     /// The tasks in flight at some moment, and those that were done then.
@@ -162,10 +164,13 @@ impl Climb {
             self.settle(enough, seen.now);
         }
         self.rise = self.rise.filter(|rise| seen.now - rise.at < 2.0 * RISEN * rise.latency);
-        // Those that are left of more threads may be in the way of each other yet.
+        // Those that are left of more threads are in the way of each other, and end together.
         let flying = flying(seen, crowd);
-        let full = flying * 4 >= width * 3 && (seen.away > 0 || flying <= width + width / 4);
-        let full = full && width > 1 && seen.pending > 0 && seen.profile.demand().is_some_and(only_waits);
+        if seen.away == 0 && flying > width + width / 4 {
+            self.drained = seen.done + u64::from(flying);
+        }
+        let full = width > 1 && flying * 4 >= width * 3 && seen.pending > 0 && seen.done >= self.drained;
+        let full = full && seen.profile.demand().is_some_and(only_waits);
         let Some(mut window) = self.window.filter(|window| full && window.width == width) else {
             // What is known of a number that has grown on is better than nothing.
             if let Some(Window { width, round: Some(rate), .. }) = self.window {

@@ -48,7 +48,7 @@ const UNSAMPLED: f64 = 0.020;
 const ENOUGH_FINISHED: u64 = 4;
 /// Threads that a ramp starts before any item has shown its second half.
 pub(crate) const FREE_THREADS: u32 = 20;
-/// Seconds of waiting after which a ramp lets in all, whatever comes after it: the fast half of all servers has answered.
+/// Seconds of waiting after which a ramp lets in more, whatever comes after it: the fast half of all servers has answered.
 const CURIOUS: f64 = 0.063;
 /// With each tick so many times as many are let in.
 const STEP: u32 = 4;
@@ -435,8 +435,11 @@ impl Governor {
             () if crowd.off > 0 => crowd.waiting + self.machine.width(),
             // They may wait for each other.
             () if crowd.locked > crowd.waiting / 2 => FREE_THREADS,
-            () if !self.could_leave(seen) => MOST_THREADS,
-            () if crowd.waiting == crowd.all && crowd.longest >= CURIOUS => MOST_THREADS,
+            () if crowd.sleeping == crowd.all && !self.could_leave(seen) => MOST_THREADS,
+            () if crowd.waiting == crowd.all && crowd.longest >= CURIOUS => match crowd.sleeping {
+                sleeping if sleeping == crowd.all => MOST_THREADS,
+                _ => 2 * FREE_THREADS,
+            },
             // What they wait for may be followed by computing: the others then had better be elsewhere, and what is
             // prepared meanwhile would queue for the GIL behind them all. Where they only wait, the last of them start
             // no later for it.

@@ -173,8 +173,9 @@ fn work_that_must_stay_stays_and_says_why() {
 fn many_requests_climb_to_many_threads() {
     let work = Workload::same(600, &[Gil(0.0002), Wait(0.2)]);
     let (regret, taken) = regret("600 requests", &work, 2.0);
-    assert!(regret <= 1.35, "{regret}");
-    assert!(taken.most_here >= 200);
+    // 20, 40, 80 and 160 are in flight first: all at once would be as fast, where nobody is the slower for it.
+    assert!(regret <= 2.4, "{regret}");
+    assert!(taken.most_here >= 160);
 }
 
 /// 600 requests of 50 ms to one that works on six at once.
@@ -187,6 +188,17 @@ fn requests(shares: bool, strain: f64) -> Workload {
 fn a_server_that_slows_down_is_not_hammered() {
     for shares in [false, true] {
         let (regret, taken) = regret("600 requests to a weak server", &requests(shares, 1.0 / 6.0), 2.0);
+        assert!(regret <= 1.25, "{regret}");
+        assert_eq!(taken.most_here, 20, "never more than were let in before it was known");
+    }
+}
+
+#[test]
+fn requests_that_must_stay_do_not_hammer_a_server_either() {
+    for shares in [false, true] {
+        let leave = Leave::No("it appends to a list".into());
+        let work = Workload { leave, ..requests(shares, 1.0 / 6.0) };
+        let (regret, taken) = regret("600 requests that must stay", &work, 2.0);
         assert!(regret <= 1.25, "{regret}");
         assert_eq!(taken.most_here, 20, "never more than were let in before it was known");
     }
