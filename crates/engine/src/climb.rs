@@ -1,44 +1,95 @@
 //! How many tasks may wait at once: as many as whoever they wait for bears.
 //!
-//! A forecast expects waiting tasks not to get in each other's way, and a server with a limit shows that they do. The
-//! number climbs by measured throughput, as in the thread pool of .NET, and is taken back when answers come more slowly.
+//! A forecast expects waiting tasks not to get in each other's way, and a server with a limit shows that they do. To
+//! begin with, the number doubles as long as nothing is known against it, as in the slow start of TCP. Once more of them
+//! have done no more, it is the fewest that do as much as any number has, and now and then half as many again are tried:
+//! hill climbing by measured throughput, as in the thread pool of .NET.
 
 use serde::{Deserialize, Serialize};
 
-use crate::choose::{MOST_THREADS, waits};
+use crate::choose::MOST_THREADS;
 use crate::crowd::Crowd;
 use crate::governor::{FREE_THREADS, JUDGE_LATE, Observation};
 use crate::profile::Demand;
 
-/// Twice the threads must yield this much more throughput to be worth it.
-const WORTH_CLIMBING: f64 = 1.1;
+/// The fewest threads that do this share of the most that any have done are enough.
+const ENOUGH: f64 = 0.9;
+/// Tasks that wait for more than this share of their time do little else.
+const ONLY: f64 = 0.8;
+/// A rate is told from another one by so many tasks that the mean of their times is known this well.
+const KNOWN: f64 = 0.25;
+/// What is measured again counts as much as all that was before.
+const NEWS: f64 = 0.5;
 /// After so many times as long as a task took before, more of them at once must show in what is done.
 const RISEN: f64 = 2.0;
+/// After so many times as long, those have been answered that somebody works on.
+const ROUND: f64 = 1.25;
+/// Beside so many seconds it is nothing that threads start one after another.
+const STARTING: f64 = 0.02;
 /// Done are clearly fewer if it is this share of what was to be expected without growing.
 const FEWER: f64 = 0.75;
 /// Tasks that take this long are judged by that: of what is shorter the rest of a task's way is no small part.
 const SLOW: f64 = 0.005;
-/// Seconds after which a settled number of threads is put to the test again.
-const CLIMB_AGAIN: f64 = 2.0;
+/// Seconds from a number of threads that proved too many to the next try, each time twice as long: the first and the
+/// longest.
+const TRY_AGAIN: (f64, f64) = (1.0, 16.0);
 
-/// Throughput measured at different numbers of threads: the forecast expects waiting tasks not to get in
-/// each other's way, and a server with a limit shows that they do.
+/// What is known of those whom the tasks of a function wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bearable {
+    /// The most tasks that were in flight at once and of which as many have ended.
+    most: u32,
+    /// More threads have done no more than so many.
+    enough: Option<u32>,
+}
+
+/// Throughput measured at different numbers of threads.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Climb {
-    /// Where the present window began: time, tasks done, threads.
-    window: Option<(f64, u64, u32)>,
-    /// The last full window: threads and tasks per second.
-    step: Option<(u32, f64)>,
-    /// Threads beyond which nothing was gained, and when that was seen.
-    settled: Option<(u32, f64)>,
+    window: Option<Window>,
+    /// Tasks that are done when those have ended that more threads began.
+    drained: u64,
+    rates: Vec<Rate>,
+    settled: Option<Settled>,
     /// The tasks in flight at some moment, and those that were done then.
     round: Option<(u32, u64)>,
-    /// The most that were in flight at once and of which as many have ended: whoever serves them can bear so many.
-    borne: u32,
+    most: u32,
     rise: Option<Rise>,
     /// How often a task was seen to wait, and to sleep.
     waits: u64,
     sleeps: u64,
+}
+
+/// Since when so many threads have all had something to do.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Window {
+    since: f64,
+    done: u64,
+    width: u32,
+    /// Tasks per second until as many had ended as are in flight.
+    round: Option<f64>,
+}
+
+impl Window {
+    fn of(seen: &Observation<'_>, width: u32) -> Self {
+        Self { since: seen.now, done: seen.done, width, round: None }
+    }
+}
+
+/// Tasks per second that so many threads do.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Rate {
+    threads: u32,
+    rate: f64,
+    at: f64,
+}
+
+/// As many threads as are enough, since when, and for how long none more are tried.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Settled {
+    threads: u32,
+    at: f64,
+    patience: f64,
 }
 
 /// A number of threads that has grown, until it is known whether whoever serves them bears it.
@@ -51,26 +102,56 @@ struct Rise {
     latency: f64,
     /// Tasks that are done when those have ended that were about to.
     done: u64,
+    /// So many answers tell more than chance.
+    telling: f64,
+    /// Those that were answered beyond them in about the time that one takes.
+    served: Option<u64>,
 }
 
 impl Rise {
-    /// Whether clearly fewer have been answered by now than would have, had it not grown.
-    fn has_failed(&self, now: f64, answered: u64) -> bool {
-        let time = now - self.at;
+    /// How many threads are enough, if these are clearly too many.
+    fn judge(&mut self, now: f64, answered: u64) -> Option<u32> {
+        let (time, answered) = (now - self.at, answered.saturating_sub(self.done));
+        if time < ROUND * self.latency {
+            return None;
+        }
+        let served = u32::try_from(*self.served.get_or_insert(answered)).unwrap_or(u32::MAX);
+        let clear = self.latency > STARTING;
+        if clear && served >= self.from && served < self.to / 2 {
+            // Somebody worked on these as fast as before, while the others queued.
+            return Some(served);
+        }
         let expected = f64::from(self.from) * time / self.latency;
-        time >= RISEN * self.latency && (answered.saturating_sub(self.done) as f64) < FEWER * expected
+        let due = time >= RISEN * self.latency && time >= self.latency + STARTING && expected >= self.telling;
+        let failed = due && (answered as f64) < FEWER * expected;
+        failed.then(|| (f64::from(self.from) * f64::from(self.to)).sqrt() as u32)
     }
 }
 
+/// What computes, too, says more by that than by how many are done.
+fn only_waits(demand: Demand) -> bool {
+    demand.share(demand.waiting) > ONLY
+}
+
+/// So many tasks have a mean time that is known well enough.
+fn telling(seen: &Observation<'_>) -> f64 {
+    (seen.profile.spread().unwrap_or(0.0) / KNOWN).powi(2)
+}
+
+/// The tasks that have begun, or are about to in another process.
+fn flying(seen: &Observation<'_>, crowd: &Crowd) -> u32 {
+    crowd.all.saturating_add(u32::try_from(seen.away).unwrap_or(u32::MAX))
+}
+
 impl Climb {
-    /// For tasks of which so many were borne before.
-    pub(crate) fn after(borne: u32) -> Self {
-        Self { borne, ..Self::default() }
+    /// For tasks of which so much is known.
+    pub(crate) fn after(known: Bearable) -> Self {
+        let settled = known.enough.map(|threads| Settled { threads, at: 0.0, patience: 0.0 });
+        Self { most: known.most, settled, ..Self::default() }
     }
 
-    /// The most tasks that were in flight at once and of which as many have ended.
-    pub(crate) fn borne(&self) -> u32 {
-        self.borne
+    pub(crate) fn known(&self) -> Bearable {
+        Bearable { most: self.most, enough: self.settled.map(|settled| settled.threads) }
     }
 
     /// Measures throughput while as many run as may.
@@ -78,54 +159,106 @@ impl Climb {
         self.count(seen, crowd);
         // Those that have an answer may queue for the GIL yet, behind whoever has it.
         let answered = seen.done + u64::from(crowd.gil);
-        if let Some(rise) = self.rise.filter(|rise| rise.has_failed(seen.now, answered)) {
-            let between = (f64::from(rise.from) * f64::from(rise.to)).sqrt() as u32;
-            self.settled = Some((between, seen.now));
+        if let Some(enough) = self.rise.as_mut().and_then(|rise| rise.judge(seen.now, answered)) {
             self.rise = None;
+            self.settle(enough, seen.now);
         }
         self.rise = self.rise.filter(|rise| seen.now - rise.at < 2.0 * RISEN * rise.latency);
-        let full = width > 1 && seen.pending > 0 && crowd.all * 4 >= width * 3;
-        let Some((since, done, at)) = self.window.filter(|window| full && window.2 == width) else {
-            self.window = full.then_some((seen.now, seen.done, width));
+        // Those that are left of more threads are in the way of each other, and end together.
+        let flying = flying(seen, crowd);
+        if seen.away == 0 && flying > width + width / 4 {
+            self.drained = seen.done + u64::from(flying);
+        }
+        let full = width > 1 && flying * 4 >= width * 3 && seen.pending > 0 && seen.done >= self.drained;
+        let full = full && seen.profile.demand().is_some_and(only_waits);
+        let Some(mut window) = self.window.filter(|window| full && window.width == width) else {
+            // What is known of a number that has grown on is better than nothing.
+            if let Some(Window { width, round: Some(rate), .. }) = self.window {
+                self.record(width, rate, seen.now);
+            }
+            self.window = full.then(|| Window::of(seen, width));
             return;
         };
-        let (time, count) = (seen.now - since, seen.done - done);
-        // A round of every worker, and more than a few ticks: less would be noise.
-        if count < u64::from(2 * width) || time < JUDGE_LATE {
+        let (time, count) = (seen.now - window.since, seen.done - window.done);
+        if window.round.is_none() && count >= u64::from(width) && time >= STARTING {
+            let rate = count as f64 / time;
+            window.round = Some(rate);
+            if self.settled.is_none() && rate < FEWER * self.fastest() {
+                self.settle(self.enough(), seen.now);
+            }
+        }
+        self.window = Some(window);
+        // More than a few ticks, and enough of what differs: less would be noise.
+        if (count as f64) < f64::from(2 * width).max(telling(seen)) || time < JUDGE_LATE {
             return;
         }
-        let rate = count as f64 / time;
-        if let Some((lower, before)) = self.step
-            && at >= 2 * lower
-            && rate < before * WORTH_CLIMBING
-        {
-            self.settled = Some((lower, seen.now));
+        self.window = Some(Window::of(seen, width));
+        self.record(width, count as f64 / time, seen.now);
+        let enough = self.enough();
+        match self.settled {
+            None if enough < width => self.settle(enough, seen.now),
+            Some(settled) if enough < width && width >= settled.threads => self.settle(enough, seen.now),
+            Some(settled) if enough > settled.threads => {
+                self.settled = Some(Settled { threads: enough, at: seen.now, patience: 0.0 });
+            }
+            _ => {}
         }
-        self.step = Some((at, rate));
-        self.window = Some((seen.now, seen.done, width));
+    }
+
+    /// Has so many threads be enough: more did no more.
+    fn settle(&mut self, threads: u32, now: f64) {
+        let patience = match self.settled {
+            None => 0.0,
+            Some(before) => (2.0 * before.patience).clamp(TRY_AGAIN.0, TRY_AGAIN.1),
+        };
+        self.settled = Some(Settled { threads, at: now, patience });
+    }
+
+    fn record(&mut self, threads: u32, rate: f64, at: f64) {
+        match self.rates.iter_mut().find(|known| known.threads == threads) {
+            Some(known) => *known = Rate { threads, rate: known.rate + NEWS * (rate - known.rate), at },
+            None => self.rates.push(Rate { threads, rate, at }),
+        }
+    }
+
+    fn fastest(&self) -> f64 {
+        self.rates.iter().map(|known| known.rate).fold(0.0, f64::max)
+    }
+
+    /// The fewest threads that did about as much as any have.
+    fn enough(&self) -> u32 {
+        let most = self.fastest();
+        let enough = self.rates.iter().filter(|known| known.rate >= ENOUGH * most).map(|known| known.threads);
+        enough.min().unwrap_or(1)
     }
 
     /// Takes note of a width that has grown, for tasks of which it is known how long they took before.
     pub(crate) fn grow(&mut self, seen: &Observation<'_>, before: u32, width: u32) {
-        let slow = |demand: &Demand| waits(demand) && demand.alone() >= SLOW;
+        let slow = |demand: &Demand| only_waits(*demand) && demand.alone() >= SLOW;
         let grows = width > before && !self.only_sleeps();
         let Some(known) = seen.profile.demand().filter(|demand| grows && slow(demand)) else { return };
         let latency = known.alone();
+        if self.rates.is_empty() {
+            self.record(before, f64::from(before) / latency, seen.now);
+        }
         let ending = seen.running.iter().filter(|task| task.elapsed > latency / 2.0).count();
-        let rise = Rise { from: before, to: width, at: seen.now, latency, done: seen.done + ending as u64 };
+        let done = seen.done + ending as u64;
+        let telling = telling(seen);
+        let rise = Rise { from: before, to: width, at: seen.now, latency, done, telling, served: None };
         // What is let in step by step is one rise.
-        self.rise = Some(self.rise.map_or(rise, |rise| Rise { to: width, ..rise }));
+        let under_way = self.rise.filter(|rise| rise.served.is_none());
+        self.rise = Some(under_way.map_or(rise, |rise| Rise { to: width, ..rise }));
     }
 
     /// Follows how many were in flight and have ended.
     fn count(&mut self, seen: &Observation<'_>, crowd: &Crowd) {
         self.waits += u64::from(crowd.waiting);
         self.sleeps += u64::from(crowd.sleeping);
-        let flying = crowd.all.saturating_add(u32::try_from(seen.away).unwrap_or(u32::MAX));
+        let flying = flying(seen, crowd);
         match self.round {
             Some((before, done)) if seen.done < done + u64::from(before) => {}
             Some((before, _)) => {
-                self.borne = self.borne.max(before);
+                self.most = self.most.max(before);
                 self.round = (flying > 0).then_some((flying, seen.done));
             }
             None => self.round = (flying > 0).then_some((flying, seen.done)),
@@ -136,10 +269,13 @@ impl Climb {
     /// with, more of those that sleep.
     pub(crate) fn ceiling(&self, now: f64) -> u32 {
         let free = if self.only_sleeps() { 2 * FREE_THREADS } else { FREE_THREADS };
-        match self.settled {
-            Some((threads, at)) if now - at < CLIMB_AGAIN => threads,
-            _ => self.borne.saturating_mul(2).clamp(free, MOST_THREADS),
-        }
+        let Some(settled) = self.settled else {
+            return self.most.saturating_mul(2).clamp(free, MOST_THREADS);
+        };
+        let Settled { threads, at, patience } = settled;
+        let measured = self.rates.iter().any(|known| known.threads == threads && known.at >= at);
+        let tries = measured && now - at >= patience;
+        if tries { threads.saturating_add((threads / 2).max(1)).min(MOST_THREADS) } else { threads }
     }
 
     /// Whether tasks that wait were seen to sleep nearly always, which is at nobody's cost.

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::choose::{Case, Constraints, Leave, Limits, MOST_THREADS, Verdict, choose, waits};
 use crate::chunk;
-use crate::climb::Climb;
+use crate::climb::{Bearable, Climb};
 use crate::crowd::Crowd;
 pub use crate::crowd::{Class, Running};
 use crate::forecast::{Remaining, Zygote};
@@ -48,7 +48,7 @@ const UNSAMPLED: f64 = 0.020;
 const ENOUGH_FINISHED: u64 = 4;
 /// Threads that a ramp starts before any item has shown its second half.
 pub(crate) const FREE_THREADS: u32 = 20;
-/// Seconds of waiting after which a ramp lets in all, whatever comes after it: the fast half of all servers has answered.
+/// Seconds of waiting after which a ramp lets in more, whatever comes after it: the fast half of all servers has answered.
 const CURIOUS: f64 = 0.063;
 /// With each tick so many times as many are let in.
 const STEP: u32 = 4;
@@ -168,18 +168,18 @@ struct Knew {
     /// Whether the work may leave, once that is known.
     answer: Option<bool>,
     up: u32,
-    borne: u32,
+    ceiling: u32,
     thrashes: bool,
 }
 
 impl Governor {
     /// For a run of `items` tasks, if their number is known.
     pub fn new(machine: Machine, max_workers: Option<u32>, items: Option<u64>) -> Self {
-        Self::after(0, machine, max_workers, items)
+        Self::after(Bearable::default(), machine, max_workers, items)
     }
 
-    /// The same after a run of the same function, of which so many were borne.
-    pub fn after(borne: u32, machine: Machine, max_workers: Option<u32>, items: Option<u64>) -> Self {
+    /// The same after a run of the same function, of which so much is known.
+    pub fn after(known: Bearable, machine: Machine, max_workers: Option<u32>, items: Option<u64>) -> Self {
         Self {
             machine,
             max_workers,
@@ -193,16 +193,16 @@ impl Governor {
             changed: 0.0,
             judged: None,
             knew: Knew::default(),
-            climb: Climb::after(borne),
+            climb: Climb::after(known),
             handovers: Handovers::default(),
             verdict: None,
             unfounded: false,
         }
     }
 
-    /// The most tasks that were in flight at once and of which as many have ended.
-    pub fn borne(&self) -> u32 {
-        self.climb.borne()
+    /// What is known of those whom tasks wait for.
+    pub fn bearable(&self) -> Bearable {
+        self.climb.known()
     }
 
     /// The plan in force.
@@ -230,23 +230,29 @@ impl Governor {
         self.warmed = None;
     }
 
+    /// How many tasks may be under way, here or in other processes.
+    fn most(&self) -> u32 {
+        if self.plan.leaves() { self.plan.workers() } else { self.width }
+    }
+
     /// What to do until the next tick.
     pub fn tick(&mut self, seen: &Observation<'_>) -> Direction {
         let crowd = Crowd::of(seen.running);
         let before = (self.plan, self.width);
+        let most = self.most();
         let learning = seen.profile.tasks() == 0;
         self.up = if seen.processes_now > 0 { self.up.or(Some(seen.now)) } else { None };
         let computing = (crowd.off + crowd.gil).min(self.machine.width());
         self.handovers.watch(seen.now, seen.handovers, computing);
         let presses = crowd.ripe_held || self.handovers.are_too_many();
         self.pressed |= learning && seen.pending > 0 && self.could_leave(seen) && presses;
-        self.climb.watch(seen, self.width, &crowd);
+        self.climb.watch(seen, most, &crowd);
         let verdict = if self.is_due(seen) { self.judge(seen, &crowd) } else { None };
         self.widen(seen, &crowd);
         if (self.plan, self.width) != before {
             self.changed = seen.now;
         }
-        self.climb.grow(seen, before.1, self.width);
+        self.climb.grow(seen, most, self.most());
         self.direct(seen, &crowd, verdict)
     }
 
@@ -257,7 +263,7 @@ impl Governor {
             ready: seen.zygote == Zygote::Ready,
             answer: (*seen.leave != Leave::Unknown).then(|| *seen.leave == Leave::Yes),
             up: seen.processes_now,
-            borne: self.climb.borne(),
+            ceiling: self.climb.ceiling(seen.now),
             thrashes: self.handovers.are_too_many(),
         };
         let pause = if seen.now - self.changed < NEW { JUDGE_EARLY } else { JUDGE_LATE };
@@ -319,7 +325,9 @@ impl Governor {
             return Limits { processes: false, threads: 0, ..known };
         }
         let learning = seen.profile.tasks() == 0;
-        let together = self.climb.ceiling(seen.now).max(self.machine.width()).min(known.room);
+        // What computes has nobody to spare.
+        let least = if waits(demand) { 1 } else { self.machine.width() };
+        let together = self.climb.ceiling(seen.now).max(least).min(known.room);
         let most = together.min(if learning { self.ramp(seen, crowd) } else { MOST_THREADS });
         // What has only been seen to wait has given no reason to leave.
         let suspect = self.pressed || !learning;
@@ -427,8 +435,11 @@ impl Governor {
             () if crowd.off > 0 => crowd.waiting + self.machine.width(),
             // They may wait for each other.
             () if crowd.locked > crowd.waiting / 2 => FREE_THREADS,
-            () if !self.could_leave(seen) => MOST_THREADS,
-            () if crowd.waiting == crowd.all && crowd.longest >= CURIOUS => MOST_THREADS,
+            () if crowd.sleeping == crowd.all && !self.could_leave(seen) => MOST_THREADS,
+            () if crowd.waiting == crowd.all && crowd.longest >= CURIOUS => match crowd.sleeping {
+                sleeping if sleeping == crowd.all => MOST_THREADS,
+                _ => 2 * FREE_THREADS,
+            },
             // What they wait for may be followed by computing: the others then had better be elsewhere, and what is
             // prepared meanwhile would queue for the GIL behind them all. Where they only wait, the last of them start
             // no later for it.

@@ -7,7 +7,7 @@ pub mod advice;
 pub mod cache;
 pub mod choose;
 pub mod chunk;
-mod climb;
+pub mod climb;
 pub mod cores;
 pub mod crew;
 mod crowd;

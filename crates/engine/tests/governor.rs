@@ -120,9 +120,16 @@ fn a_server_that_answers_more_requests_more_slowly_gets_fewer() {
 }
 
 #[test]
-fn a_server_that_answers_as_many_as_before_keeps_them() {
-    let widths = widths_of_requests(6, Class::Io);
+fn a_server_that_answers_most_of_them_in_time_keeps_them() {
+    let widths = widths_of_requests(12, Class::Io);
     assert!(*widths.last().expect("ticks") >= 20, "{widths:?}");
+}
+
+#[test]
+fn a_server_that_has_most_of_them_queue_gets_those_that_it_works_on() {
+    let widths = widths_of_requests(6, Class::Io);
+    assert_eq!(widths.iter().max(), Some(&20));
+    assert_eq!(widths.last(), Some(&6), "{widths:?}");
 }
 
 #[test]

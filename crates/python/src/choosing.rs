@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use forkright_engine::climb::Bearable;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use serde_json::Value;
@@ -45,7 +46,7 @@ struct Stream {
     work: Arc<Submissions>,
     run: Arc<Run>,
     /// What is known of how many may be in flight.
-    borne: u32,
+    bearable: Bearable,
     governing: Mutex<Option<Arc<Governing>>>,
 }
 
@@ -116,8 +117,8 @@ impl Choosing {
         run.set_width(1, false);
         let learned = memory::recall(function).unwrap_or_default();
         *lock(&work.progress().profile) = learned.profile;
-        let (key, borne) = (key.unbind(), learned.borne);
-        let stream = Arc::new(Stream { key, work, run, borne, governing: Mutex::default() });
+        let (key, bearable) = (key.unbind(), learned.bearable);
+        let stream = Arc::new(Stream { key, work, run, bearable, governing: Mutex::default() });
         let mut streams = lock(&self.streams);
         let idle = if streams.len() >= MANY {
             let idle = streams.iter().find(|(_, stream)| stream.work.is_over()).map(|(address, _)| *address);
@@ -199,7 +200,7 @@ impl Stream {
         match known {
             Some(governing) => governing.resume(py)?,
             None => {
-                let begun = Governing::begin(py, &self.run, workers, None, self.borne, shared, None)?;
+                let begun = Governing::begin(py, &self.run, workers, None, self.bearable, shared, None)?;
                 lock(&self.governing).get_or_insert(begun);
             }
         }
@@ -218,7 +219,7 @@ impl Stream {
         self.run.end(py);
         if let Some(governing) = &*lock(&self.governing) {
             let profile = lock(&self.work.progress().profile).clone();
-            memory::keep(self.key.bind(py), Learned { profile, borne: governing.borne() });
+            memory::keep(self.key.bind(py), Learned { profile, bearable: governing.bearable() });
         }
     }
 }

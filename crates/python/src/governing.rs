@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use forkright_engine::choose::{Leave, Verdict};
+use forkright_engine::climb::Bearable;
 use forkright_engine::cores;
 use forkright_engine::forecast::Zygote;
 use forkright_engine::governor::{self, Governor, Observation};
@@ -63,14 +64,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Governing {
-    /// Starts to watch a map whose items the caller begins to run inline; `borne` as its governor is to know it, `shared`
+    /// Starts to watch a map whose items the caller begins to run inline; `bearable` as its governor is to know it, `shared`
     /// what the caller says of state that they share with it.
     pub(crate) fn begin(
         py: Python<'_>,
         run: &Arc<Run>,
         workers: Option<u32>,
         items: Option<u64>,
-        borne: u32,
+        bearable: Bearable,
         shared: Option<bool>,
         opening: Option<Arc<Opening>>,
     ) -> PyResult<Arc<Governing>> {
@@ -89,7 +90,7 @@ impl Governing {
             began: clock::monotonic(),
             children: clock::children_cpu(),
             inner: Mutex::new(Inner {
-                governor: Governor::after(borne, machine, workers, items),
+                governor: Governor::after(bearable, machine, workers, items),
                 counts: run.work.progress().entry.tally.counts(),
                 verdicts: Vec::new(),
             }),
@@ -134,9 +135,9 @@ impl Governing {
         self.shared
     }
 
-    /// See [`Governor::borne`].
-    pub(crate) fn borne(&self) -> u32 {
-        lock(&self.inner).governor.borne()
+    /// See [`Governor::bearable`].
+    pub(crate) fn bearable(&self) -> Bearable {
+        lock(&self.inner).governor.bearable()
     }
 
     /// What a choice about the whole would be made from.

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use forkright_engine::climb::Bearable;
 use forkright_engine::profile::Profile;
 use pyo3::prelude::*;
 
@@ -14,8 +15,8 @@ const MANY: usize = 64;
 #[derive(Clone, Default)]
 pub(crate) struct Learned {
     pub(crate) profile: Profile,
-    /// How many of its tasks may be in flight, as [`Governing::borne`](crate::governing::Governing::borne) says.
-    pub(crate) borne: u32,
+    /// How many of its tasks may be in flight.
+    pub(crate) bearable: Bearable,
 }
 
 /// The least recently used first. Held for moments and by those who have the GIL, so a fork finds it free.

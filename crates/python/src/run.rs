@@ -515,7 +515,7 @@ pub(crate) fn run_map<'py>(
             *lock(&batch.progress().profile) = learned.profile;
             opening = Some(Opening::new(py));
             let items = Some(batch.total as u64);
-            Governing::begin(py, &run, workers, items, learned.borne, shared_state, opening.clone())
+            Governing::begin(py, &run, workers, items, learned.bearable, shared_state, opening.clone())
                 .map(|begun| governing = Some(begun))
         }
     };
@@ -528,7 +528,7 @@ pub(crate) fn run_map<'py>(
     run.end(py);
     if let Some(governing) = &governing {
         let profile = lock(&batch.progress().profile).clone();
-        memory::keep(function, Learned { profile, borne: governing.borne() });
+        memory::keep(function, Learned { profile, bearable: governing.bearable() });
     }
     if let Err(error) = outcome {
         run.abandon(py);

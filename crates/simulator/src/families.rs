@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::workload::{Carriage, Phase, Workload};
+use crate::workload::{Carriage, Phase, Server, Workload};
 
 /// Seconds that a task takes on average, and how many there are.
 const LENGTHS: [(&str, f64, usize); 3] = [("short", 0.0005, 4000), ("medium", 0.01, 200), ("long", 0.25, 12)];
@@ -13,6 +13,8 @@ const KINDS: [(&str, f64, f64, f64); 4] = [
     ("waits", 0.03, 0.0, 0.97),
     ("fetches and parses", 0.4, 0.0, 0.6),
 ];
+/// Which of them are requests.
+const WAITS: usize = 2;
 const VARIATIONS: [Variation; 6] = [
     Variation::Constant,
     Variation::LongTail,
@@ -21,6 +23,16 @@ const VARIATIONS: [Variation; 6] = [
     Variation::Alternating,
     Variation::Drifting,
 ];
+/// Seconds that a request takes, and how many there are.
+const REQUESTS: [(&str, f64, usize); 3] = [("few", 0.05, 60), ("many", 0.05, 600), ("quick", 0.01, 600)];
+/// What the server of the requests does with more of them than its limit.
+const SERVERS: [(&str, bool, f64); 4] = [
+    ("has others queue", false, 0.0),
+    ("shares itself out", true, 0.0),
+    ("slows down by its queue", false, 1.0),
+    ("slows down by sharing", true, 1.0),
+];
+const LIMITS: [u32; 3] = [4, 8, 32];
 /// One task in so many is of the long tail, and takes so many times as long.
 const TAIL: (u32, f64) = (25, 20.0);
 
@@ -79,6 +91,27 @@ pub fn families() -> Vec<(String, Workload)> {
             }
         }
     }
+    made.extend(requests());
+    made
+}
+
+/// Tasks that wait for a server with a limit.
+fn requests() -> Vec<(String, Workload)> {
+    let mut made = Vec::new();
+    for (number, seconds, count) in REQUESTS {
+        for (manner, shares, strain) in SERVERS {
+            for limit in LIMITS {
+                for variation in [Variation::Constant, Variation::LongTail] {
+                    let server = Server { limit, shares, strain: strain / f64::from(limit) };
+                    let name = format!("{number} requests, {manner} beyond {limit}, {}", variation.word());
+                    made.push((
+                        name,
+                        Workload { server: Some(server), ..family(seconds, count, WAITS, variation) },
+                    ));
+                }
+            }
+        }
+    }
     made
 }
 
@@ -109,12 +142,16 @@ mod tests {
     #[test]
     fn each_family_takes_about_as_long_one_by_one_as_its_name_says() {
         let families = families();
-        assert_eq!(families.len(), LENGTHS.len() * KINDS.len() * VARIATIONS.len());
+        let made = LENGTHS.len() * KINDS.len() * VARIATIONS.len();
+        assert_eq!(families.len(), made + 2 * REQUESTS.len() * SERVERS.len() * LIMITS.len());
         for (name, work) in families {
             let seconds: f64 =
                 work.tasks.iter().flat_map(|task| task.iter()).map(|phase| phase.seconds()).sum();
-            let (_, each, count) =
-                LENGTHS.into_iter().find(|(length, ..)| name.contains(length)).expect("a length");
+            let (_, each, count) = LENGTHS
+                .into_iter()
+                .chain(REQUESTS)
+                .find(|(length, ..)| name.split([' ', ',']).any(|word| word == *length))
+                .expect("a length");
             assert_eq!(work.tasks.len(), count);
             // Of twelve tasks none need be of the long tail.
             assert!((0.5..1.6).contains(&(seconds / (each * count as f64))), "{name}: {seconds}");

@@ -82,10 +82,11 @@ struct Study {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    let told = arguments.iter().position(|argument| argument == "--tell").map(|at| {
-        let name = arguments.drain(at..(at + 2).min(arguments.len())).next_back();
-        name.unwrap_or_default()
-    });
+    let mut value = |option: &str| {
+        let at = arguments.iter().position(|argument| argument == option)?;
+        Some(arguments.drain(at..(at + 2).min(arguments.len())).next_back().unwrap_or_default())
+    };
+    let (told, only) = (value("--tell"), value("--only"));
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let mut subjects = Vec::new();
     for path in arguments.iter().filter(|argument| *argument != "--quick") {
@@ -97,6 +98,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         subjects.push(Subject { name: recording.workload, is_recorded: true, work });
     }
     subjects.extend(families().into_iter().map(|(name, work)| Subject { name, is_recorded: false, work }));
+    if let Some(part) = only {
+        subjects.retain(|subject| subject.name.contains(&part));
+    }
     if let Some(name) = told {
         let subject = subjects.iter().find(|subject| subject.name == name);
         return subject.map(tell).ok_or_else(|| format!("there is no workload {name:?}").into());

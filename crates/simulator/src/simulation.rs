@@ -620,6 +620,18 @@ impl<'a> Simulation<'a> {
         })
     }
 
+    /// The workers whose task waits, in the order in which the tasks were given out.
+    fn waiting(&self) -> Vec<usize> {
+        let first = |at: &usize| self.workers[*at].job.as_ref().map(|job| job.tasks.start);
+        let waits = |at: &usize| {
+            let step = self.workers[*at].job.as_ref().and_then(|job| job.steps.front());
+            matches!(step, Some(Step::Task(Phase::Wait(_))))
+        };
+        let mut waiting: Vec<usize> = (0..self.workers.len()).filter(waits).collect();
+        waiting.sort_by_key(first);
+        waiting
+    }
+
     fn is_on_core(&self, at: usize, class: Option<Class>) -> bool {
         matches!(class, Some(Class::Held | Class::OffGil)) || self.runs_program(at)
     }
@@ -642,7 +654,7 @@ impl<'a> Simulation<'a> {
         }
         let rate = (self.world.machine.cores / computing.max(1) as f64).min(1.0);
         // How fast each goes through its step.
-        let speeds: Vec<f64> = (0..self.workers.len())
+        let mut speeds: Vec<f64> = (0..self.workers.len())
             .map(|at| match classes[at] {
                 Some(Class::Held | Class::OffGil) if drag > 1.0 && crowds[self.workers[at].process] > 1 => {
                     rate / drag
@@ -653,6 +665,12 @@ impl<'a> Simulation<'a> {
                 _ => 0.0,
             })
             .collect();
+        if let Some(server) = self.work.server {
+            let waiting = self.waiting();
+            for (at, speed) in waiting.iter().zip(server.speeds(waiting.len())) {
+                speeds[*at] = speed;
+            }
+        }
         let step = self.step(&speeds, rate, until).max(0.0);
         assert!(step.is_finite(), "nothing runs and nothing will: {:?}", self.direction);
         self.now += step;

@@ -54,6 +54,31 @@ pub struct Carriage {
     pub bytes: f64,
 }
 
+/// Whom all tasks wait for, if it has a limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Server {
+    /// Tasks that it works on at once as fast as on one.
+    pub limit: u32,
+    /// Whether it works on all further ones, too, each the slower for them, or has them queue.
+    pub shares: bool,
+    /// By what share of the time that it takes for one each beyond the limit slows down all.
+    pub strain: f64,
+}
+
+impl Server {
+    /// How fast each of so many that wait gets on; the first that came are the first.
+    pub(crate) fn speeds(&self, waiting: usize) -> impl Iterator<Item = f64> {
+        let (all, limit) = (waiting as f64, f64::from(self.limit));
+        let strained = 1.0 / (1.0 + self.strain * (all - limit).max(0.0));
+        let shares = self.shares;
+        (0..waiting).map(move |at| match shares {
+            true => strained * (limit / all).min(1.0),
+            false if (at as f64) < limit => strained,
+            false => 0.0,
+        })
+    }
+}
+
 /// How an iterable gives its items, where it is not a list.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stream {
@@ -82,6 +107,8 @@ pub struct Workload {
     pub drag: f64,
     /// What leaving costs each.
     pub carriage: Carriage,
+    /// Whom they wait for; without it nobody's wait slows down another's.
+    pub server: Option<Server>,
     /// Modules that a worker process imports before its first task.
     pub modules: f64,
     /// Where the items come from, if they are not all there.
@@ -101,6 +128,7 @@ impl Workload {
             forks: true,
             drag: 1.0,
             carriage: Carriage::default(),
+            server: None,
             modules: 0.0,
             stream: None,
             deaths: Vec::new(),
