@@ -83,6 +83,27 @@ fn twenty_requests_are_in_flight_at_once() {
     assert!(!taken.asked, "what only waits is not examined");
 }
 
+/// They are so short that a thread makes two requests before any of them counts as done.
+#[test]
+fn short_requests_of_which_a_few_take_long_keep_their_threads() {
+    let seconds = |at: u32| if at % 25 == 2 { 0.12 } else { 0.006 };
+    let work = Workload::of((0..300).map(|at| vec![Wait(seconds(at)), Gil(0.0001)]));
+    let (regret, taken) = regret("short requests", &work, 2.0);
+    assert!(regret <= 1.3, "{regret}");
+    assert!(taken.plan.threads() >= 20);
+}
+
+#[test]
+fn one_core_gets_threads_when_the_waits_come() {
+    let computes = [[Gil(0.01)], [Off(0.01)]];
+    for first in computes {
+        let tasks = vec![first.to_vec(); 100].into_iter().chain(vec![vec![Wait(0.01), Gil(0.0003)]; 100]);
+        let (regret, taken) = regret("computes, then waits", &Workload::of(tasks), 1.0);
+        assert!(regret <= 1.5, "{regret}");
+        assert!(taken.most_here >= 4);
+    }
+}
+
 #[test]
 fn hashing_runs_on_threads_up_to_the_cores() {
     for cores in [2.0, 8.0] {

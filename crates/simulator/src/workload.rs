@@ -65,6 +65,15 @@ pub struct Stream {
     pub stop: usize,
 }
 
+/// Whom tasks wait for: all [`Phase::Wait`]s of a workload are requests to it, answered in the order in which they came.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Server {
+    /// Requests that it works on at once.
+    pub limit: usize,
+    /// By what share of itself each further one makes all of them take longer.
+    pub strain: f64,
+}
+
 /// Tasks of one function.
 #[derive(Clone, Debug)]
 pub struct Workload {
@@ -82,6 +91,8 @@ pub struct Workload {
     pub drag: f64,
     /// What leaving costs each.
     pub carriage: Carriage,
+    /// Who answers requests, if not everybody at once.
+    pub server: Option<Server>,
     /// Modules that a worker process imports before its first task.
     pub modules: f64,
     /// Where the items come from, if they are not all there.
@@ -101,6 +112,7 @@ impl Workload {
             forks: true,
             drag: 1.0,
             carriage: Carriage::default(),
+            server: None,
             modules: 0.0,
             stream: None,
             deaths: Vec::new(),
