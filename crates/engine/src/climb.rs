@@ -54,11 +54,16 @@ struct Rise {
 }
 
 impl Rise {
+    /// Seconds after which it must show in what is done, if so many tasks run one after another before any of them counts.
+    fn patience(&self, company: u32) -> f64 {
+        RISEN * self.latency * f64::from(company)
+    }
+
     /// Whether clearly fewer have been answered by now than would have, had it not grown.
-    fn has_failed(&self, now: f64, answered: u64) -> bool {
+    fn has_failed(&self, now: f64, answered: u64, company: u32) -> bool {
         let time = now - self.at;
         let expected = f64::from(self.from) * time / self.latency;
-        time >= RISEN * self.latency && (answered.saturating_sub(self.done) as f64) < FEWER * expected
+        time >= self.patience(company) && (answered.saturating_sub(self.done) as f64) < FEWER * expected
     }
 }
 
@@ -78,12 +83,14 @@ impl Climb {
         self.count(seen, crowd);
         // Those that have an answer may queue for the GIL yet, behind whoever has it.
         let answered = seen.done + u64::from(crowd.gil);
-        if let Some(rise) = self.rise.filter(|rise| rise.has_failed(seen.now, answered)) {
+        // What runs one after another counts when all of it is over.
+        let company = seen.running.iter().map(|task| task.tasks).max().unwrap_or(1).max(1);
+        if let Some(rise) = self.rise.filter(|rise| rise.has_failed(seen.now, answered, company)) {
             let between = (f64::from(rise.from) * f64::from(rise.to)).sqrt() as u32;
             self.settled = Some((between, seen.now));
             self.rise = None;
         }
-        self.rise = self.rise.filter(|rise| seen.now - rise.at < 2.0 * RISEN * rise.latency);
+        self.rise = self.rise.filter(|rise| seen.now - rise.at < 2.0 * rise.patience(company));
         let full = width > 1 && seen.pending > 0 && crowd.all * 4 >= width * 3;
         let Some((since, done, at)) = self.window.filter(|window| full && window.2 == width) else {
             self.window = full.then_some((seen.now, seen.done, width));
@@ -110,7 +117,9 @@ impl Climb {
         let slow = |demand: &Demand| waits(demand) && demand.alone() >= SLOW;
         let grows = width > before && !self.only_sleeps();
         let Some(known) = seen.profile.demand().filter(|demand| grows && slow(demand)) else { return };
-        let latency = known.alone();
+        // Those in flight may take longer than others did: it is no slowness of theirs that they have not ended.
+        let each = seen.running.iter().map(|task| task.elapsed / f64::from(task.tasks.max(1)));
+        let latency = each.fold(known.alone(), f64::max);
         let ending = seen.running.iter().filter(|task| task.elapsed > latency / 2.0).count();
         let rise = Rise { from: before, to: width, at: seen.now, latency, done: seen.done + ending as u64 };
         // What is let in step by step is one rise.
