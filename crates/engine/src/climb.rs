@@ -156,3 +156,53 @@ impl Climb {
         self.waits > 0 && self.sleeps >= self.waits - self.waits / 10
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::choose::Leave;
+    use crate::crowd::{Class, Running};
+    use crate::forecast::Zygote;
+    use crate::profile::{Profile, Reading};
+
+    const RISE: Rise = Rise { from: 4, to: 20, at: 0.0, latency: 0.006, done: 0 };
+
+    #[test]
+    fn what_runs_two_at_a_time_is_given_twice_the_time_to_be_done() {
+        let failed = |now: f64, company: u32| RISE.has_failed(now, 0, company);
+        assert!(failed(0.013, 1) && !failed(0.013, 2) && failed(0.025, 2));
+        assert!(!RISE.has_failed(0.025, 20, 2), "all of them have an answer");
+    }
+
+    #[test]
+    fn a_task_in_flight_that_takes_longer_than_the_finished_ones_is_no_slow_servers() {
+        let mut profile = Profile::default();
+        profile.record(&Reading { tasks: 1, wall: 0.006, cpu: Some(0.0001), ..Reading::default() });
+        let latency_beside = |elapsed: f64, tasks: u32| {
+            let running = [Running { class: Class::Io, streak: 0.005, elapsed, tasks }];
+            let mut climb = Climb::default();
+            climb.grow(&seen(&running, &profile), 4, 20);
+            climb.rise.map_or(0.0, |rise| rise.latency)
+        };
+        assert_eq!([latency_beside(0.004, 1), latency_beside(0.02, 1)], [0.006, 0.02]);
+        assert_eq!(latency_beside(0.02, 4), 0.006, "four of them have taken so long together");
+    }
+
+    fn seen<'a>(running: &'a [Running], profile: &'a Profile) -> Observation<'a> {
+        Observation {
+            now: 0.02,
+            pending: 100,
+            done: 1,
+            running,
+            away: 0,
+            programs: 0.0,
+            crowded: false,
+            handovers: None,
+            profile,
+            zygote: Zygote::Cold,
+            leave: &Leave::Unknown,
+            processes_now: 0,
+            threads_now: 4,
+        }
+    }
+}

@@ -83,16 +83,6 @@ fn twenty_requests_are_in_flight_at_once() {
     assert!(!taken.asked, "what only waits is not examined");
 }
 
-/// They are so short that a thread makes two requests before any of them counts as done.
-#[test]
-fn short_requests_of_which_a_few_take_long_keep_their_threads() {
-    let seconds = |at: u32| if at % 25 == 2 { 0.12 } else { 0.006 };
-    let work = Workload::of((0..300).map(|at| vec![Wait(seconds(at)), Gil(0.0001)]));
-    let (regret, taken) = regret("short requests", &work, 2.0);
-    assert!(regret <= 1.3, "{regret}");
-    assert!(taken.plan.threads() >= 20);
-}
-
 #[test]
 fn one_core_gets_threads_when_the_waits_come() {
     let computes = [[Gil(0.01)], [Off(0.01)]];
