@@ -18,8 +18,10 @@ const RISEN: f64 = 2.0;
 const FEWER: f64 = 0.75;
 /// Tasks that take this long are judged by that: of what is shorter the rest of a task's way is no small part.
 const SLOW: f64 = 0.005;
-/// Seconds after which a settled number of threads is put to the test again.
+/// Seconds after which a settled number of threads is put to the test again ...
 const CLIMB_AGAIN: f64 = 2.0;
+/// ... or so many times as long as the last test took, if that is more: a slow server is not tested all the time.
+const TESTED: f64 = 8.0;
 
 /// Throughput measured at different numbers of threads: the forecast expects waiting tasks not to get in
 /// each other's way, and a server with a limit shows that they do.
@@ -29,7 +31,7 @@ pub(crate) struct Climb {
     window: Option<(f64, u64, u32)>,
     /// The last full window: threads and tasks per second.
     step: Option<(u32, f64)>,
-    /// Threads beyond which nothing was gained, and when that was seen.
+    /// Threads beyond which nothing was gained, and until when that is believed.
     settled: Option<(u32, f64)>,
     /// The tasks in flight at some moment, and those that were done then.
     round: Option<(u32, u64)>,
@@ -87,7 +89,8 @@ impl Climb {
         let company = seen.running.iter().map(|task| task.tasks).max().unwrap_or(1).max(1);
         if let Some(rise) = self.rise.filter(|rise| rise.has_failed(seen.now, answered, company)) {
             let between = (f64::from(rise.from) * f64::from(rise.to)).sqrt() as u32;
-            self.settled = Some((between, seen.now));
+            let believed = CLIMB_AGAIN.max(TESTED * (seen.now - rise.at));
+            self.settled = Some((between, seen.now + believed));
             self.rise = None;
         }
         self.rise = self.rise.filter(|rise| seen.now - rise.at < 2.0 * rise.patience(company));
@@ -106,7 +109,7 @@ impl Climb {
             && at >= 2 * lower
             && rate < before * WORTH_CLIMBING
         {
-            self.settled = Some((lower, seen.now));
+            self.settled = Some((lower, seen.now + CLIMB_AGAIN));
         }
         self.step = Some((at, rate));
         self.window = Some((seen.now, seen.done, width));
@@ -146,7 +149,7 @@ impl Climb {
     pub(crate) fn ceiling(&self, now: f64) -> u32 {
         let free = if self.only_sleeps() { 2 * FREE_THREADS } else { FREE_THREADS };
         match self.settled {
-            Some((threads, at)) if now - at < CLIMB_AGAIN => threads,
+            Some((threads, until)) if now < until => threads,
             _ => self.borne.saturating_mul(2).clamp(free, MOST_THREADS),
         }
     }
@@ -181,16 +184,30 @@ mod tests {
         let latency_beside = |elapsed: f64, tasks: u32| {
             let running = [Running { class: Class::Io, streak: 0.005, elapsed, tasks }];
             let mut climb = Climb::default();
-            climb.grow(&seen(&running, &profile), 4, 20);
+            climb.grow(&seen(0.02, &running, &profile), 4, 20);
             climb.rise.map_or(0.0, |rise| rise.latency)
         };
         assert_eq!([latency_beside(0.004, 1), latency_beside(0.02, 1)], [0.006, 0.02]);
         assert_eq!(latency_beside(0.02, 4), 0.006, "four of them have taken so long together");
     }
 
-    fn seen<'a>(running: &'a [Running], profile: &'a Profile) -> Observation<'a> {
+    #[test]
+    fn the_slower_a_server_shows_that_it_bears_no_more_the_longer_that_is_believed() {
+        let believed = |latency: f64| {
+            let (running, profile) = ([], Profile::default());
+            let mut climb = Climb { rise: Some(Rise { latency, ..RISE }), ..Climb::after(20) };
+            let failed = 2.5 * latency;
+            climb.watch(&seen(failed, &running, &profile), 20, &Crowd::of(&running));
+            let ceilings = |later: f64| climb.ceiling(failed + later);
+            assert_eq!(ceilings(0.0), 8, "between 4 and 20");
+            (1..1000).find(|&seconds| ceilings(seconds.into()) > 8)
+        };
+        assert_eq!([believed(0.05), believed(0.5), believed(5.0)], [Some(2), Some(10), Some(100)]);
+    }
+
+    fn seen<'a>(now: f64, running: &'a [Running], profile: &'a Profile) -> Observation<'a> {
         Observation {
-            now: 0.02,
+            now,
             pending: 100,
             done: 1,
             running,
