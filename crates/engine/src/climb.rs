@@ -89,11 +89,16 @@ impl Climb {
         let company = seen.running.iter().map(|task| task.tasks).max().unwrap_or(1).max(1);
         if let Some(rise) = self.rise.filter(|rise| rise.has_failed(seen.now, answered, company)) {
             let between = (f64::from(rise.from) * f64::from(rise.to)).sqrt() as u32;
+            // What had been settled before, and was put to the test, has proved right.
+            let threads = self.settled.map_or(between, |(threads, _)| threads);
             let believed = CLIMB_AGAIN.max(TESTED * (seen.now - rise.at));
-            self.settled = Some((between, seen.now + believed));
+            self.settled = Some((threads, seen.now + believed));
             self.rise = None;
         }
-        self.rise = self.rise.filter(|rise| seen.now - rise.at < 2.0 * rise.patience(company));
+        if self.rise.is_some_and(|rise| seen.now - rise.at >= 2.0 * rise.patience(company)) {
+            // They are borne.
+            (self.rise, self.settled) = (None, self.settled.filter(|(_, until)| seen.now < *until));
+        }
         let full = width > 1 && seen.pending > 0 && crowd.all * 4 >= width * 3;
         let Some((since, done, at)) = self.window.filter(|window| full && window.2 == width) else {
             self.window = full.then_some((seen.now, seen.done, width));
@@ -110,6 +115,8 @@ impl Climb {
             && rate < before * WORTH_CLIMBING
         {
             self.settled = Some((lower, seen.now + CLIMB_AGAIN));
+        } else if self.settled.is_some_and(|(threads, until)| seen.now >= until && at > threads) {
+            self.settled = None;
         }
         self.step = Some((at, rate));
         self.window = Some((seen.now, seen.done, width));
@@ -150,7 +157,9 @@ impl Climb {
         let free = if self.only_sleeps() { 2 * FREE_THREADS } else { FREE_THREADS };
         match self.settled {
             Some((threads, until)) if now < until => threads,
-            _ => self.borne.saturating_mul(2).clamp(free, MOST_THREADS),
+            // A test of twice as many.
+            Some((threads, _)) => threads.saturating_mul(2).min(MOST_THREADS),
+            None => self.borne.saturating_mul(2).clamp(free, MOST_THREADS),
         }
     }
 
@@ -203,6 +212,22 @@ mod tests {
             (1..1000).find(|&seconds| ceilings(seconds.into()) > 8)
         };
         assert_eq!([believed(0.05), believed(0.5), believed(5.0)], [Some(2), Some(10), Some(100)]);
+    }
+
+    #[test]
+    fn what_was_settled_is_tested_with_twice_as_many_and_stays_where_they_fail() {
+        let (running, profile) = ([], Profile::default());
+        let rise = Some(Rise { from: 8, to: 16, at: 10.0, ..RISE });
+        let climb = Climb { settled: Some((8, 10.0)), rise, ..Climb::after(20) };
+        assert_eq!((climb.ceiling(9.0), climb.ceiling(10.0)), (8, 16));
+        let tested = |done: u64, now: f64| {
+            let mut climb = climb.clone();
+            let seen = Observation { done, ..seen(now, &running, &profile) };
+            climb.watch(&seen, 16, &Crowd::of(&running));
+            climb.ceiling(now)
+        };
+        assert_eq!(tested(0, 10.015), 8, "too few are done");
+        assert_eq!(tested(100, 10.025), 40, "they are borne: twice as many as have been");
     }
 
     fn seen<'a>(now: f64, running: &'a [Running], profile: &'a Profile) -> Observation<'a> {

@@ -7,7 +7,7 @@ use forkright_engine::plan::{Kind, Plan};
 use forkright_simulator::oracle;
 use forkright_simulator::simulation::Outcome;
 use forkright_simulator::workload::Phase::{self, *};
-use forkright_simulator::workload::{Carriage, Stream, Workload};
+use forkright_simulator::workload::{Carriage, Server, Stream, Workload};
 use forkright_simulator::world::World;
 use proptest::prelude::*;
 
@@ -81,6 +81,18 @@ fn twenty_requests_are_in_flight_at_once() {
     assert_eq!(taken.most_here, 20);
     assert!(taken.verdicts.first().is_some_and(|(_, verdict)| verdict.plan.kind() == Kind::Threads));
     assert!(!taken.asked, "what only waits is not examined");
+}
+
+#[test]
+fn a_server_that_more_requests_slow_down_gets_about_as_many_as_it_bears() {
+    for (requests, strain) in [(60, 1.0 / 6.0), (400, 1.0 / 6.0), (400, 0.05)] {
+        let request = [Gil(0.0001), Wait(0.05), Gil(0.0005)];
+        let server = Some(Server { limit: 6, strain });
+        let work = Workload { server, ..Workload::same(requests, &request) };
+        let (regret, taken) = regret("a server that collapses", &work, 2.0);
+        assert!(regret <= 1.4, "{regret}");
+        assert!(taken.most_here <= 20 && taken.plan.threads() <= 9);
+    }
 }
 
 #[test]
