@@ -98,8 +98,10 @@ struct Rise {
     from: u32,
     to: u32,
     at: f64,
-    /// Seconds that a task took before.
+    /// Seconds that a task took before, or those that run one after another.
     latency: f64,
+    /// Tasks per second before.
+    rate: f64,
     /// Tasks that are done when those have ended that were about to.
     done: u64,
     /// So many answers tell more than chance.
@@ -121,7 +123,7 @@ impl Rise {
             // Somebody worked on these as fast as before, while the others queued.
             return Some(served);
         }
-        let expected = f64::from(self.from) * time / self.latency;
+        let expected = self.rate * time;
         let due = time >= RISEN * self.latency && time >= self.latency + STARTING && expected >= self.telling;
         let failed = due && (answered as f64) < FEWER * expected;
         failed.then(|| (f64::from(self.from) * f64::from(self.to)).sqrt() as u32)
@@ -237,14 +239,17 @@ impl Climb {
         let slow = |demand: &Demand| only_waits(*demand) && demand.alone() >= SLOW;
         let grows = width > before && !self.only_sleeps();
         let Some(known) = seen.profile.demand().filter(|demand| grows && slow(demand)) else { return };
-        let latency = known.alone();
+        let rate = f64::from(before) / known.alone();
+        // What runs one after another counts when all of it is over.
+        let company = seen.running.iter().map(|task| task.tasks).max().unwrap_or(1).max(1);
+        let latency = known.alone() * f64::from(company);
         if self.rates.is_empty() {
-            self.record(before, f64::from(before) / latency, seen.now);
+            self.record(before, rate, seen.now);
         }
         let ending = seen.running.iter().filter(|task| task.elapsed > latency / 2.0).count();
         let done = seen.done + ending as u64;
         let telling = telling(seen);
-        let rise = Rise { from: before, to: width, at: seen.now, latency, done, telling, served: None };
+        let rise = Rise { from: before, to: width, at: seen.now, latency, rate, done, telling, served: None };
         // What is let in step by step is one rise.
         let under_way = self.rise.filter(|rise| rise.served.is_none());
         self.rise = Some(under_way.map_or(rise, |rise| Rise { to: width, ..rise }));

@@ -41,8 +41,8 @@ pub struct Reading {
     pub failed: u64,
     /// Time from start to end, without `delay`.
     pub wall: f64,
-    /// Time ready to run without a core.
-    pub delay: f64,
+    /// Time ready to run without a core; none where the kernel does not tell it.
+    pub delay: Option<f64>,
     /// CPU time of the worker's thread; none when the clock was not read.
     pub cpu: Option<f64>,
     /// Workers of its process that ran tasks meanwhile, itself included: with 1, all the time off the CPU
@@ -215,7 +215,12 @@ impl Profile {
         };
         let (waiting, blocked) = self.split(wall, cpu, reading);
         if reading.cpu.is_some() {
-            self.drag.record(tasks, wall + reading.delay.max(0.0) / tasks, cpu, reading.together);
+            self.drag.record(
+                tasks,
+                wall + reading.delay.unwrap_or(0.0).max(0.0) / tasks,
+                cpu,
+                reading.together,
+            );
         }
         // What others made dearer is not the task's own.
         let cpu = if reading.together > 1 && self.is_jostled() { cpu / self.drag.of_cpu() } else { cpu };
@@ -511,8 +516,12 @@ impl Profile {
             (away - f64::from(reading.together.max(1) - 1) * cpu).max(0.0)
         };
         let likely = if reading.sampled && total > 0.0 {
-            // Runnable tasks without a core look as if they computed: count what the clocks say instead.
-            let seen = (own + gil_wait).max(total * (1.0 - cpu / wall.max(f64::MIN_POSITIVE)));
+            // Runnable tasks without a core look as if they computed. Where nobody told for how long they were, count what the
+            // clocks say instead, of the tasks that the samples are of: this one may be unlike them.
+            let mean = |mean: &Mean, this: f64| mean.value().unwrap_or(this);
+            let computing = mean(&self.cpu, cpu) / mean(&self.wall, wall).max(f64::MIN_POSITIVE);
+            let queued = if reading.delay.is_none() { total * (1.0 - computing) } else { 0.0 };
+            let seen = (own + gil_wait).max(queued);
             if seen > 0.0 { away * own / seen } else { away }
         } else {
             // Nobody looked: believe what was known before, as far as it is possible.
@@ -765,6 +774,27 @@ mod tests {
         profile.sample(&Shares { held: 50, gil_wait: 50, ..Shares::default() });
         profile.record(&one(0.2, 0.1));
         assert!(profile.alone().is_some_and(|alone| near(alone, 0.1)));
+    }
+
+    #[test]
+    fn what_waits_after_many_that_computed_is_seen_to_wait() {
+        let waiting_after = |computed: Shares, delay: Option<f64>| {
+            let mut profile = Profile::default();
+            let record = |profile: &mut Profile, cpu: f64| {
+                profile.record(&Reading { delay, together: 2, ..one(0.01, cpu) });
+            };
+            (0..300).for_each(|_| profile.sample(&computed));
+            (0..30).for_each(|_| record(&mut profile, 0.01));
+            (0..10).for_each(|_| profile.sample(&Shares { io: 1, ..Shares::default() }));
+            (0..10).for_each(|_| record(&mut profile, 0.0001));
+            profile.waiting().expect("recorded")
+        };
+        let computed = [Shares { held: 1, ..Shares::default() }, Shares { off_gil: 1, ..Shares::default() }];
+        for computed in computed {
+            // As the n-th weighs n times the first, ten of forty are 0.43 of the mean.
+            let (told, untold) = (waiting_after(computed, Some(0.0)), waiting_after(computed, None));
+            assert!(near(told, 0.43 * 0.0099) && untold > 0.1 * 0.0099, "{told} {untold}");
+        }
     }
 
     #[test]

@@ -86,6 +86,17 @@ fn twenty_requests_are_in_flight_at_once() {
 }
 
 #[test]
+fn one_core_gets_threads_when_the_waits_come() {
+    let computes = [[Gil(0.01)], [Off(0.01)]];
+    for first in computes {
+        let tasks = vec![first.to_vec(); 100].into_iter().chain(vec![vec![Wait(0.01), Gil(0.0003)]; 100]);
+        let (regret, taken) = regret("computes, then waits", &Workload::of(tasks), 1.0);
+        assert!(regret <= 1.5, "{regret}");
+        assert!(taken.most_here >= 4);
+    }
+}
+
+#[test]
 fn hashing_runs_on_threads_up_to_the_cores() {
     for cores in [2.0, 8.0] {
         let work = Workload::same(64, &[Gil(0.001), Off(0.02)]);

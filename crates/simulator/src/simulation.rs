@@ -107,6 +107,8 @@ struct Job {
     left: f64,
     began: f64,
     cpu: f64,
+    /// Seconds that it was ready to run without a core.
+    delay: f64,
     together: u32,
     seen: Option<(Class, f64)>,
 }
@@ -116,10 +118,17 @@ struct Worker {
     job: Option<Job>,
 }
 
+/// What a chunk took, as its worker's clocks tell it: seconds with a core or without need of one, on it, and for want of it.
+struct Cost {
+    wall: f64,
+    cpu: f64,
+    delay: f64,
+}
+
 struct Arrival {
     tasks: Range<usize>,
-    /// Seconds and CPU seconds, unless the worker died.
-    cost: Option<(f64, f64)>,
+    /// Unless the worker died.
+    cost: Option<Cost>,
 }
 
 /// A process, with its GIL. The first is the calling one.
@@ -474,8 +483,9 @@ impl<'a> Simulation<'a> {
             self.outcome.most = self.outcome.most.max(all);
             self.outcome.most_here = self.outcome.most_here.max(self.processes[0].running);
         }
-        let (now, cpu, left) = (self.now, 0.0, 0.0);
-        self.workers[at].job = Some(Job { duty, tasks, steps, left, began: now, cpu, together, seen: None });
+        let (began, cpu, delay, left) = (self.now, 0.0, 0.0, 0.0);
+        self.workers[at].job =
+            Some(Job { duty, tasks, steps, left, began, cpu, delay, together, seen: None });
         self.enter(at);
     }
 
@@ -505,7 +515,8 @@ impl<'a> Simulation<'a> {
     fn end(&mut self, at: usize) {
         let process = self.workers[at].process;
         let Some(job) = self.workers[at].job.take() else { return };
-        let (wall, tasks) = (self.now - job.began, job.tasks.len());
+        let (took, tasks) = (self.now - job.began, job.tasks.len());
+        let cost = Cost { wall: took - job.delay, cpu: job.cpu, delay: job.delay };
         if self.computes(job.duty) {
             let together = self.processes[process].running.max(job.together);
             self.processes[process].running -= 1;
@@ -513,8 +524,9 @@ impl<'a> Simulation<'a> {
                 self.finish(&job.tasks);
                 self.profile.record(&Reading {
                     tasks: tasks as u64,
-                    wall,
-                    cpu: Some(job.cpu),
+                    wall: cost.wall,
+                    delay: Some(cost.delay),
+                    cpu: Some(cost.cpu),
                     together,
                     sampled: true,
                     first: job.tasks.start == 0,
@@ -526,10 +538,10 @@ impl<'a> Simulation<'a> {
         match job.duty {
             Duty::Here => {}
             Duty::Away => {
-                let took = wall + self.work.carriage.there * tasks as f64;
+                let took = took + self.work.carriage.there * tasks as f64;
                 let process = &mut self.processes[process];
                 process.pace = Some(chunk::paced(process.pace, took));
-                self.arrivals.push(Arrival { tasks: job.tasks, cost: Some((wall, job.cpu)) });
+                self.arrivals.push(Arrival { tasks: job.tasks, cost: Some(cost) });
             }
             Duty::Send(to) => {
                 self.away += tasks as u64;
@@ -558,7 +570,7 @@ impl<'a> Simulation<'a> {
         for Arrival { tasks, cost } in std::mem::take(&mut self.arrivals) {
             self.away -= tasks.len() as u64;
             self.finish(&tasks);
-            let Some((wall, cpu)) = cost else { continue };
+            let Some(Cost { wall, cpu, delay }) = cost else { continue };
             let half = |bytes: f64| Pickling {
                 encode: Some(carriage.here / 2.0 * tasks.len() as f64),
                 decode: Some(carriage.there / 2.0 * tasks.len() as f64),
@@ -568,6 +580,7 @@ impl<'a> Simulation<'a> {
             self.profile.record(&Reading {
                 tasks: tasks.len() as u64,
                 wall,
+                delay: Some(delay),
                 cpu: Some(cpu),
                 together: threads,
                 sampled: false,
@@ -683,7 +696,10 @@ impl<'a> Simulation<'a> {
             let computes = matches!(classes[at], Some(Class::Held | Class::OffGil));
             let Some(job) = self.workers[at].job.as_mut() else { continue };
             job.left -= step * speed;
-            job.cpu += if computes { step * rate } else { 0.0 };
+            if computes {
+                job.cpu += step * rate;
+                job.delay += step * (1.0 - rate);
+            }
             if job.left <= EPSILON {
                 over.push(at);
             }
@@ -742,7 +758,7 @@ impl<'a> Simulation<'a> {
         }
         let Some(job) = self.workers[at].job.as_mut() else { return };
         match job.steps.pop_front() {
-            Some(Step::Trip(_) | Step::Before(_)) => (job.began, job.cpu) = (self.now, 0.0),
+            Some(Step::Trip(_) | Step::Before(_)) => (job.began, job.cpu, job.delay) = (self.now, 0.0, 0.0),
             Some(Step::Task(Phase::Program(took))) if process == 0 => self.programs += took,
             _ => {}
         }
