@@ -33,5 +33,6 @@ pub mod share;
 pub mod state;
 pub mod store;
 mod trend;
+mod turn;
 pub mod warden;
 pub mod words;

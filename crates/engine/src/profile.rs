@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::drag::Drag;
 use crate::trend::Trend;
+use crate::turn::{Latest, Turn};
 
 /// Tasks over which a mean is taken once there are many: older ones fade, so that drift is followed.
 const SPAN: f64 = 64.0;
@@ -186,6 +187,8 @@ pub struct Profile {
     computing: Trend,
     #[serde(default)]
     length: Trend,
+    #[serde(default)]
+    turn: Turn,
     waiting: Mean,
     blocked: Mean,
     drag: Drag,
@@ -234,6 +237,7 @@ impl Profile {
         if !reading.first {
             self.computing.add(cpu, tasks);
             self.length.add(this, tasks);
+            self.turn.add(Latest { cpu, waiting, blocked }, tasks);
         }
         self.tasks += reading.tasks;
         self.failed += reading.failed.min(reading.tasks);
@@ -306,6 +310,7 @@ impl Profile {
             wall: Mean::default(),
             computing: Trend::default(),
             length: Trend::default(),
+            turn: Turn::default(),
             modules: 0.0,
             ..self.clone()
         };
@@ -442,8 +447,15 @@ impl Profile {
     /// The same of one of the next `rest` tasks: if they compute for longer and longer, or shorter, they are taken to go on
     /// so for a while. Waits alone are no sign, as what is waited for may have slowed down for there being so many; and
     /// what computes for longer but is over sooner changes its nature, of which nobody knows where it ends.
+    ///
+    /// If the last few are of another nature than those before, so are the next.
     pub fn demand_ahead(&self, rest: f64) -> Option<Demand> {
         let known = self.demand()?;
+        if let Some(Latest { cpu, waiting, blocked }) = self.turn.latest() {
+            let held = known.held / known.cpu().max(f64::MIN_POSITIVE);
+            let (held, off) = (cpu * held, cpu * (1.0 - held));
+            return Some(Demand { held, off, waiting, blocked, ..known });
+        }
         let ahead =
             |trend: &Trend, mean: Option<f64>| Some(trend.ahead(rest)? / mean.filter(|mean| *mean > 0.0)?);
         let by = ahead(&self.computing, self.cpu());

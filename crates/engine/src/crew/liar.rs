@@ -343,3 +343,21 @@ fn what_waits_behind_others_goes_to_all_workers_that_become_ready_at_once() {
     assert_eq!(yard.seats.iter().map(Seat::surplus).sum::<usize>(), 0);
     assert_eq!(yard.seats.iter().map(Seat::idle).sum::<usize>(), 0);
 }
+
+#[test]
+fn more_threads_are_asked_for_before_what_waits() {
+    let crew = crew();
+    let (mut yard, mut workers) = yard(&crew, 1);
+    workers[0].do_(&Deed::Say(Head { kind: up::READY, ..Head::default() }, Vec::new()));
+    assert!(yard.hear(&mut Post::new()).is_empty());
+    let _ends: Vec<_> = (0..2).map(|id| submit(&mut yard, id)).collect();
+    let mut next = || {
+        let Liar { line, body, .. } = &mut workers[0];
+        line.consumer.pop(body).unwrap().map(|head| (head.kind & down::KIND, head.id))
+    };
+    assert_eq!((next(), next()), (Some((down::THREADS, 1)), Some((down::TASK, 0))));
+    drop(yard);
+    crew.resize(1, 4);
+    let (threads, task) = (next(), next());
+    assert_eq!((threads, task), (Some((down::THREADS, 4)), Some((down::TASK, 1))));
+}

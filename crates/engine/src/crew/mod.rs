@@ -796,9 +796,14 @@ impl Crew {
         yard.limits.processes = processes;
         yard.limits.threads = threads;
         let share = yard.limits.share();
-        for seat in &mut yard.seats {
+        let Yard { seats, backlog, .. } = &mut *yard;
+        for seat in seats {
+            // Behind these it would be read when the few threads there are have come to their end.
+            let waiting = if threads > seat.threads() { seat.take_back(usize::MAX) } else { Vec::new() };
             seat.set_threads(threads, share);
+            send_back(backlog, waiting);
         }
+        yard.pump();
         let serving = yard.seats.iter().filter(|seat| seat.stage != Stage::Stopping).count();
         let surplus = serving.saturating_sub(processes as usize);
         for seat in yard.seats.iter_mut().rev().filter(|seat| seat.stage != Stage::Stopping).take(surplus) {

@@ -194,6 +194,11 @@ impl Seat {
         depth.saturating_sub(self.inflight.len())
     }
 
+    /// Threads that run messages.
+    pub(super) fn threads(&self) -> u32 {
+        self.threads
+    }
+
     /// Threads with nothing to do.
     pub(super) fn idle(&self) -> usize {
         match self.stage {
