@@ -131,7 +131,7 @@ impl Rise {
 }
 
 /// What computes, too, says more by that than by how many are done.
-fn only_waits(demand: Demand) -> bool {
+pub(crate) fn only_waits(demand: &Demand) -> bool {
     demand.share(demand.waiting) > ONLY
 }
 
@@ -172,7 +172,7 @@ impl Climb {
             self.drained = seen.done + u64::from(flying);
         }
         let full = width > 1 && flying * 4 >= width * 3 && seen.pending > 0 && seen.done >= self.drained;
-        let full = full && seen.profile.demand().is_some_and(only_waits);
+        let full = full && seen.profile.demand().is_some_and(|demand| only_waits(&demand));
         let Some(mut window) = self.window.filter(|window| full && window.width == width) else {
             // What is known of a number that has grown on is better than nothing.
             if let Some(Window { width, round: Some(rate), .. }) = self.window {
@@ -236,7 +236,7 @@ impl Climb {
 
     /// Takes note of a width that has grown, for tasks of which it is known how long they took before.
     pub(crate) fn grow(&mut self, seen: &Observation<'_>, before: u32, width: u32) {
-        let slow = |demand: &Demand| only_waits(*demand) && demand.alone() >= SLOW;
+        let slow = |demand: &Demand| only_waits(demand) && demand.alone() >= SLOW;
         let grows = width > before && !self.only_sleeps();
         let Some(known) = seen.profile.demand().filter(|demand| grows && slow(demand)) else { return };
         let rate = f64::from(before) / known.alone();

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::choose::{Case, Constraints, Leave, Limits, MOST_THREADS, Verdict, choose, waits};
 use crate::chunk;
-use crate::climb::{Bearable, Climb};
+use crate::climb::{Bearable, Climb, only_waits};
 use crate::crowd::Crowd;
 pub use crate::crowd::{Class, Running};
 use crate::forecast::{Remaining, Zygote};
@@ -336,9 +336,11 @@ impl Governor {
         // What computes here ends one after another and leaves its place to a process: they get all the room. What waits
         // here in numbers keeps it for longer.
         let taken = if waits(demand) { remaining.here } else { 0 };
+        // Whoever is asked for answers bears no more questions for their coming from several processes.
+        let asking = if only_waits(demand) { crowd.waiting } else { 0 };
         Limits {
             processes: suspect && !idle,
-            room: known.room.saturating_sub(taken).max(1).min(together),
+            room: known.room.saturating_sub(taken).min(together.saturating_sub(asking)).max(1),
             inside: known.inside.min(if learning { FREE_THREADS } else { MOST_THREADS }),
             threads: most,
             // As many as may run now, where that lies between two steps.
