@@ -16,6 +16,8 @@ use crate::profile::Demand;
 const ENOUGH: f64 = 0.9;
 /// Tasks that wait for more than this share of their time do little else.
 const ONLY: f64 = 0.8;
+/// So many are borne by whoever it is.
+const LEAST: u32 = 4;
 /// A rate is told from another one by so many tasks that the mean of their times is known this well.
 const KNOWN: f64 = 0.25;
 /// What is measured again counts as much as all that was before.
@@ -121,12 +123,12 @@ impl Rise {
         let clear = self.latency > STARTING;
         if clear && served >= self.from && served < self.to / 2 {
             // Somebody worked on these as fast as before, while the others queued.
-            return Some(served);
+            return Some(served.max(LEAST));
         }
         let expected = self.rate * time;
         let due = time >= RISEN * self.latency && time >= self.latency + STARTING && expected >= self.telling;
         let failed = due && (answered as f64) < FEWER * expected;
-        failed.then(|| (f64::from(self.from) * f64::from(self.to)).sqrt() as u32)
+        failed.then(|| ((f64::from(self.from) * f64::from(self.to)).sqrt() as u32).max(LEAST))
     }
 }
 
@@ -172,7 +174,8 @@ impl Climb {
             self.drained = seen.done + u64::from(flying);
         }
         let full = width > 1 && flying * 4 >= width * 3 && seen.pending > 0 && seen.done >= self.drained;
-        let full = full && seen.profile.demand().is_some_and(|demand| only_waits(&demand));
+        let full =
+            full && !self.only_sleeps() && seen.profile.demand().is_some_and(|demand| only_waits(&demand));
         let Some(mut window) = self.window.filter(|window| full && window.width == width) else {
             // What is known of a number that has grown on is better than nothing.
             if let Some(Window { width, round: Some(rate), .. }) = self.window {
@@ -231,7 +234,7 @@ impl Climb {
     fn enough(&self) -> u32 {
         let most = self.fastest();
         let enough = self.rates.iter().filter(|known| known.rate >= ENOUGH * most).map(|known| known.threads);
-        enough.min().unwrap_or(1)
+        enough.min().unwrap_or(LEAST).max(LEAST)
     }
 
     /// Takes note of a width that has grown, for tasks of which it is known how long they took before.

@@ -411,3 +411,21 @@ proptest! {
         prop_assert!(taken.most <= plan.workers());
     }
 }
+
+#[test]
+fn what_sleeps_for_longer_than_before_is_not_done_one_by_one() {
+    let tasks = [vec![vec![Sleep(0.001)]; 200], vec![vec![Sleep(0.05)]; 100]].concat();
+    let taken = auto(&Workload::of(tasks.clone()), &machine(2.0));
+    assert!(taken.plan.threads() >= 40, "{}", taken.plan);
+    let waits = tasks.iter().map(|task| task.iter().map(|phase| Wait(phase.seconds())).collect());
+    let taken = auto(&Workload::of(waits), &machine(2.0));
+    assert!(taken.plan.threads() >= 4, "{}", taken.plan);
+}
+
+#[test]
+fn four_are_always_borne() {
+    let work = Workload::same(600, &[Gil(0.0002), Wait(0.05)]);
+    for known in [r#"{"most": 1, "enough": 4}"#, r#"{"most": 0, "enough": null}"#] {
+        assert!(after(&work, known).most_here >= 30, "{known}");
+    }
+}
