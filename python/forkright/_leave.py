@@ -19,6 +19,9 @@ _LOST = (
 # Pickling that takes less than this, s, may be mostly the start of a pickler.
 _SHORT = 1e-4
 
+# The shortest of so many tries is what it takes.
+_TRIES = 5
+
 
 def consider(
     fn: Callable[..., Any], arguments: tuple[Any, ...], result: object, guarded: bool
@@ -62,5 +65,7 @@ def _try(obj: object, role: str) -> Tried:
     took, size = encode(obj)
     if took < _SHORT:
         # Small items travel many at a time: what starting a pickler takes is not theirs, nor what the first one takes.
-        took = max(0.0, encode(obj)[0] - encode(None)[0])
+        # The difference may be less than what one try differs from the next.
+        own, start = (min(encode(what)[0] for _ in range(_TRIES)) for what in (obj, None))
+        took = max(0.0, own - start)
     return took, size
