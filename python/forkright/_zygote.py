@@ -181,10 +181,14 @@ class _Zygote:
         """As `os.fork`; the child has nothing of ours any more."""
         pid = os.fork()
         if pid == 0:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _close([self._wake, self._alarm, self._life, self._control.detach()])
-            self._let_spare_go()
+            try:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                _close([self._wake, self._alarm, self._life, self._control.detach()])
+                self._let_spare_go()
+            except BaseException:
+                # It must not go on as if it were us.
+                os._exit(1)
         return pid
 
     def _fork_ahead(self) -> None:
