@@ -126,6 +126,31 @@ def test_an_interrupt_ends_a_map_whose_calling_thread_runs_one_of_many_calls(tmp
         script.until_gone()
 
 
+@pytest.mark.parametrize("plan", ["serial", "threads", "processes"])
+def test_an_interrupt_ends_a_map_whose_calling_thread_neither_sleeps_long_nor_runs_python(
+    tmp_path: Path, plan: str
+) -> None:
+    with start(
+        f"""
+        import signal, threading, zlib
+        import forkright as fr
+        told = []
+        def interrupt(progress):
+            told.append(progress)
+            if len(told) == 3:
+                # On this thread, so that it wakes no other.
+                signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        try:
+            fr.map(zlib.crc32, [bytes(1_000_000)] * 20_000, plan={plan!r}, chunksize=1, progress=interrupt)
+        except KeyboardInterrupt:
+            print(told[-1].done < told[-1].total)
+        """,
+        tmp_path,
+    ) as script:
+        assert script.wait() == 0, script.err
+        assert script.out == "True\n"
+
+
 def test_an_interrupt_that_is_caught_in_the_block_leaves_the_executor_as_it_is(tmp_path: Path) -> None:
     with start(
         """
