@@ -71,6 +71,8 @@ def _watch(caller: int) -> int:
 
 
 class _Zygote:
+    """Serves the caller's orders, and gets ready for more meanwhile."""
+
     def __init__(self, control: _socket.socket, wake: int, alarm: int, life: int) -> None:
         self._control = control
         self._wake = wake

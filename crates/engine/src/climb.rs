@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::choose::MOST_THREADS;
 use crate::crowd::Crowd;
-use crate::governor::{FREE_THREADS, JUDGE_LATE, Observation};
+use crate::governor::{FREE_THREADS, JUDGE_LATE, Observation, PREPARING_THREADS};
 use crate::profile::Demand;
 
 /// The fewest threads that do this share of the most that any have done are enough.
 const ENOUGH: f64 = 0.9;
 /// Tasks that wait for more than this share of their time do little else.
 const ONLY: f64 = 0.8;
-/// So many are borne by whoever it is.
-const LEAST: u32 = 4;
+/// So many are borne by whoever it is: they are let in before anything is known.
+const LEAST: u32 = PREPARING_THREADS;
 /// A rate is told from another one by so many tasks that the mean of their times is known this well.
 const KNOWN: f64 = 0.25;
 /// What is measured again counts as much as all that was before.
@@ -45,7 +45,7 @@ pub struct Bearable {
     enough: Option<u32>,
 }
 
-/// Throughput measured at different numbers of threads.
+/// Throughput measured at different numbers of threads, and what follows for how many may wait.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Climb {
     window: Option<Window>,
@@ -55,6 +55,7 @@ pub(crate) struct Climb {
     settled: Option<Settled>,
     /// The tasks in flight at some moment, and those that were done then.
     round: Option<(u32, u64)>,
+    /// See [`Bearable`].
     most: u32,
     rise: Option<Rise>,
     /// How often a task was seen to wait, and to sleep.
@@ -289,5 +290,42 @@ impl Climb {
     /// Whether tasks that wait were seen to sleep nearly always, which is at nobody's cost.
     fn only_sleeps(&self) -> bool {
         self.waits > 0 && self.sleeps >= self.waits - self.waits / 10
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(rates: &[(u32, f64)]) -> Climb {
+        let mut climb = Climb::default();
+        rates.iter().for_each(|&(threads, rate)| climb.record(threads, rate, 0.0));
+        climb
+    }
+
+    #[test]
+    fn the_fewest_threads_that_do_about_as_much_as_any_are_enough() {
+        assert_eq!(after(&[(6, 60.0), (9, 85.0), (13, 86.0)]).enough(), 9);
+        assert_eq!(after(&[(6, 60.0), (9, 70.0), (13, 45.0)]).enough(), 9);
+    }
+
+    #[test]
+    fn so_many_as_are_let_in_at_first_are_always_borne() {
+        assert_eq!(after(&[(1, 1000.0), (4, 90.0)]).enough(), LEAST);
+        let rise =
+            Rise { from: 1, to: 4, at: 0.0, latency: 0.1, rate: 10.0, done: 0, telling: 0.0, served: None };
+        assert_eq!({ rise }.judge(0.25, 0), Some(LEAST));
+    }
+
+    #[test]
+    fn more_are_tried_the_later_the_more_often_they_have_proved_too_many() {
+        let mut climb = after(&[(6, 60.0)]);
+        let mut waited = Vec::new();
+        for at in (0..6).map(|failure| f64::from(failure) * 100.0) {
+            climb.settle(6, at);
+            climb.record(6, 60.0, at);
+            waited.push((0..100).find(|&later| climb.ceiling(at + f64::from(later)) == 9));
+        }
+        assert_eq!(waited, [0, 1, 2, 4, 8, 16].map(Some));
     }
 }

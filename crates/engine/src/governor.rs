@@ -53,7 +53,7 @@ const CURIOUS: f64 = 0.063;
 /// With each tick so many times as many are let in.
 const STEP: u32 = 4;
 /// Items in flight while processes are prepared ...
-const PREPARING_THREADS: u32 = 4;
+pub(crate) const PREPARING_THREADS: u32 = 4;
 /// ... and seconds of sleep after which there may be twice as many: those that sleep mostly do nothing else.
 const PATIENT: f64 = 0.004;
 /// A GIL that is held for less than this share of the time is no reason to leave.
@@ -437,11 +437,10 @@ impl Governor {
             () if crowd.off > 0 => crowd.waiting + self.machine.width(),
             // They may wait for each other.
             () if crowd.locked > crowd.waiting / 2 => FREE_THREADS,
-            () if crowd.sleeping == crowd.all && !self.could_leave(seen) => MOST_THREADS,
-            () if crowd.waiting == crowd.all && crowd.longest >= CURIOUS => match crowd.sleeping {
-                sleeping if sleeping == crowd.all => MOST_THREADS,
-                _ => 2 * FREE_THREADS,
-            },
+            () if crowd.sleeping == crowd.all && (!self.could_leave(seen) || crowd.longest >= CURIOUS) => {
+                MOST_THREADS
+            }
+            () if crowd.waiting == crowd.all && crowd.longest >= CURIOUS => 2 * FREE_THREADS,
             // What they wait for may be followed by computing: the others then had better be elsewhere, and what is
             // prepared meanwhile would queue for the GIL behind them all. Where they only wait, the last of them start
             // no later for it.

@@ -423,7 +423,7 @@ fn what_sleeps_for_longer_than_before_is_not_done_one_by_one() {
 }
 
 #[test]
-fn four_are_always_borne() {
+fn what_was_enough_for_an_earlier_map_does_not_hold_this_one_back() {
     let work = Workload::same(600, &[Gil(0.0002), Wait(0.05)]);
     for known in [r#"{"most": 1, "enough": 4}"#, r#"{"most": 0, "enough": null}"#] {
         assert!(after(&work, known).most_here >= 30, "{known}");

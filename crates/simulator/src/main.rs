@@ -1,10 +1,10 @@
 //! The study: auto beside the oracle for every recording, and for made-up families, on machines of many sizes. Prints JSON;
 //! `make bench-simulated` makes a page of it.
 //!
-//!     forkright-simulator [--quick] RECORDING.json...
+//!     forkright-simulator [--quick] [--only 'requests,'] RECORDING.json...
 //!     forkright-simulator --tell 'waits, short, growing' RECORDING.json...
 //!
-//! With `--tell`, what auto chose when and why in one workload, on each machine.
+//! With `--only`, the workloads whose name contains that. With `--tell`, what auto chose when and why in one workload, on each machine.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

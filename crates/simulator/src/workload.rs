@@ -141,3 +141,22 @@ impl Workload {
         Self { tasks: vec![task; count], ..Self::of([]) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_gets_on_as_fast_as_its_limit_allows_and_strain_takes_from_that() {
+        for shares in [false, true] {
+            let all = |strain: f64, waiting: usize| -> f64 {
+                Server { limit: 8, shares, strain }.speeds(waiting).sum()
+            };
+            let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
+            assert!(near(all(0.5, 8), 8.0) && near(all(0.0, 20), 8.0), "{shares}");
+            assert!(near(all(0.5, 12), 8.0 / 3.0), "{shares}: four beyond it, each half as long again");
+        }
+        let queue = Server { limit: 2, shares: false, strain: 0.0 };
+        assert_eq!(queue.speeds(4).collect::<Vec<_>>(), [1.0, 1.0, 0.0, 0.0]);
+    }
+}
