@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
+import pytest
+
+from forkright import _core, _zygote
 from scripts import run
 
 
@@ -118,3 +122,14 @@ def test_workers_draw_different_random_numbers(tmp_path: Path) -> None:
         tmp_path,
     )
     assert lines == ["4"]
+
+
+def test_what_prepares_for_later_workers_waits_for_a_free_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[str] = []
+    with socket.socket() as control:
+        helper = _zygote._Zygote(control, -1, -1, -1)
+        monkeypatch.setattr(helper, "_prepare_by_value", lambda: prepared.append("for later"))
+        for taken, ready in ((True, []), (False, ["for later"])):
+            monkeypatch.setattr(_core, "cores_are_taken", lambda taken=taken: taken)
+            helper._use_idle_time()
+            assert prepared == ready

@@ -28,6 +28,7 @@ __all__ = [
     "choose_elsewhere",
     "close_shared",
     "constants",
+    "cores_are_taken",
     "cpu_count",
     "current_job",
     "die_with_parent",
@@ -60,6 +61,9 @@ def parse_command(arguments: list[str]) -> str:
 
 def cpu_count() -> int:
     """Cores this process may use: the least of its affinity and its control groups' quotas."""
+
+def cores_are_taken() -> bool:
+    """Whether more threads are ready to run than there are cores, on the whole machine; the one that asks counts."""
 
 def current_job() -> int:
     """The map or executor whose call this thread runs; 0 for an executor that has the thread for itself."""

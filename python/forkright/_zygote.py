@@ -16,10 +16,16 @@ import os
 import select
 import sys
 
-from . import _functions, _pickling, _stale, _worker  # noqa: F401 - imported here once instead of in each worker
+from . import (  # imported here once instead of in each worker
+    _core,
+    _functions,  # noqa: F401
+    _pickling,  # noqa: F401
+    _stale,  # noqa: F401
+    _worker,
+)
 
-# Milliseconds without an order after which there is time to prepare for more.
-_IDLE = 50
+# Milliseconds without an order after which there is time to prepare for more, if a core is free.
+_IDLE = 1000
 
 # Milliseconds without an order after which a worker that was forked ahead is let go.
 _PATIENCE = 2000
@@ -120,8 +126,9 @@ class _Zygote:
                 # Whoever orders a worker will be told.
                 self._forks_ahead = False
         elif not self._is_prepared:
-            # While nobody waits for a worker, so that those forked later have it.
-            self._prepare_by_value()
+            # While nobody waits for a worker, so that those forked later have it; what those there are do comes first.
+            if not _core.cores_are_taken():
+                self._prepare_by_value()
         else:
             self._forks_ahead = False
             self._let_spare_go()

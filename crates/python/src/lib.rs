@@ -86,7 +86,8 @@ mod _core {
     use super::window::{open_shared, share, shared_place};
     #[pymodule_export]
     use super::{
-        answered, close_shared, cpu_count, die_with_parent, limits, meter_state, release_shared, take_share,
+        answered, close_shared, cores_are_taken, cpu_count, die_with_parent, limits, meter_state,
+        release_shared, take_share,
     };
     use pyo3::exceptions::PyImportError;
     use pyo3::prelude::*;
@@ -110,6 +111,12 @@ mod _core {
 #[pyfunction]
 fn cpu_count() -> u32 {
     forkright_engine::cores::usable().usable
+}
+
+/// Whether more threads are ready to run than there are cores, on the whole machine; the one that asks counts.
+#[pyfunction]
+fn cores_are_taken() -> bool {
+    forkright_engine::cores::are_taken()
 }
 
 /// Has this process, a worker, count no more cores than its share of them.
