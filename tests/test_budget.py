@@ -44,6 +44,30 @@ def test_the_share_follows_when_maps_ask_for_more_or_fewer_workers() -> None:
         assert said <= {str(max(1, CORES // processes)), *([None] if processes == 1 else [])}
 
 
+def test_the_first_worker_leaves_cores_to_those_that_will_come(tmp_path: Path) -> None:
+    lines = run(
+        """
+        import json, os, time
+        import forkright as fr
+        caller = os.getpid()
+
+        def work(_):
+            end = time.process_time() + 0.02
+            while time.process_time() < end:
+                pass
+            return None if os.getpid() == caller else (fr.cpu_count(), os.environ.get("OPENBLAS_NUM_THREADS"))
+
+        seen = {share for share in fr.map(work, range(60)) if share}
+        plans = [verdict["verdict"]["plan"] for verdict in json.loads(fr.report().to_json())["verdicts"]]
+        print({max(1, fr.cpu_count() // plan["processes"]) for plan in plans if plan["processes"]} or {fr.cpu_count()})
+        print({cores for cores, _ in seen} or {fr.cpu_count()}, {int(blas or fr.cpu_count()) for _, blas in seen})
+        """,
+        tmp_path,
+    )
+    planned, *found = lines
+    assert found == [f"{planned} {planned}"], "processes that were to come were not counted"
+
+
 def openmp(_: int) -> str | None:
     return os.environ.get("OMP_NUM_THREADS")
 

@@ -49,7 +49,7 @@ impl Recipient for Diary {
 }
 
 fn crew() -> Arc<Crew> {
-    Crew::create(Limits { processes: 2, threads: 1, renewal: Renewal::default() }, Warden::new())
+    Crew::create(Limits { processes: 2, threads: 1, sharing: 2, renewal: Renewal::default() }, Warden::new())
         .expect("memory for a crew")
 }
 

@@ -221,8 +221,9 @@ impl Governing {
         if beside && self.main && run.is_inline() { Pause::ask() } else { None }
     }
 
-    /// Has the worker processes of `plan` take part from now on, or none. `beside`: one task computes meanwhile.
-    fn send_away(&self, run: &Arc<Run>, plan: Option<Plan>, beside: bool) {
+    /// Has the worker processes of `plan` take part from now on, or none; there are to be `sharing` workers in the end.
+    /// `beside`: one task computes meanwhile.
+    fn send_away(&self, run: &Arc<Run>, plan: Option<Plan>, sharing: u32, beside: bool) {
         if std::mem::replace(&mut *lock(&self.away), plan) == plan {
             return;
         }
@@ -230,7 +231,7 @@ impl Governing {
         run.post(move |py, run| {
             let _pause = pause;
             let hurry = run.work.progress().is_quiet().then(|| Hurry::begin(py));
-            let left = run.leave(py, plan);
+            let left = run.leave(py, plan, sharing);
             drop(hurry);
             if let Err(error) = left {
                 run.fail(py, error);
@@ -299,7 +300,7 @@ impl Watch for Governing {
             *lock(&self.leave) = Leave::No(reason.to_owned());
         }
         self.look_for_natives(&run, now);
-        let direction = {
+        let (direction, sharing) = {
             let mut inner = lock(&self.inner);
             let counts = progress.entry.tally.counts();
             let mut profile = lock(&progress.profile);
@@ -328,14 +329,14 @@ impl Watch for Governing {
             if let Some(verdict) = &direction.verdict {
                 inner.verdicts.push((at, verdict.clone()));
             }
-            direction
+            (direction, inner.governor.plan().workers())
         };
         let Some(me) = self.myself.upgrade() else { return Pace::Done };
         let beside = running.len() == 1 && !running[0].class.waits_elsewhere();
         me.prepare(&run, direction.warm_zygote, direction.ask_leave, beside);
         run.set_width(direction.width, direction.hold);
         run.make_ready(direction.ready);
-        me.send_away(&run, direction.away, beside);
+        me.send_away(&run, direction.away, sharing, beside);
         match direction.pace {
             governor::Pace::Learning => Pace::Learning,
             governor::Pace::Steady => Pace::Steady,

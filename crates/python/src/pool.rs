@@ -83,9 +83,10 @@ impl Pool {
                 let lane = hands.queue.open_lane(u32::MAX, None);
                 Route::Threads { hands, lane }
             }
-            Some((processes, threads)) => {
-                Route::Processes(Staff::create(Limits { processes, threads, renewal }, manner.initializer)?)
-            }
+            Some((processes, threads)) => Route::Processes(Staff::create(
+                Limits { processes, threads, sharing: 0, renewal },
+                manner.initializer,
+            )?),
         };
         let plan = plan.and_then(|(processes, threads)| Plan::new(processes, threads).ok());
         Ok(Pool {

@@ -147,7 +147,7 @@ impl Staff {
 
     /// The crew that maps share, of such a size from now on. A new one if workers would find other surroundings than the
     /// caller's, as they are now: the old one's end when they have nothing to do.
-    pub(crate) fn shared(py: Python<'_>, processes: u32, threads: u32) -> PyResult<Arc<Staff>> {
+    pub(crate) fn shared(py: Python<'_>, limits: Limits) -> PyResult<Arc<Staff>> {
         let me = pid::current();
         let kept = lock(&SHARED)
             .as_ref()
@@ -159,14 +159,14 @@ impl Staff {
             && changed.is_none()
             && staff.crew().broken().is_none()
         {
-            staff.crew().resize(processes, threads);
+            staff.crew().resize(limits.processes, limits.threads, limits.sharing);
             return Ok(Arc::clone(staff));
         }
         let surroundings = match kept {
             Some((_, surroundings)) if changed.is_none() => surroundings,
             _ => changed.unbind(),
         };
-        let staff = Staff::create(Limits { processes, threads, renewal: Renewal::default() }, None)?;
+        let staff = Staff::create(limits, None)?;
         staff.crew().set_patience(Some(Duration::from_millis(PATIENCE.load(Relaxed))));
         let shared = Shared { owner: me, staff: Arc::clone(&staff), surroundings };
         let old = lock(&SHARED).replace(shared);

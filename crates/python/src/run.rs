@@ -221,22 +221,22 @@ impl Run {
         self.work.stop(py);
     }
 
-    /// Tasks go to the worker processes of `plan` from now on; with `None`, no more do.
-    pub(crate) fn leave(self: &Arc<Self>, py: Python<'_>, plan: Option<Plan>) -> PyResult<()> {
+    /// Tasks go to the worker processes of `plan` from now on; with `None`, no more do. `sharing`: so many workers there will
+    /// be, some of them perhaps later.
+    pub(crate) fn leave(self: &Arc<Self>, py: Python<'_>, plan: Option<Plan>, sharing: u32) -> PyResult<()> {
         *lock(&self.away) = plan;
         let Some(plan) = plan else { return Ok(()) };
         let staff = lock(&self.staff).clone();
         let (processes, threads) = (plan.processes(), plan.threads());
         let manner = lock(&self.manner).clone();
+        let limits = Limits { processes, threads, sharing, renewal: manner.renewal };
         let staff = match staff {
-            _ if manner.is_none() => Staff::shared(py, processes, threads)?,
+            _ if manner.is_none() => Staff::shared(py, limits)?,
             Some(staff) => {
-                staff.crew().resize(processes, threads);
+                staff.crew().resize(processes, threads, sharing);
                 staff
             }
-            None => {
-                Staff::create(Limits { processes, threads, renewal: manner.renewal }, manner.initializer)?
-            }
+            None => Staff::create(limits, manner.initializer)?,
         };
         *lock(&self.staff) = Some(Arc::clone(&staff));
         if self.coordinated.load(Acquire) {
@@ -557,7 +557,7 @@ fn look_on(py: Python<'_>, run: &Run) -> Arc<Opening> {
 fn begin_fixed(py: Python<'_>, run: &Arc<Run>, total: usize, plan: Plan) -> PyResult<()> {
     if plan.leaves() {
         run.set_width(0, true);
-        return run.leave(py, Some(plan));
+        return run.leave(py, Some(plan), plan.workers());
     }
     if plan.workers() == 1 {
         run.inline.store(true, Release);

@@ -169,14 +169,15 @@ fn yard(crew: &Crew, liars: usize) -> (MutexGuard<'_, Yard>, Vec<Liar>) {
 
 /// One more, that has said nothing yet.
 fn join(yard: &mut Yard) -> Liar {
-    let limits = Limits { processes: 2, threads: 1, renewal: Renewal::default() };
+    let limits = Limits { processes: 2, threads: 1, sharing: 2, renewal: Renewal::default() };
     let (seat, handed) = Seat::create(yard.seats.len() as u64, &limits, false).unwrap();
     yard.seats.push(seat);
     Liar::join(handed)
 }
 
 fn crew() -> Arc<Crew> {
-    Crew::create(Limits { processes: 2, threads: 1, renewal: Renewal::default() }, Warden::new()).unwrap()
+    Crew::create(Limits { processes: 2, threads: 1, sharing: 2, renewal: Renewal::default() }, Warden::new())
+        .unwrap()
 }
 
 fn submit(yard: &mut Yard, id: u64) -> Arc<Ends> {
@@ -226,7 +227,7 @@ fn live_with_it(steps: &[Step]) {
             Step::Stop => yard.stop_all(),
             Step::Resize(processes) => {
                 drop(yard);
-                crew.resize(*processes, index as u32 % 5);
+                crew.resize(*processes, index as u32 % 5, 0);
                 yard = crew.lock();
             }
         }
@@ -357,7 +358,7 @@ fn more_threads_are_asked_for_before_what_waits() {
     };
     assert_eq!((next(), next()), (Some((down::THREADS, 1)), Some((down::TASK, 0))));
     drop(yard);
-    crew.resize(1, 4);
+    crew.resize(1, 4, 4);
     let (threads, task) = (next(), next());
     assert_eq!((threads, task), (Some((down::THREADS, 4)), Some((down::TASK, 1))));
 }

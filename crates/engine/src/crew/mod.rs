@@ -244,6 +244,8 @@ pub struct Limits {
     pub processes: u32,
     /// Threads in each.
     pub threads: u32,
+    /// Workers among which the cores are shared: as many as that makes, or more where others are to come.
+    pub sharing: u32,
     /// What ends a worker's time.
     pub renewal: Renewal,
 }
@@ -252,7 +254,7 @@ impl Limits {
     /// The cores that each thread of a worker may take for what it starts in turn, as those of BLAS or more workers.
     pub fn share(&self) -> u32 {
         let workers = self.processes.max(1).saturating_mul(self.threads.max(1));
-        (cores::usable().usable / workers).max(1)
+        (cores::usable().usable / workers.max(self.sharing)).max(1)
     }
 }
 
@@ -790,11 +792,11 @@ impl Crew {
         yard.former.iter().cloned().chain(yard.seats.iter().map(usage)).collect()
     }
 
-    /// Allows more or fewer workers, with so many threads each. Processes beyond the limit end after their work.
-    pub fn resize(&self, processes: u32, threads: u32) {
+    /// Allows more or fewer workers, with so many threads each; `sharing` as in [`Limits`]. Processes beyond the limit end
+    /// after their work.
+    pub fn resize(&self, processes: u32, threads: u32, sharing: u32) {
         let mut yard = self.lock();
-        yard.limits.processes = processes;
-        yard.limits.threads = threads;
+        yard.limits = Limits { processes, threads, sharing, ..yard.limits };
         let share = yard.limits.share();
         let Yard { seats, backlog, .. } = &mut *yard;
         for seat in seats {
