@@ -1,9 +1,10 @@
 //! How many tasks may wait at once: as many as whoever they wait for bears.
 //!
 //! A forecast expects waiting tasks not to get in each other's way, and a server with a limit shows that they do. To
-//! begin with, the number doubles as long as nothing is known against it, as in the slow start of TCP. Once more of them
-//! have done no more, it is the fewest that do as much as any number has, and now and then half as many again are tried:
-//! hill climbing by measured throughput, as in the thread pool of .NET.
+//! begin with, the number doubles as long as nothing is known against it, as in the slow start of TCP; where that would be
+//! over in two rounds, it takes two with fewer in the first. Once more of them have done no more, it is the fewest that do
+//! as much as any number has, and now and then half as many again are tried: hill climbing by measured throughput, as in
+//! the thread pool of .NET.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,8 @@ use crate::profile::Demand;
 const ENOUGH: f64 = 0.9;
 /// Tasks that wait for more than this share of their time do little else.
 const ONLY: f64 = 0.8;
+/// The last ones are let in together if they are no more than so many times as many as have been borne.
+const LAST: u32 = 4;
 /// So many are borne by whoever it is: they are let in before anything is known.
 const LEAST: u32 = PREPARING_THREADS;
 /// A rate is told from another one by so many tasks that the mean of their times is known this well.
@@ -57,6 +60,8 @@ pub(crate) struct Climb {
     round: Option<(u32, u64)>,
     /// See [`Bearable`].
     most: u32,
+    /// Tasks that had not ended when that became known.
+    left: u32,
     rise: Option<Rise>,
     /// How often a task was seen to wait, and to sleep.
     waits: u64,
@@ -128,7 +133,9 @@ impl Rise {
         }
         let expected = self.rate * time;
         let due = time >= RISEN * self.latency && time >= self.latency + STARTING && expected >= self.telling;
-        let failed = due && (answered as f64) < FEWER * expected;
+        // Nobody works on as many as before: they share what there is.
+        let stuck = clear && self.telling <= 1.0 && served < self.from / 2;
+        let failed = stuck || due && (answered as f64) < FEWER * expected;
         failed.then(|| ((f64::from(self.from) * f64::from(self.to)).sqrt() as u32).max(LEAST))
     }
 }
@@ -267,24 +274,40 @@ impl Climb {
         match self.round {
             Some((before, done)) if seen.done < done + u64::from(before) => {}
             Some((before, _)) => {
-                self.most = self.most.max(before);
+                if before > self.most {
+                    self.most = before;
+                    self.left = u32::try_from(seen.pending).unwrap_or(u32::MAX).saturating_add(flying);
+                }
                 self.round = (flying > 0).then_some((flying, seen.done));
             }
             None => self.round = (flying > 0).then_some((flying, seen.done)),
         }
     }
 
-    /// The most workers that may pay off: where nothing is known against it, twice as many as have been borne. To begin
-    /// with, more of those that sleep.
+    /// The most workers that may pay off.
     pub(crate) fn ceiling(&self, now: f64) -> u32 {
-        let free = if self.only_sleeps() { 2 * FREE_THREADS } else { FREE_THREADS };
-        let Some(settled) = self.settled else {
-            return self.most.saturating_mul(2).clamp(free, MOST_THREADS);
-        };
+        let Some(settled) = self.settled else { return self.next().min(MOST_THREADS) };
         let Settled { threads, at, patience } = settled;
         let measured = self.rates.iter().any(|known| known.threads == threads && known.at >= at);
         let tries = measured && now - at >= patience;
         if tries { threads.saturating_add((threads / 2).max(1)).min(MOST_THREADS) } else { threads }
+    }
+
+    /// As many as are let in next while nothing is known against it: twice as many as have been borne, or fewer where that
+    /// would need as many rounds.
+    fn next(&self) -> u32 {
+        let free = if self.only_sleeps() { 2 * FREE_THREADS } else { FREE_THREADS };
+        let double = self.most.saturating_mul(2);
+        let most = double.max(free);
+        // These, and then twice as many.
+        let two_rounds = most.saturating_mul(3);
+        let last = self.most.saturating_mul(LAST);
+        match self.left {
+            _ if self.most == 0 || self.only_sleeps() => most,
+            left if left <= last.max(free) => last.max(most),
+            left if left <= two_rounds => left.div_ceil(LAST).max(double),
+            _ => most,
+        }
     }
 
     /// Whether tasks that wait were seen to sleep nearly always, which is at nobody's cost.
@@ -315,6 +338,14 @@ mod tests {
         let rise =
             Rise { from: 1, to: 4, at: 0.0, latency: 0.1, rate: 10.0, done: 0, telling: 0.0, served: None };
         assert_eq!({ rise }.judge(0.25, 0), Some(LEAST));
+    }
+
+    #[test]
+    fn as_few_are_let_in_as_are_through_in_as_few_rounds() {
+        let next = |most, left| Climb { most, left, ..Climb::default() }.next();
+        // Twenty, then the other 36; fourteen, then the other 42.
+        assert_eq!((next(4, 56), next(14, 42)), (14, 56));
+        assert_eq!((next(4, 20), next(4, 61), next(20, 1000)), (20, 20, 40));
     }
 
     #[test]

@@ -46,6 +46,8 @@ const SAMPLED: f64 = 8.0;
 const UNSAMPLED: f64 = 0.020;
 /// So many finished tasks tell how long they take.
 const ENOUGH_FINISHED: u64 = 4;
+/// A task that has run for this share of what another one took is about to end, as is one that has run for its inverse.
+const SOON: f64 = 0.5;
 /// Threads that a ramp starts before any item has shown its second half.
 pub(crate) const FREE_THREADS: u32 = 20;
 /// Seconds of waiting after which a ramp lets in more, whatever comes after it: the fast half of all servers has answered.
@@ -294,7 +296,7 @@ impl Governor {
         let verdict = choose(Case { demand, machine, remaining, limits, constraints })?;
         self.leaning = verdict.plan.leaves();
         self.pressed |= self.leaning;
-        if self.leaning && *seen.leave == Leave::Unknown {
+        if self.leaning && (*seen.leave == Leave::Unknown || others_will_tell(seen, &demand)) {
             return None;
         }
         let moved = verdict.plan != self.plan;
@@ -562,6 +564,14 @@ impl Governor {
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let count = values.len().max(1) as f64;
     values.sum::<f64>() / count
+}
+
+/// Whether others that began with the first to end are about to: its imports may have been part of what that one took.
+fn others_will_tell(seen: &Observation<'_>, demand: &Demand) -> bool {
+    let first = demand.alone();
+    let soon =
+        |task: &Running| task.class.waits_elsewhere() && (SOON * first..first / SOON).contains(&task.elapsed);
+    demand.finished < ENOUGH_FINISHED && seen.running.iter().any(soon)
 }
 
 /// Whether there are more tasks than a ramp starts.
