@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// An item in one state for so long is in it: two samples of the meter.
 const RIPE_WAIT: f64 = 0.001;
+/// A lock may be somebody's who computes, and then others would only wait, too.
+const RIPE_LOCK: f64 = 0.005;
 /// Off the GIL it may be between two GIL phases: wait for one sample more.
 const RIPE_OFF: f64 = 0.002;
 /// Holding the GIL, or queueing for it, for so long is more than preparing a request.
@@ -85,7 +87,8 @@ impl Crowd {
                     crowd.waiting += 1;
                     crowd.sleeping += u32::from(task.class == Class::Sleep);
                     crowd.locked += u32::from(task.class == Class::LockWait);
-                    crowd.ripe_wait |= task.streak >= RIPE_WAIT;
+                    let ripe = if task.class == Class::LockWait { RIPE_LOCK } else { RIPE_WAIT };
+                    crowd.ripe_wait |= task.streak >= ripe;
                 }
                 Class::OffGil => {
                     crowd.off += 1;

@@ -52,6 +52,8 @@ const SOON: f64 = 0.5;
 pub(crate) const FREE_THREADS: u32 = 20;
 /// Seconds of waiting after which a ramp lets in more, whatever comes after it: the fast half of all servers has answered.
 const CURIOUS: f64 = 0.063;
+/// Seconds of waiting after which tasks may do so for others that have not begun, however busy the machine is.
+const STUCK: f64 = 1.0;
 /// With each tick so many times as many are let in.
 const STEP: u32 = 4;
 /// Items in flight while processes are prepared ...
@@ -437,7 +439,11 @@ impl Governor {
         let limit = match () {
             () if self.handovers.are_too_many() => 1,
             () if crowd.off > 0 => crowd.waiting + self.machine.width(),
-            // They may wait for each other.
+            // They wait for others that have no core, as a library's threads ...
+            () if crowd.locked > crowd.waiting / 2 && seen.crowded && crowd.longest < STUCK => {
+                self.machine.width()
+            }
+            // ... or for each other.
             () if crowd.locked > crowd.waiting / 2 => FREE_THREADS,
             () if crowd.sleeping == crowd.all && (!self.could_leave(seen) || crowd.longest >= CURIOUS) => {
                 MOST_THREADS

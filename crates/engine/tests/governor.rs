@@ -175,6 +175,28 @@ fn a_sleeper_that_has_just_begun_holds_no_others_back() {
     assert!(width > 30, "{width}");
 }
 
+#[test]
+fn what_waits_for_a_library_that_computes_is_not_joined_by_more() {
+    let widest = |crowded: bool, streak: f64, ticks: u32| {
+        let mut governor = Governor::new(Machine { cores: 2.0, ..Machine::default() }, None, Some(60));
+        let mut profile = Profile::default();
+        let mut width = 1;
+        for tick in 1..ticks {
+            let now = f64::from(tick) * 0.001;
+            let locked = Running { class: Class::LockWait, streak: now.min(streak), elapsed: now, tasks: 1 };
+            let running = vec![locked; width as usize];
+            profile.sample(&Shares { lock_wait: width.into(), ..Shares::default() });
+            let seen = Observation { crowded, ..look(now, 60 - width, &running, &profile) };
+            width = width.max(governor.tick(&seen).width);
+        }
+        width
+    };
+    assert_eq!(widest(true, 1.0, 900), 2, "its threads have the cores");
+    assert_eq!(widest(false, 0.003, 40), 1, "a lock that is held for a moment");
+    assert_eq!(widest(false, 1.0, 40), 20, "they may wait for each other");
+    assert_eq!(widest(true, 1.0, 1040), 20, "so they may on a busy machine");
+}
+
 /// What is said when `items` wait like this and the first has ended after 20 ms: the most that may run at once, and the
 /// verdicts.
 fn waits(class: Class, items: u32) -> (u32, Vec<Verdict>) {

@@ -12,7 +12,7 @@ use forkright_meter::clock;
 use forkright_meter::native::Snapshot;
 
 /// Looks are so far apart.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(20);
 /// Less than this share of the time is not worth a word: the meter, and what prepares a move.
 const LEAST: f64 = 0.2;
 
