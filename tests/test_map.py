@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -657,3 +658,16 @@ def test_the_report_tells_of_the_last_map(plan: Any) -> None:
     data = json.loads(report.to_json())
     assert data["tasks"] == data["done"] == 25 and data["function"] == "square" and data["failed"] == 0
     assert str(report)
+
+
+@pytest.mark.skipif(fr.cpu_count() < 2, reason="one core needs no second thread")
+def test_the_calling_thread_leaves_long_computations_without_the_gil_to_others() -> None:
+    data = bytes(20_000_000)
+
+    def digest(_: int) -> int:
+        hashlib.sha256(data).digest()
+        return threading.get_ident()
+
+    ran_in = fr.map(digest, range(40), shared_state=True)
+    assert threading.get_ident() not in ran_in[-4:]
+    assert len(set(ran_in[-20:])) > 1

@@ -197,6 +197,32 @@ fn what_waits_for_a_library_that_computes_is_not_joined_by_more() {
     assert_eq!(widest(true, 1.0, 1040), 20, "so they may on a busy machine");
 }
 
+#[test]
+fn the_caller_leaves_long_computations_without_the_gil_to_other_threads() {
+    let steps_back = |cpu: f64, class: Class| {
+        let mut governor = Governor::new(Machine { cores: 2.0, ..Machine::default() }, None, Some(400));
+        let mut profile = Profile::default();
+        let mut direction = None;
+        for tick in 1..100 {
+            let now = f64::from(tick) * 0.001;
+            let running = vec![Running { class, streak: now, elapsed: now, tasks: 1 }; 2];
+            match class {
+                Class::OffGil => profile.sample(&Shares { off_gil: 2, ..Shares::default() }),
+                _ => profile.sample(&Shares { held: 1, gil_wait: 1, ..Shares::default() }),
+            }
+            if tick % 10 == 0 {
+                profile.record(&Reading { tasks: 1, wall: cpu, cpu: Some(cpu), ..Reading::default() });
+            }
+            let done = u64::from(tick / 10u32);
+            direction = Some(governor.tick(&Observation { done, ..look(now, 300, &running, &profile) }));
+        }
+        direction.expect("ticks").steps_back
+    };
+    assert!(steps_back(0.02, Class::OffGil));
+    assert!(!steps_back(0.001, Class::OffGil), "they would be over before a thread is awake");
+    assert!(!steps_back(0.02, Class::Held), "one at a time computes anyway");
+}
+
 /// What is said when `items` wait like this and the first has ended after 20 ms: the most that may run at once, and the
 /// verdicts.
 fn waits(class: Class, items: u32) -> (u32, Vec<Verdict>) {

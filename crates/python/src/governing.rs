@@ -335,6 +335,9 @@ impl Watch for Governing {
         let beside = running.len() == 1 && !running[0].class.waits_elsewhere();
         me.prepare(&run, direction.warm_zygote, direction.ask_leave, beside);
         run.set_width(direction.width, direction.hold);
+        if direction.steps_back {
+            run.step_back();
+        }
         run.make_ready(direction.ready);
         me.send_away(&run, direction.away, sharing, beside);
         match direction.pace {

@@ -88,6 +88,8 @@ pub(crate) struct Run {
     coordinated: AtomicBool,
     /// The calling thread may run items; it counts against the width.
     inline: AtomicBool,
+    /// The calling thread begins no further item.
+    back: AtomicBool,
     /// A caller waits for the end, and coordinates when there is something to.
     attended: AtomicBool,
     /// No item starts in this process.
@@ -113,6 +115,7 @@ impl Run {
             away: Mutex::default(),
             coordinated: AtomicBool::new(false),
             inline: AtomicBool::new(false),
+            back: AtomicBool::new(false),
             attended: AtomicBool::new(false),
             hold: AtomicBool::new(false),
             starting: AtomicU32::new(0),
@@ -132,6 +135,11 @@ impl Run {
         // Each tick asks again; until then, those on their way may be what is missing.
         let missing = missing.saturating_sub(self.hands.coming());
         self.start_threads(missing.min(self.work.pending() as u32));
+    }
+
+    /// The calling thread leaves what is left to the others.
+    pub(crate) fn step_back(&self) {
+        self.back.store(true, Release);
     }
 
     /// Has as many threads, whether or not they may run items yet.
@@ -358,6 +366,7 @@ impl Run {
         let goes_on = || {
             self.inline.load(Acquire)
                 && !self.hold.load(Acquire)
+                && !self.back.load(Acquire)
                 && until.is_none_or(|until| Instant::now() < until)
         };
         let inside = job::Inside::begin(batch.job);

@@ -255,6 +255,7 @@ impl<'a> Simulation<'a> {
                 warm_zygote: away.is_some(),
                 ask_leave: false,
                 hold: away.is_some(),
+                steps_back: false,
                 pace: Pace::Learning,
                 verdict: None,
             },
