@@ -44,8 +44,9 @@ use crate::replay::Given;
 /// So many samples that tell nothing of the GIL mean that none will; so do a few milliseconds without any.
 const SAMPLED: f64 = 8.0;
 const UNSAMPLED: f64 = 0.020;
-/// So many finished tasks tell how long they take.
+/// So many finished tasks tell how long they take, and so many how much of that was for their being the first.
 const ENOUGH_FINISHED: u64 = 4;
+const MANY_FINISHED: u64 = 16;
 /// A task that has run for this share of what another one took is about to end, as is one that has run for its inverse.
 const SOON: f64 = 0.5;
 /// Threads that a ramp starts before any item has shown its second half.
@@ -163,8 +164,8 @@ pub struct Governor {
     climb: Climb,
     handovers: Handovers,
     verdict: Option<Verdict>,
-    /// The forecast of the last change of plan was made before many tasks had finished.
-    unfounded: bool,
+    /// The forecast of the plan in force was made when fewer tasks than this had finished, and is made again then.
+    unfounded: Option<u64>,
 }
 
 /// What makes a judgement worth repeating at once.
@@ -204,7 +205,7 @@ impl Governor {
             climb: Climb::after(known),
             handovers: Handovers::default(),
             verdict: None,
-            unfounded: false,
+            unfounded: None,
         }
     }
 
@@ -283,7 +284,10 @@ impl Governor {
     /// Forecasts every candidate for what remains and takes the best. The verdict, if it is news.
     fn judge(&mut self, seen: &Observation<'_>, crowd: &Crowd) -> Option<Verdict> {
         let demand = self.demand(seen, crowd)?;
-        let founds = self.unfounded && demand.finished >= if seen.pending > 0 { ENOUGH_FINISHED } else { 1 };
+        let founds = self.unfounded.is_some_and(|enough| match enough {
+            ENOUGH_FINISHED if seen.pending == 0 => demand.finished > 0,
+            _ => demand.finished >= enough,
+        });
         if seen.pending == 0 && !founds {
             return None;
         }
@@ -309,7 +313,11 @@ impl Governor {
         self.plan = verdict.plan;
         self.verdict = Some(verdict.clone());
         // A forecast that was little more than a guess is followed by a better one.
-        self.unfounded = if moved { demand.finished < ENOUGH_FINISHED } else { self.unfounded && !founds };
+        if moved || founds {
+            self.unfounded = [ENOUGH_FINISHED, MANY_FINISHED]
+                .into_iter()
+                .find(|&enough| seen.pending > 0 && demand.finished < enough);
+        }
         (moved || founds).then_some(verdict)
     }
 

@@ -257,6 +257,25 @@ fn a_guess_is_followed_by_a_forecast_even_if_all_have_begun() {
 }
 
 #[test]
+fn a_forecast_is_made_again_when_more_is_known() {
+    let mut governor = Governor::new(Machine { cores: 2.0, ..Machine::default() }, None, Some(100));
+    let mut profile = Profile::default();
+    let mut finished = Vec::new();
+    for done in 0..60_u32 {
+        let now = f64::from(done) * 0.02;
+        let running = [Running { class: Class::OffGil, streak: 0.01, elapsed: 0.01, tasks: 1 }; 2];
+        profile.sample(&Shares { off_gil: 20, ..Shares::default() });
+        if done > 0 {
+            profile.record(&Reading { tasks: 1, wall: 0.04, cpu: Some(0.04), ..Reading::default() });
+        }
+        let seen = Observation { done: done.into(), ..look(now, 98 - done, &running, &profile) };
+        finished.extend(governor.tick(&seen).verdict.map(|verdict| verdict.case.demand.finished));
+    }
+    // Not at once: judged is each 50 ms.
+    assert!(matches!(finished[..], [0, 4, 16..20]), "{finished:?}");
+}
+
+#[test]
 fn tasks_that_sleep_burden_nobody_and_all_may_run_at_once() {
     assert_eq!(waits(Class::Sleep, 40).0, 40);
     assert!((9..=20).contains(&waits(Class::Io, 40).0), "a server may not bear more");
