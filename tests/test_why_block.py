@@ -159,7 +159,7 @@ def test_a_forked_child_is_a_part_of_the_block_and_may_measure_by_itself_after_i
                 spin()
                 os._exit(0)
             os.waitpid(child, 0)
-        print(len(both.data["processes"]), both.data["processes"][1]["parent"] == os.getpid())
+        print(len(both.data["processes"]), both.data["processes"][1]["parent"] == os.getpid(), flush=True)
         child = os.fork()
         if not child:
             with forkright.why() as own: spin()
