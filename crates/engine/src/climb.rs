@@ -304,7 +304,7 @@ impl Climb {
         let last = self.most.saturating_mul(LAST);
         match self.left {
             _ if self.most == 0 || self.only_sleeps() => most,
-            left if left <= last.max(free) => last.max(most),
+            left if left <= last.max(free) => left.max(most),
             left if left <= two_rounds => left.div_ceil(LAST).max(double),
             _ => most,
         }
@@ -344,8 +344,10 @@ mod tests {
     fn as_few_are_let_in_as_are_through_in_as_few_rounds() {
         let next = |most, left| Climb { most, left, ..Climb::default() }.next();
         // Twenty, then the other 36; fourteen, then the other 42.
-        assert_eq!((next(4, 56), next(14, 42)), (14, 56));
+        assert_eq!((next(4, 56), next(14, 42)), (14, 42));
         assert_eq!((next(4, 20), next(4, 61), next(20, 1000)), (20, 20, 40));
+        // Of a stream only those that wait are known.
+        assert_eq!(next(40, 8), 80);
     }
 
     #[test]
